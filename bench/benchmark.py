@@ -1,0 +1,95 @@
+"""Measuring a bundle on a device: times where there is a clock, executed instructions on an emulator."""
+
+import json
+from typing import Any
+
+from edgec.bench.devices import CountingDevice, Device, checked
+from edgec.bench.instructions import total
+from edgec.bench.measurement import Layer, Measurement, Memory, latency
+from edgec.compiler.emit.bundle import Bundle
+from edgec.errors import BundleError, DeviceError
+
+RUNS = 100
+WARMUP_RUNS = 10
+"""Enough for caches, branch predictors and the frequency governor to settle."""
+
+
+def benchmark(bundle: Bundle, device: Device, threads: int = 1, runs: int = RUNS) -> Measurement:
+    """Return what one inference of `bundle` costs on `device`; raises DeviceError."""
+    if isinstance(device, CountingDevice):
+        return _count(bundle, device, threads)
+    return _time(bundle, device, threads, runs)
+
+
+def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measurement:
+    options = {"--threads": threads, "--runs": runs, "--warmup": WARMUP_RUNS}
+    arguments = [str(word) for option in options.items() for word in option]
+    said = json.loads(checked(device.execute(bundle, [*arguments, "--layers"])).stdout)
+    steps = _steps(bundle, len(said["layers_ns"]))
+    layers = tuple(
+        Layer(step["name"], step["kernel"], step["macs"], ms=nanoseconds / 1e6)
+        for step, nanoseconds in zip(steps, said["layers_ns"], strict=True)
+    )
+    return Measurement(
+        bundle=bundle.name,
+        device=device.name,
+        cpu=device.cpu,
+        threads=threads,
+        runs=runs,
+        layers=layers,
+        memory=_memory(bundle, threads, said["peak_rss_bytes"]),
+        conditions=_conditions(bundle, device) | {"warmup_runs": WARMUP_RUNS},
+        latency_ms=latency(said["latency_ns"]),
+    )
+
+
+def _count(bundle: Bundle, device: CountingDevice, threads: int) -> Measurement:
+    if threads != 1:
+        raise DeviceError(f"device '{device.name}' counts the instructions of one thread: leave --threads at 1")
+    regions = device.count(bundle)
+    layers = tuple(
+        Layer(
+            step["name"],
+            step["kernel"],
+            step["macs"],
+            instructions=region.instructions,
+            mac_instructions=region.mac_instructions,
+        )
+        for step, region in zip(_steps(bundle, len(regions)), regions, strict=True)
+    )
+    everything = total(regions)
+    return Measurement(
+        bundle=bundle.name,
+        device=device.name,
+        cpu=device.cpu,
+        threads=threads,
+        runs=1,  # a second run executes the same instructions
+        layers=layers,
+        memory=_memory(bundle, threads, None),
+        conditions=_conditions(bundle, device),
+        instructions=everything.instructions,
+        mac_instructions=everything.mac_instructions,
+        instruction_classes=everything.counts,
+    )
+
+
+def _steps(bundle: Bundle, measured: int) -> list[dict[str, Any]]:
+    steps = bundle.steps
+    if len(steps) != measured:
+        lists = f"the manifest has {len(steps)} steps and the bench program {measured}"
+        raise BundleError(f"{bundle.path}: {lists}: build the bundle again")
+    return steps
+
+
+def _memory(bundle: Bundle, threads: int, peak_rss_bytes: int | None) -> Memory:
+    memory = bundle.memory
+    return Memory(
+        arena_bytes=memory["arena_bytes"] + (threads - 1) * memory["thread_scratch_bytes"],
+        weights_bytes=memory["weights_bytes"],
+        code_bytes=memory["code_bytes"],
+        peak_rss_bytes=peak_rss_bytes,
+    )
+
+
+def _conditions(bundle: Bundle, device: Device) -> dict[str, str | float]:
+    return {"edgec": bundle.manifest["versions"]["edgec"], "target": bundle.target} | device.conditions

@@ -1,0 +1,43 @@
+"""A bundle that can run: what `edgec.load` and `edgec.build` return."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgec.bench import devices
+from edgec.bench.run import run, run_samples
+from edgec.compiler.emit import bundle as emit
+from edgec.targets import loader
+
+
+class Bundle(emit.Bundle):
+    """A bundle on disk, with methods to run its model on a device.
+
+    `device` is `local` or `emulator`; with None it is this machine where the bundle can run here, and the
+    target's emulator otherwise.
+    """
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Bundle":
+        """Open the bundle at `path`; raises BundleError if it is none."""
+        opened = emit.Bundle.load(Path(path))
+        return cls(opened.path, opened.manifest)
+
+    def device(self, name: str | None = None) -> devices.Device:
+        """Return the device called `name`; raises DeviceError where it can't run this bundle."""
+        return devices.connect(name, loader.from_data(self.manifest["target"]))
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], device: str | None = None) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name for one sample, or for S of them along a new leading axis.
+
+        Raises DataError when names, shapes or dtypes don't fit, DeviceError when the device fails.
+        """
+        return run(self, self.device(device), inputs)
+
+    def run_samples(
+        self, inputs: Mapping[str, NDArray[Any]], device: str | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """As `run`, but the outputs have the leading axis in any case."""
+        return run_samples(self, self.device(device), inputs)

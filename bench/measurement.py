@@ -1,0 +1,88 @@
+"""What was measured, with the conditions it was measured under; `to_json` has the keys that stay stable."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of one inference, in milliseconds, over all timed runs."""
+
+    min: float
+    median: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the network."""
+
+    name: str
+    kernel: str
+    macs: int
+    """Multiply-accumulates of one inference."""
+    ms: float | None = None
+    """The shortest over all runs; None on an emulator."""
+    instructions: int | None = None
+    """Executed; None on a device with a clock."""
+    mac_instructions: int | None = None
+    """Those of `instructions` that multiply and accumulate."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a bundle needs, in bytes."""
+
+    arena_bytes: int
+    """For the threads measured."""
+    weights_bytes: int
+    code_bytes: int
+    peak_rss_bytes: int | None
+    """Of the bench program's process; None on an emulator, whose own memory that would be."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One benchmark: times on a device with a clock, instructions on an emulator, never both."""
+
+    bundle: str
+    device: str
+    cpu: str
+    threads: int
+    runs: int
+    layers: tuple[Layer, ...]
+    memory: Memory
+    conditions: Mapping[str, str | float]
+    latency_ms: Latency | None = None
+    instructions: int | None = None
+    mac_instructions: int | None = None
+    instruction_classes: Mapping[str, int] | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(layer.macs for layer in self.layers)
+
+
+def latency(nanoseconds: Sequence[int]) -> Latency:
+    """Return the figures of several runs; percentiles are interpolated between neighbours."""
+    low, median, p90, p99 = np.percentile(nanoseconds, [0, 50, 90, 99]) / 1e6
+    return Latency(float(low), float(median), float(p90), float(p99))
+
+
+def to_json(measurement: Measurement) -> dict[str, Any]:
+    """Return `measurement` as plain data; what doesn't apply to its device is left out.
+
+    `memory.peak_rss_bytes` alone is there in any case, as null on an emulator.
+    """
+    data = _without_none(asdict(measurement))
+    data["layers"] = [_without_none(layer) for layer in data["layers"]]
+    return data
+
+
+def _without_none(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None}

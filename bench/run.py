@@ -1,0 +1,120 @@
+"""Running a bundle's model on samples, wherever the device is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.bench.devices import Device, checked
+from edgec.compiler.emit.bundle import Bundle
+from edgec.errors import DataError, DeviceError
+
+Array = NDArray[Any]
+Tensors = list[dict[str, Any]]
+"""Entries of a manifest: name, dtype, shape, ..."""
+
+_INPUT, _OUTPUT = "input.bin", "output.bin"
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Return the arrays of an .npz file by name; raises DataError where it isn't one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: one array without a name: save it with np.savez(path, NAME=array)")
+            return dict(archive)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not an .npz file of plain arrays") from error
+
+
+def run(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs by name, with a leading sample axis where the inputs have one; raises DataError."""
+    outputs = run_samples(bundle, device, arrays)
+    single = all(np.ndim(arrays[tensor["name"]]) == len(tensor["shape"]) for tensor in bundle.inputs)
+    return {name: output[0] for name, output in outputs.items()} if single else outputs
+
+
+def run_samples(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return every output as [S, *shape] for inputs of [S, *shape], or of `shape` for one sample.
+
+    Raises DataError when names, shapes or dtypes don't fit, DeviceError when the device fails.
+    """
+    samples = stack(bundle, arrays)
+    content = pack(bundle.inputs, samples)
+    done = device.execute(
+        bundle, ["--input", _INPUT, "--output", _OUTPUT], files={_INPUT: content}, collect=[_OUTPUT]
+    )
+    return unpack(bundle.outputs, checked(done).files.get(_OUTPUT, b""), count(samples))
+
+
+def stack(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return `arrays` as [S, *shape] each, in the order of the bundle's inputs; raises DataError."""
+    inputs = bundle.inputs
+    for name in arrays.keys() - {tensor["name"] for tensor in inputs}:
+        known = ", ".join(f"'{tensor['name']}'" for tensor in inputs)
+        raise DataError(f"the model has no input '{name}': its inputs are {known}")
+    stacked = {tensor["name"]: _stacked(tensor, arrays) for tensor in inputs}
+    sizes = {name: len(array) for name, array in stacked.items()}
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
+        raise DataError(f"inputs have different numbers of samples: {counts}")
+    if not count(stacked):
+        raise DataError("there are no samples: the leading axis is empty")
+    return stacked
+
+
+def count(samples: Mapping[str, Array]) -> int:
+    """Return the number of samples of stacked arrays."""
+    return len(next(iter(samples.values())))
+
+
+def pack(tensors: Tensors, samples: Mapping[str, Array]) -> bytes:
+    """Return the bench program's file format: per sample, the bytes of each tensor in order."""
+    return np.concatenate([_rows(samples[tensor["name"]]) for tensor in tensors], axis=1).tobytes()
+
+
+def unpack(tensors: Tensors, content: bytes, samples: int) -> dict[str, Array]:
+    """Return the tensors of a file in the bench program's format as [S, *shape] each; raises DeviceError."""
+    sizes = [_size(tensor) for tensor in tensors]
+    if len(content) != samples * sum(sizes):
+        raise DeviceError(f"the bench program wrote {len(content)} bytes in place of {samples * sum(sizes)}")
+    rows = np.frombuffer(content, np.uint8).reshape(samples, sum(sizes))
+    parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+    return {
+        tensor["name"]: np.ascontiguousarray(part).view(tensor["dtype"]).reshape(samples, *tensor["shape"])
+        for tensor, part in zip(tensors, parts, strict=True)
+    }
+
+
+def _size(tensor: dict[str, Any]) -> int:
+    return int(np.prod(tensor["shape"], dtype=np.int64)) * np.dtype(tensor["dtype"]).itemsize
+
+
+def _rows(array: Array) -> Array:
+    """[S, bytes of one sample]."""
+    return np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+
+
+def _stacked(tensor: dict[str, Any], arrays: Mapping[str, Array]) -> Array:
+    """The array for one input as [S, *shape]."""
+    name, dtype, shape = tensor["name"], tensor["dtype"], tuple(tensor["shape"])
+    if name not in arrays:
+        raise DataError(f"input '{name}' is missing: give {dtype} {_text(shape)}")
+    array = np.asarray(arrays[name])
+    if array.dtype != np.dtype(dtype):
+        raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it with .astype")
+    if array.shape == shape:
+        return array[np.newaxis]
+    if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+        return array
+    raise DataError(
+        f"input '{name}' has shape {_text(array.shape)} and the model takes {_text(shape)}, or Sx{_text(shape)}"
+    )
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

@@ -1,0 +1,130 @@
+"""The samples that a float model is observed on to choose its scales."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.compiler.graph import shape_of
+from edgec.compiler.model import Model, Provenance
+from edgec.errors import CalibrationError
+
+SYNTHETIC_SAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Samples for every input of a model."""
+
+    samples: dict[str, NDArray[Any]]
+    """Per input, [samples, *shape of the input], in the input's dtype."""
+    provenance: Provenance
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.provenance.samples
+
+    def feed(self, sample: int) -> dict[str, NDArray[Any]]:
+        """Return one sample as the model takes it."""
+        return {name: array[sample] for name, array in self.samples.items()}
+
+
+def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) -> Calibration:
+    """Read calibration samples from an .npz file (or take arrays) and check them against the model's inputs.
+
+    Every input needs one array of its name, shaped like the input (one sample), with a leading sample axis,
+    or with the samples in the place of a batch dimension of 1. Raises CalibrationError.
+    """
+    arrays, origin = _arrays(source)
+    inputs = {str(value.name): value for value in model.ir.graph.inputs}
+    if set(arrays) != set(inputs):
+        raise CalibrationError(f"{origin}: has arrays {_listed(arrays)}, but the inputs are {_listed(inputs)}")
+    samples = {}
+    for name, value in inputs.items():
+        shape, dtype = shape_of(value), value.dtype
+        assert shape is not None, "the frontend made every input static"
+        assert dtype is not None, "a valid model's inputs have types"
+        samples[name] = _checked(f"{origin}: array '{name}'", arrays[name], shape, dtype.numpy())
+    counts = {name: len(array) for name, array in samples.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+        raise CalibrationError(f"{origin}: numbers of samples differ between inputs: {listed}")
+    count = next(iter(counts.values()))
+    return Calibration(samples, Provenance("data", count, _digest(samples)))
+
+
+def synthetic(model: Model, seed: int = 0, samples: int = SYNTHETIC_SAMPLES) -> Calibration:
+    """Make up samples: standard normal for float inputs, 0 and 1 for integers and booleans.
+
+    They stand in for real data so that every model can be built and timed; accuracy needs real data.
+    """
+    generator = np.random.default_rng(seed)
+    made = {}
+    for value in model.ir.graph.inputs:
+        shape = shape_of(value)
+        assert shape is not None, "the frontend made every input static"
+        assert value.dtype is not None, "a valid model's inputs have types"
+        dtype = value.dtype.numpy()
+        if value.dtype.is_floating_point():
+            made[str(value.name)] = generator.standard_normal((samples, *shape)).astype(dtype)
+        else:  # valid as token, mask and class alike
+            made[str(value.name)] = generator.integers(0, 2, (samples, *shape)).astype(dtype)
+    return Calibration(made, Provenance("synthetic", samples, _digest(made), seed))
+
+
+def _arrays(source: Path | Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], str]:
+    """Return the arrays and what messages call them."""
+    if isinstance(source, Mapping):
+        return {name: np.asarray(array) for name, array in source.items()}, "calibration"
+    try:
+        loaded = np.load(source, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise CalibrationError(f"{source.name}: holds one unnamed array; save it with np.savez(..., NAME=array)")
+        with loaded:
+            return dict(loaded), source.name
+    except FileNotFoundError as error:
+        raise CalibrationError(f"{source}: no such file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise CalibrationError(f"{source.name}: not a readable .npz file of numeric arrays: {error}") from error
+
+
+def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array as [samples, *shape] of `dtype`.
+
+    Raises CalibrationError.
+    """
+    if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise CalibrationError(f"{what} is {array.dtype}, expected {dtype}")
+    if array.shape == shape:
+        array = array[np.newaxis]
+    elif shape and shape[0] == 1 and array.ndim == len(shape) and array.shape[1:] == shape[1:]:
+        array = array[:, np.newaxis]
+    elif array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        expected = list(shape)
+        raise CalibrationError(
+            f"{what} has shape {list(array.shape)}, expected {expected} or {['samples', *expected]}".replace("'", "")
+        )
+    if len(array) == 0:
+        raise CalibrationError(f"{what} holds no samples")
+    if not np.all(np.isfinite(array)):
+        raise CalibrationError(f"{what} holds NaN or infinity")
+    return np.ascontiguousarray(array, dtype)
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    """Return quoted names, or `none`."""
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _digest(samples: Mapping[str, NDArray[Any]]) -> str:
+    """Return a hash of names, shapes, types and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(samples.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

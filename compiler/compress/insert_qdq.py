@@ -1,0 +1,123 @@
+"""Write a quantized model as plain ONNX: QuantizeLinear and DequantizeLinear around float operators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from edgec.compiler.compress.scales import tensors
+from edgec.compiler.compress.units import Unit, units
+from edgec.compiler.compress.weights import quantize_operand, quantize_weights
+from edgec.compiler.graph import add_initializer, constant, unique, value_names
+from edgec.kernels.operators import Quantization
+
+
+def insert_qdq(model: onnx_ir.Model, scales: Mapping[str, Quantization]) -> onnx_ir.Model:
+    """Return the model with every int8 tensor, weight and bias in integers; `scales` is by tensor name.
+
+    Relu(Conv(x, weights, bias)) -->
+    DQ(Q(Relu(Conv(DQ(Q(x)), DQ(int8 weights, axis=0), DQ(int32 bias, axis=0)))))
+    """
+    model = model.clone()
+    graph = model.graph
+    found = units(graph)
+    for unit in found:
+        if unit.role == "product":
+            _quantize_product(graph, unit, scales[str(unit.inputs[0].name)])
+        elif unit.role == "binary":
+            _quantize_operand(graph, unit)
+    results = {value for unit in found for value in unit.outputs}
+    int8_nodes = {unit.node for unit in found}
+    for value in tensors(found):
+        _quantize_tensor(graph, value, scales[str(value.name)], None if value in results else int8_nodes)
+    RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _quantize_product(graph: onnx_ir.Graph, unit: Unit, source: Quantization) -> None:
+    """Put int8 weights and an int32 bias in the place of float constants."""
+    node = unit.node
+    weights, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    assert weights is not None, "rules.py accepts constant weights only"
+    integers = quantize_weights(weights, bias, source.scale)
+    zero_points = np.zeros(len(weights), np.int8)
+    _replace_constant(graph, node, 1, "weights", integers.weights, integers.weight_scales, zero_points)
+    if integers.bias is not None:
+        _replace_constant(graph, node, 2, "bias", integers.bias, integers.bias_scales, None)
+
+
+def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:
+    """Put an int8 tensor in the place of an addition's or multiplication's constant operand."""
+    for index, value in enumerate(unit.node.inputs):
+        array = constant(value)
+        if array is not None:
+            integers, chosen = quantize_operand(array)
+            scale, zero_point = np.array(chosen.scale, np.float32), np.array(chosen.zero_point, np.int8)
+            _replace_constant(graph, unit.node, index, "operand", integers, scale, zero_point)
+
+
+def _replace_constant(
+    graph: onnx_ir.Graph,
+    node: onnx_ir.Node,
+    index: int,
+    role: str,
+    integers: NDArray[Any],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int8] | None,
+) -> None:
+    """Let a node read DequantizeLinear(integers); scales of one dimension are per element of axis 0."""
+    name = f"{node.name}_{role}"
+    inputs = [
+        add_initializer(graph, f"{name}_quantized", integers),
+        add_initializer(graph, f"{name}_scale", scale),
+    ]
+    if zero_point is not None:
+        inputs.append(add_initializer(graph, f"{name}_zero_point", zero_point))
+    output = _float(unique(f"{name}_dequantized", value_names(graph)), integers.shape)
+    attributes = {"axis": 0} if scale.ndim else {}
+    graph.insert_before(
+        node,
+        onnx_ir.node("DequantizeLinear", inputs, attributes, outputs=[output], name=f"{name}_dequantize"),
+    )
+    node.replace_input_with(index, output)
+
+
+def _quantize_tensor(
+    graph: onnx_ir.Graph, value: onnx_ir.Value, chosen: Quantization, readers: set[onnx_ir.Node] | None
+) -> None:
+    """Put a QuantizeLinear and DequantizeLinear pair behind `value`, for `readers` or, if None, for all."""
+    name, taken, uses = str(value.name), value_names(graph), tuple(value.uses())
+    producer, shape = value.producer(), value.shape
+    assert shape is not None, "units() takes values of known shape only"
+    scale = add_initializer(graph, f"{name}_scale", np.array(chosen.scale, np.float32))
+    zero_point = add_initializer(graph, f"{name}_zero_point", np.array(chosen.zero_point, np.int8))
+    integers = onnx_ir.val(unique(f"{name}_quantized", taken), onnx_ir.DataType.INT8, shape)
+    output = _float(unique(f"{name}_dequantized", taken), shape)
+    pair = [
+        onnx_ir.node(
+            "QuantizeLinear", [value, scale, zero_point], outputs=[integers], name=f"{name}_quantize"
+        ),
+        onnx_ir.node(
+            "DequantizeLinear", [integers, scale, zero_point], outputs=[output], name=f"{name}_dequantize"
+        ),
+    ]
+    if producer is not None:
+        graph.insert_after(producer, pair)
+    else:
+        graph.insert_before(graph[0], pair)
+    for usage in uses:
+        if readers is None or usage.node in readers:
+            usage.node.replace_input_with(usage.idx, output)
+    if readers is None and value.is_graph_output():
+        value.name, output.name = unique(f"{name}_float", taken), name
+        for index, graph_output in enumerate(graph.outputs):
+            if graph_output is value:
+                graph.outputs[index] = output
+
+
+def _float(name: str, shape: onnx_ir.Shape | tuple[int, ...]) -> onnx_ir.Value:
+    """Return a new float32 value."""
+    return onnx_ir.val(name, onnx_ir.DataType.FLOAT, shape)

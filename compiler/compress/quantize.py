@@ -1,0 +1,28 @@
+"""Quantization after training: a float model and samples in, a QDQ model out."""
+
+from dataclasses import replace
+
+from edgec.compiler.compress.calibration import Calibration
+from edgec.compiler.compress.insert_qdq import insert_qdq
+from edgec.compiler.compress.observers import OBSERVERS
+from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
+from edgec.compiler.compress.scales import observed, scales
+from edgec.compiler.compress.units import units
+from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.frontend.name_nodes import name_nodes
+from edgec.compiler.model import Model
+
+DEFAULT_OBSERVER = "min-max"
+
+
+def quantize(model: Model, calibration: Calibration, observer: str = DEFAULT_OBSERVER) -> Model:
+    """Return the model in int8 as QDQ ONNX: per-channel weights, per-tensor activations.
+
+    `observer` is a key of OBSERVERS. Operators without an int8 form stay in float. Raises CalibrationError
+    when the float model doesn't stay finite on the samples.
+    """
+    graph = rewrite_arithmetic(model.ir)
+    int8 = units(graph.graph)
+    ranges = OBSERVERS[observer](graph, observed(int8), calibration)
+    quantized = insert_qdq(graph, scales(int8, ranges))
+    return replace(model, ir=infer_shapes(name_nodes(quantized)), calibration=calibration.provenance)

@@ -1,0 +1,91 @@
+"""Choose scale and zero point of every tensor from observed ranges."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir
+
+from edgec.compiler.compress.observers import Range
+from edgec.compiler.compress.rules import RULES
+from edgec.compiler.compress.units import Unit
+from edgec.compiler.graph import constant
+from edgec.kernels.operators import Quantization
+
+_SMALLEST_RANGE = 1e-20
+"""Below it a tensor counts as constant zero: smaller scales would multiply into float32 subnormals."""
+
+
+def quantization(low: float, high: float) -> Quantization:
+    """Return the int8 quantization that covers [low, high] and 0, with 0 exactly representable."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < _SMALLEST_RANGE:
+        return Quantization(1.0, 0)
+    scale = float(np.float32((high - low) / 255))
+    return Quantization(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+
+def tensors(units: Sequence[Unit]) -> list[onnx_ir.Value]:
+    """Return every value that is int8 somewhere, once, in the graph's order."""
+    return list(dict.fromkeys(value for unit in units for value in (*unit.inputs, *unit.outputs)))
+
+
+def observed(units: Sequence[Unit]) -> list[str]:
+    """Return the names of the values whose ranges decide the scales."""
+    moved = {value for unit in units if unit.role == "movement" for value in unit.outputs}
+    return [str(value.name) for value in tensors(units) if value not in moved]
+
+
+def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quantization]:
+    """Return the quantization of every int8 tensor, by name.
+
+    What moves data shares its input's. The inputs of a concatenation take over the concatenation's where
+    nothing else reads them, so that it is a copy.
+    """
+    leader = {value: value for value in tensors(units)}
+
+    def find(value: onnx_ir.Value) -> onnx_ir.Value:
+        while leader[value] is not value:
+            value = leader[value]
+        return value
+
+    for unit in units:
+        if unit.role == "movement":
+            for output in unit.outputs:
+                leader[find(output)] = find(unit.inputs[0])
+    fixed = _fixed(units)
+    for unit in units:
+        if unit.role == "concat":
+            for value in unit.inputs:
+                group = [member for member in leader if find(member) is find(value)]
+                if not fixed.keys() & set(group) and _read_only_by(group, unit, units):
+                    leader[find(value)] = find(unit.outputs[0])
+
+    chosen: dict[onnx_ir.Value, Quantization] = {find(value): known for value, known in fixed.items()}
+    padding = {unit.inputs[0]: _fill(unit.node) for unit in units if unit.node.op_type == "Pad"}
+    extremes: dict[onnx_ir.Value, list[float]] = {}
+    for value in leader:
+        ends = [*ranges.get(str(value.name), ()), *([padding[value]] if value in padding else [])]
+        extremes.setdefault(find(value), []).extend(ends)
+    for group_leader, ends in extremes.items():
+        chosen.setdefault(group_leader, quantization(min(ends), max(ends)))
+    return {str(value.name): chosen[find(value)] for value in leader}
+
+
+def _fixed(units: Sequence[Unit]) -> dict[onnx_ir.Value, Quantization]:
+    """Return the tensors whose range is known without looking at samples."""
+    known = {unit: RULES[unit.node.op_type].output for unit in units}
+    return {unit.outputs[0]: Quantization(*output) for unit, output in known.items() if output is not None}
+
+
+def _read_only_by(group: Sequence[onnx_ir.Value], concat: Unit, units: Sequence[Unit]) -> bool:
+    """Whether nothing reads the tensors of `group` but `concat` and what moves them on their way there."""
+    movers = {unit.node for unit in units if unit.role == "movement"} | {concat.node}
+    return all(
+        not value.is_graph_output() and all(usage.node in movers for usage in value.uses()) for value in group
+    )
+
+
+def _fill(node: onnx_ir.Node) -> float:
+    """Return the value that a Pad node pads with."""
+    array = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    return 0.0 if array is None else float(array.reshape(-1)[0])

@@ -1,0 +1,174 @@
+"""A bundle: the folder that a build leaves and everything else reads."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgec.compiler.emit import driver, elf, library, manifest, names
+from edgec.compiler.emit.aside import aside
+from edgec.compiler.emit.driver import Driver
+from edgec.compiler.emit.golden import Golden, npz
+from edgec.compiler.emit.manifest import Source
+from edgec.compiler.program import Plan, Program
+from edgec.errors import BundleError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle on disk. Its files are checked against the manifest when they are asked for."""
+
+    path: Path
+    manifest: dict[str, Any]
+    """As manifest.schema.json describes it."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Bundle":
+        """Open the bundle at `path`; raises BundleError if it is none, or if a file is missing."""
+        try:
+            content = json.loads((path / MANIFEST).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with 'edgec build'") from None
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{path / MANIFEST} can't be read ({error}): build the bundle again") from None
+        if isinstance(content, dict) and content.get("schema", manifest.SCHEMA) != manifest.SCHEMA:
+            raise BundleError(
+                f"{path / MANIFEST} has schema {content['schema']}, this edgec reads {manifest.SCHEMA}: "
+                f"build the bundle again"
+            )
+        if problem := manifest.problem(content):
+            raise BundleError(f"{path / MANIFEST} is damaged ({problem}): build the bundle again")
+        for file in content["files"]:
+            if not (path / file).is_file():
+                raise BundleError(f"{path}: {file} is missing: build the bundle again")
+        return cls(path, content)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the bundle's files; raises BundleError if it isn't what was built."""
+        expected = self.manifest["files"].get(name)
+        if expected is None:
+            raise BundleError(f"{self.path} has no {name}")
+        path = self.path / name
+        if not path.is_file():
+            raise BundleError(f"{self.path}: {name} is missing: build the bundle again")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise BundleError(f"{self.path}: {name} was changed after the build: build the bundle again")
+        return path
+
+    def check(self) -> None:
+        """Raise BundleError if any file is missing or was changed."""
+        for name in self.manifest["files"]:
+            self.file(name)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.manifest["name"])
+
+    @property
+    def identifier(self) -> str:
+        """What the model's C functions, header and libraries are called."""
+        return str(self.manifest["identifier"])
+
+    @property
+    def target(self) -> str:
+        """`<device>-<precision>`."""
+        return str(self.manifest["target"]["name"])
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """name, c_name, dtype, shape, scale, zero_point of each."""
+        return list(self.manifest["inputs"])
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """As `inputs`."""
+        return list(self.manifest["outputs"])
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """arena_bytes, lower_bound_bytes, thread_scratch_bytes, weights_bytes, code_bytes."""
+        return dict(self.manifest["memory"])
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """In execution order: name, kernel, symbol, macs, tiles, checked, checksum, outputs."""
+        return list(self.manifest["steps"])
+
+    @property
+    def bench(self) -> Path:
+        """The program that runs the model on the device."""
+        return self.file(f"bin/{self.identifier}-bench")
+
+
+def check_output(output: Path) -> None:
+    """Raise BundleError if a bundle can't be written to `output`: something else is there."""
+    if os.path.lexists(output) and not (output / MANIFEST).is_file():
+        raise BundleError(f"{output} exists and is no bundle: move it away, or name another with --output")
+
+
+def write(
+    name: str,
+    program: Program,
+    plan: Plan,
+    objects: dict[str, bytes],
+    golden: Golden,
+    source: Source,
+    output: Path,
+) -> Bundle:
+    """Write the bundle of `program` to `output`, all of it or nothing, in place of a bundle that is there.
+
+    `objects` holds the object file of each function, by symbol. Raises BundleError where `output` can't be
+    written, ToolchainError where the C can't be compiled, TargetError for features that can't be looked up.
+    """
+    check_output(output)
+    identifier = names.identifier(name)
+    c = driver.render(name, identifier, program, plan, golden)
+    with aside(output) as folder:
+        kernels = [
+            elf.prefix_symbols(objects[symbol], driver.symbol_prefix(identifier))
+            for symbol in dict.fromkeys(call.symbol for call in program.calls)
+        ]
+        code_bytes = library.build(folder, identifier, program.target, c, kernels)
+        for file, data in _documents(c, identifier, golden, source).items():
+            path = folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        content = manifest.build(
+            name,
+            identifier,
+            program,
+            plan,
+            golden,
+            source,
+            hashes=_hashes(folder),
+            weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
+            code_bytes=code_bytes,
+        )
+        if problem := manifest.problem(content):
+            raise ValueError(f"the manifest breaks its own schema: {problem}")
+        (folder / MANIFEST).write_bytes(manifest.encode(content))
+    return Bundle(output, content)
+
+
+def _documents(c: Driver, identifier: str, golden: Golden, source: Source) -> dict[str, bytes]:
+    """The bundle's files that need no compiler, by path."""
+    files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
+    files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
+    files["golden/inputs.npz"] = npz(golden.inputs)
+    files["golden/outputs.npz"] = npz(golden.outputs)
+    if golden.float_outputs is not None:
+        files["golden/float_outputs.npz"] = npz(golden.float_outputs)
+    files["model.onnx"] = source.compiled
+    if source.original is not None:
+        files["float.onnx"] = source.original
+    return files
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,219 @@
+"""The C of a bundle, rendered from the templates in kernels/runtime: header, driver, self-test, bench program."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+from edgec.compiler.emit import cpu, names
+from edgec.compiler.emit.golden import Golden
+from edgec.compiler.emit.layout import Blob, pack
+from edgec.compiler.program import Call, Plan, Program
+from edgec.kernels.operators import Tensor
+
+STATUSES = (
+    ("OK", "no error"),
+    ("ERROR_ARGUMENT", "a pointer is NULL, or the context isn't initialized"),
+    ("ERROR_CPU_FEATURE", "this CPU lacks a feature that the kernels need"),
+    ("ERROR_THREADS", "the number of threads is out of range, or one can't be started"),
+    ("ERROR_ARENA_TOO_SMALL", "the arena is smaller than the macro ARENA_BYTES_FOR(threads) says"),
+    ("ERROR_ARENA_ALIGNMENT", "the arena isn't aligned to 64 bytes"),
+    ("ERROR_SELFTEST", "a step computed something else than the golden run"),
+    ("ERROR_OVERRUN", "a step wrote outside its buffers"),
+)
+"""Names and texts of `NAME_status`, in the order of their numbers."""
+
+MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
+"""What fits a job of the thread pool (pool.h)."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Everything to compile next to the kernels' objects."""
+
+    sources: dict[str, str]
+    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `cpu.h`, `pool.h`."""
+    assembly: dict[str, str]
+    """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
+    blobs: dict[str, bytes]
+    """`NAME_weights.bin` and `NAME_golden.bin`."""
+
+
+def symbol_prefix(identifier: str) -> str:
+    """What a bundle's kernels are prefixed with in its libraries."""
+    return f"{identifier}_"
+
+
+def tensor_names(program: Program) -> dict[str, str]:
+    """Return the C field name of every input and output."""
+    return names.c_names(tensor.name for tensor in (*program.inputs, *program.outputs))
+
+
+def weights(program: Program) -> Blob:
+    """Lay out the constants that calls use, in the order of use."""
+    used = (name for call in program.calls for name in call.arguments if name in program.constants)
+    return pack({name: program.constants[name] for name in dict.fromkeys(used)})
+
+
+def render(title: str, identifier: str, program: Program, plan: Plan, golden: Golden) -> Driver:
+    """Return the C sources for `program`, whose functions are called `identifier_*`.
+
+    Raises TargetError if a CPU feature of the target can't be looked up.
+    """
+    constants = weights(program)
+    inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs})
+    context = _context(title, identifier, program, plan, golden, constants, inputs)
+    templates = {
+        f"{identifier}.h": "model.h.jinja",
+        f"{identifier}.c": "model.c.jinja",
+        f"{identifier}_selftest.c": "selftest.c.jinja",
+        f"{identifier}_bench.c": "bench.c.jinja",
+    }
+    sources = {file: _render(template, context) for file, template in templates.items()}
+    sources["pool.h"] = _runtime("pool.h")
+    sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
+    blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
+    return Driver(
+        sources=sources,
+        assembly={f"{symbol}.S": _render("data.S.jinja", _data(symbol, data)) for symbol, data in blobs.items()},
+        blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
+    )
+
+
+def _context(
+    title: str, identifier: str, program: Program, plan: Plan, golden: Golden, constants: Blob, inputs: Blob
+) -> dict[str, Any]:
+    fields = tensor_names(program)
+    steps = []
+    step_outputs: list[dict[str, Any]] = []
+    model_outputs = {tensor.name: index for index, tensor in enumerate(program.outputs)}
+    if len(program.calls) > MAX_STEPS or any(call.tiles >= MAX_TILES for call in program.calls):
+        raise ValueError("the program has more steps or tiles than the thread pool can count")
+    for index, call in enumerate(program.calls):
+        arguments = [_argument(name, program, plan, fields, constants) for name in call.arguments]
+        steps.append(
+            {
+                "name": call.name,
+                "kernel": call.kernel,
+                "macs": call.macs,
+                "tiles": call.tiles,
+                "symbol": symbol_prefix(identifier) + call.symbol,
+                "arguments": arguments,
+                "uses_frame": any(argument["c"].startswith("f->") for argument in arguments),
+                "scratch": plan.scratch_offsets[index],
+                "first_output": len(step_outputs),
+                "checksum": golden.checksums[index],
+            }
+        )
+        step_outputs += [_step_output(program.tensors[name], plan, model_outputs) for name in call.outputs]
+    return {
+        "title": title,
+        "name": identifier,
+        "NAME": identifier.upper(),
+        "target": program.target.name,
+        "arena_bytes": plan.arena_bytes,
+        "thread_scratch_bytes": plan.thread_scratch_bytes,
+        "weights_bytes": len(constants.data),
+        "features": cpu.table(program.target),
+        "statuses": STATUSES,
+        "kernels": _kernels(identifier, program),
+        "steps": steps,
+        "step_outputs": step_outputs,
+        "inputs": _tensors(program.inputs, fields, inputs.offsets),
+        "outputs": _tensors(program.outputs, fields, {}),
+        "input_bytes": sum(tensor.bytes for tensor in program.inputs),
+        "output_bytes": sum(tensor.bytes for tensor in program.outputs),
+    }
+
+
+def _kernels(identifier: str, program: Program) -> list[dict[str, Any]]:
+    used: dict[str, Call] = {call.symbol: call for call in program.calls}
+    return [
+        {"symbol": symbol_prefix(identifier) + symbol, "pointers": len(call.arguments)}
+        for symbol, call in used.items()
+    ]
+
+
+def _argument(
+    name: str, program: Program, plan: Plan, fields: dict[str, str], constants: Blob
+) -> dict[str, str]:
+    """The C expression of one buffer, and what a reader wants to know of it."""
+    if name in program.constants:
+        array = program.constants[name]
+        return {
+            "c": f"constant({constants.offsets[name]})",
+            "comment": f"{name}: {array.dtype} {_shape(array.shape)}",
+        }
+    tensor = program.tensors[name]
+    comment = f"{name}: {tensor.dtype} {_shape(tensor.shape)}"
+    if name in plan.offsets:
+        return {"c": f"f->arena + {plan.offsets[name]}", "comment": comment}
+    if any(name == output.name for output in program.outputs):
+        return {"c": f"f->out.{fields[name]}", "comment": comment}
+    return {"c": f"(void *)f->in.{fields[name]}", "comment": comment}
+
+
+def _step_output(tensor: Tensor, plan: Plan, model_outputs: dict[str, int]) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "bytes": tensor.bytes,
+        "model_output": model_outputs.get(tensor.name, -1),
+        "offset": plan.offsets.get(tensor.name, 0),
+    }
+
+
+def _tensors(
+    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int]
+) -> list[dict[str, Any]]:
+    result = []
+    sample_offset = 0
+    for tensor in tensors:
+        result.append(
+            {
+                "name": tensor.name,
+                "c_name": fields[tensor.name],
+                "c_type": names.C_TYPES[tensor.dtype],
+                "dtype": tensor.dtype,
+                "shape": _shape(tensor.shape),
+                "size": math.prod(tensor.shape),
+                "bytes": tensor.bytes,
+                "quantization": tensor.quantization,
+                "sample_offset": sample_offset,
+                "golden_offset": golden_offsets.get(tensor.name, 0),
+            }
+        )
+        sample_offset += tensor.bytes
+    return result
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(str(size) for size in shape)}]"
+
+
+def _data(symbol: str, data: bytes) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "file": f"{symbol}.bin",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _runtime(file: str) -> str:
+    return (files("edgec.kernels.runtime") / file).read_text(encoding="utf-8")
+
+
+def _render(template: str, context: dict[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_runtime),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {"comment": names.c_comment, "c_string": names.c_string, "c_float": names.c_float}
+    return environment.get_template(template).render(context)

@@ -1,0 +1,35 @@
+"""Where constants and golden inputs lie in the two binary files that objects include."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALIGNMENT = 64
+"""Of every array: a cache line, and the widest vector."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Arrays one after another, each at a multiple of `ALIGNMENT`."""
+
+    data: bytes
+    offsets: dict[str, int]
+    """Per array; equal arrays share their bytes."""
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> Blob:
+    """Lay out `arrays` in their order."""
+    data = bytearray()
+    offsets: dict[str, int] = {}
+    known: dict[bytes, int] = {}
+    for name, array in arrays.items():
+        content = np.ascontiguousarray(array).tobytes()
+        if content not in known:
+            data += bytes(-len(data) % ALIGNMENT)
+            known[content] = len(data)
+            data += content
+        offsets[name] = known[content]
+    return Blob(bytes(data), offsets)

@@ -1,0 +1,165 @@
+"""manifest.json: what a bundle is and how it came to be. The schema beside this file describes every key."""
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from edgec.compiler.emit import driver
+from edgec.compiler.emit.golden import Golden
+from edgec.compiler.program import Call, Plan, Program
+from edgec.kernels.operators import Tensor
+from edgec.targets.descriptor import Target
+
+SCHEMA = 1
+PACKAGES = {
+    "edgec": "edgec",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "tvm": "apache-tvm",
+    "ziglang": "ziglang",
+}
+"""Key in the manifest -> package whose version decides bytes of the bundle."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the activations' scales come from."""
+
+    kind: str
+    """`data`: the user's samples; `synthetic`: seeded noise; `qdq`: in the model already; `none`: float."""
+    samples: int = 0
+    sha256: str | None = None
+    """Of the user's file."""
+    seed: int | None = None
+    """Of the synthetic samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The model that a bundle was made from."""
+
+    file: str
+    """Name of the file given, without its folder."""
+    sha256: str
+    """Of that file."""
+    nodes: int
+    """ONNX nodes in that file."""
+    operators: int
+    """Operators of the lowered network."""
+    calibration: Calibration
+    compiled: bytes
+    """The ONNX model that was lowered (QDQ on an int8 target): the bundle's model.onnx."""
+    original: bytes | None = None
+    """The float model as given, where edgec quantized it: the bundle's float.onnx."""
+    islands: tuple[tuple[str, str, str], ...] = ()
+    """Nodes that stay in float on an int8 target: name, operator, reason."""
+
+
+def build(
+    name: str,
+    identifier: str,
+    program: Program,
+    plan: Plan,
+    golden: Golden,
+    source: Source,
+    hashes: dict[str, str],
+    weights_bytes: int,
+    code_bytes: int,
+) -> dict[str, Any]:
+    """Return the manifest's content. `hashes` gives the sha256 of every other file of the bundle."""
+    fields = driver.tensor_names(program)
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "identifier": identifier,
+        "target": _target(program.target),
+        "files": hashes,
+        "model": {
+            "file": source.file,
+            "sha256": source.sha256,
+            "nodes": source.nodes,
+            "operators": source.operators,
+            "macs": sum(call.macs for call in program.calls),
+            "calibration": dataclasses.asdict(source.calibration),
+        },
+        "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
+        "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
+        "memory": {
+            "arena_bytes": plan.arena_bytes,
+            "lower_bound_bytes": plan.lower_bound_bytes,
+            "thread_scratch_bytes": plan.thread_scratch_bytes,
+            "weights_bytes": weights_bytes,
+            "code_bytes": code_bytes,
+        },
+        "steps": [
+            _step(call, crc, identifier, program)
+            for call, crc in zip(program.calls, golden.checksums, strict=True)
+        ],
+        "islands": [
+            {"name": node, "operator": operator, "reason": reason} for node, operator, reason in source.islands
+        ],
+        "required_features": sorted(program.target.features),
+        "versions": dict(_versions(PACKAGES.items())),
+    }
+
+
+def encode(manifest: dict[str, Any]) -> bytes:
+    """Return the manifest's bytes: indented, keys sorted."""
+    return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def problem(manifest: object) -> str | None:
+    """Return what is first wrong with a manifest according to the schema, or None."""
+    import jsonschema  # 0.1 s that `edgec targets` does without
+
+    schema = json.loads((files("edgec.compiler.emit") / "manifest.schema.json").read_text(encoding="utf-8"))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(manifest))
+    if error is None:
+        return None
+    where = "/".join(str(part) for part in error.absolute_path)
+    return f"{where}: {error.message}" if where else str(error.message)
+
+
+def _target(target: Target) -> dict[str, Any]:
+    return dataclasses.asdict(target) | {"name": target.name, "features": sorted(target.features)}
+
+
+def _tensor(tensor: Tensor, fields: dict[str, str]) -> dict[str, Any]:
+    quantization = tensor.quantization
+    return {
+        "name": tensor.name,
+        "c_name": fields[tensor.name],
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "scale": None if quantization is None else float(quantization.scale),
+        "zero_point": None if quantization is None else int(quantization.zero_point),
+    }
+
+
+def _step(call: Call, crc: int | None, identifier: str, program: Program) -> dict[str, Any]:
+    outputs = [program.tensors[name] for name in call.outputs]
+    return {
+        "name": call.name,
+        "kernel": call.kernel,
+        "symbol": driver.symbol_prefix(identifier) + call.symbol,
+        "macs": call.macs,
+        "tiles": call.tiles,
+        "checked": call.checked,
+        "checksum": crc,
+        "outputs": [
+            {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "bytes": tensor.bytes}
+            for tensor in outputs
+        ],
+    }
+
+
+def _versions(packages: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    for key, package in packages:
+        try:
+            yield key, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield key, "not installed"  # edgec itself, run from a checkout

@@ -1,0 +1,107 @@
+"""Compile a program's functions to objects: in parallel, and each only once per user (a cache by content)."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+
+from edgec import kernels
+from edgec.compiler.program import Function, Program
+from edgec.targets.descriptor import Target
+
+Progress = Callable[[str, bool], None]
+"""Called as each object is ready: (symbol, whether it came from the cache)."""
+
+_HASH_BYTES = hashlib.sha256().digest_size
+
+
+def compile_objects(program: Program, on_progress: Progress | None = None) -> dict[str, bytes]:
+    """Return the relocatable ELF object of every function of `program`, by symbol, in the program's order.
+
+    The bytes don't depend on what is in the cache or on the number of threads. Threads, not processes: TVM
+    lets go of Python's lock while it lowers and while LLVM works, and a process would first import TVM for
+    more seconds than most models take to compile.
+    """
+    report = on_progress or (lambda _symbol, _cached: None)
+    folder = platformdirs.user_cache_path("edgec") / "objects"
+    entries = {s: folder / f"{_content_key(f, program.target)}.o" for s, f in program.functions.items()}
+    objects = {symbol: code for symbol, path in entries.items() if (code := _read(path)) is not None}
+    for symbol in objects:
+        report(symbol, True)
+    missing = [f for symbol, f in program.functions.items() if symbol not in objects]
+    if missing:
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, len(missing))) as threads:
+            futures = {threads.submit(_compile, f, program.target): f.symbol for f in missing}
+            try:
+                for future in as_completed(futures):
+                    symbol = futures[future]
+                    objects[symbol] = future.result()
+                    _write(entries[symbol], objects[symbol])
+                    report(symbol, False)
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+    return {symbol: objects[symbol] for symbol in program.functions}
+
+
+def _compile(function: Function, target: Target) -> bytes:
+    from edgec.kernels.codegen import compile_object  # imports TVM: seconds that a build from the cache saves
+
+    return compile_object(function.make(), function.symbol, target)
+
+
+def _content_key(function: Function, target: Target) -> str:
+    """Hash of all that decides the object's bytes."""
+    parts = [
+        function.key,
+        function.symbol,
+        [target.arch, target.triple, target.cpu, sorted(target.features)],
+        [[package, metadata.version(package)] for package in ("apache-tvm", "apache-tvm-ffi")],
+        _kernels_hash(),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def _kernels_hash() -> str:
+    """Hash of the source of `kernels/`: any edit there may change any object."""
+    digest = hashlib.sha256()
+    root = Path(next(iter(kernels.__path__)))
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> bytes | None:
+    """Return the object at `path`, or None where there is none or its bytes aren't those that were written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    code, digest = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Write aside and rename, so that a concurrent build reads all or nothing; the object's hash lies behind it.
+
+    A cache that can't be written (a full disk, a read-only home) costs time, not the build.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                file.write(code + hashlib.sha256(code).digest())
+                file.close()
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise

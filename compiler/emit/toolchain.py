@@ -1,0 +1,76 @@
+"""The C compiler, linker and archiver: clang and lld from the `ziglang` package, for every target."""
+
+import importlib.util
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+
+from edgec.errors import ToolchainError
+from edgec.targets.descriptor import Target
+
+C_FLAGS = (
+    "-std=gnu11",
+    "-O2",
+    "-g0",  # no paths of the build in the object
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-Wall",
+    "-Wextra",
+)
+ARCH_FLAGS: dict[str, tuple[str, ...]] = {
+    "x86-64": (),
+    "arm64": ("-mno-outline-atomics",),  # else objects need a helper of compiler-rt or libgcc
+}
+LINK_FLAGS = ("-Wl,--build-id=none", "-lm", "-pthread")
+
+
+def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path) -> None:
+    """Compile C and assembler files into the one relocatable object `output`, for the architecture's baseline.
+
+    Names are relative to `folder`, so that no path gets into the bytes. Raises ToolchainError.
+    """
+    _zig(folder, "cc", "-target", target.c_target, *C_FLAGS, *ARCH_FLAGS[target.arch], "-c", *sources, "-o", output)
+
+
+def link_shared(target: Target, objects: Sequence[str], output: str, folder: Path) -> None:
+    """Link `objects` into the shared library `output`. Raises ToolchainError."""
+    soname = f"-Wl,-soname,{Path(output).name}"
+    _zig(folder, "cc", "-target", target.c_target, "-shared", "-s", soname, *objects, *LINK_FLAGS, "-o", output)
+
+
+def link_program(target: Target, objects: Sequence[str], output: str, folder: Path) -> None:
+    """Link `objects` into the program `output`, dynamically against the C library. Raises ToolchainError."""
+    _zig(folder, "cc", "-target", target.c_target, *objects, *LINK_FLAGS, "-o", output)
+
+
+def archive(objects: Sequence[str], output: str, folder: Path) -> None:
+    """Put `objects` into the static library `output`, with no dates or owners. Raises ToolchainError."""
+    _zig(folder, "ar", "rcsD", output, *objects)
+
+
+def _zig(folder: Path, *arguments: str) -> None:
+    """Run zig in `folder`; its local cache stays there, for it can't see that a file of `.incbin` changed."""
+    environment = dict(os.environ)
+    environment["ZIG_GLOBAL_CACHE_DIR"] = str(Path(platformdirs.user_cache_dir("edgec")) / "zig")
+    environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
+    result = subprocess.run(
+        [str(_executable()), *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    if result.returncode != 0:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        reason = next((line for line in lines if "error:" in line), lines[0] if lines else "no message")
+        raise ToolchainError(f"zig {arguments[0]} failed with exit code {result.returncode}: {reason}")
+
+
+def _executable() -> Path:
+    """The compiler inside the package: `python -m ziglang` would only start it after a second Python."""
+    package = importlib.util.find_spec("ziglang")
+    if package is None or not package.submodule_search_locations:
+        raise ToolchainError("the C compiler is missing: install it with 'pip install ziglang==0.17.1'")
+    folder = Path(package.submodule_search_locations[0])
+    return folder / ("zig.exe" if os.name == "nt" else "zig")

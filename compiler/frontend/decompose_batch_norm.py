@@ -1,0 +1,38 @@
+"""Write BatchNormalization as the multiplication and addition that it is at inference."""
+
+import numpy as np
+import onnx_ir
+
+from edgec.compiler.graph import add_initializer, add_node, attribute, constant, replace_value, shape_of
+
+
+def decompose_batch_norm(model: onnx_ir.Model) -> onnx_ir.Model:
+    """Return the model with BatchNormalization over constants as Mul and Add, for fold_affine to take on.
+
+    BatchNormalization(x, scale, bias, mean, variance) --> Add(Mul(x, factor), offset)
+    """
+    model = model.clone()
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type != "BatchNormalization" or node.domain or attribute(node, "training_mode", 0):
+            continue
+        source, output = node.inputs[0], node.outputs[0]
+        parameters = [constant(value) for value in node.inputs[1:5]]
+        shape = shape_of(output)
+        if source is None or shape is None or any(parameter is None for parameter in parameters):
+            continue
+        scale, bias, mean, variance = (p.astype(np.float64) for p in parameters if p is not None)
+        factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        channels = (-1, *[1] * (len(shape) - 2))  # broadcasts along axis 1
+        dtype = output.dtype.numpy() if output.dtype is not None else np.dtype(np.float32)
+        constants = {"factor": factor, "offset": bias - mean * factor}
+        factor_value, offset_value = (
+            add_initializer(graph, f"{node.name}_{role}", array.astype(dtype).reshape(channels))
+            for role, array in constants.items()
+        )
+        scaled = add_node(node, "Mul", [source, factor_value], {}, f"{node.name}_mul")
+        scaled.dtype, scaled.shape = output.dtype, output.shape
+        shifted = add_node(node, "Add", [scaled, offset_value], {}, f"{node.name}_add")
+        replace_value(output, shifted)
+        graph.remove(node, safe=True)
+    return model

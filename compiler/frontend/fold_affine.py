@@ -1,0 +1,80 @@
+"""Fold a per-channel scale or offset into the weights before it."""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from edgec.compiler.graph import add_initializer, attribute, constant, only_consumer, replace_value, shape_of
+
+_PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
+
+
+def fold_affine(model: onnx_ir.Model) -> onnx_ir.Model:
+    """Return the model with Mul and Add of per-channel constants folded into Conv, ConvTranspose and Gemm.
+
+    Add(Mul(Conv(x, weights, bias), factor), offset) --> Conv(x, factor * weights, factor * bias + offset)
+    """
+    model = model.clone()
+    for node in list(model.graph):
+        if node.op_type in _PRODUCERS and not node.domain:
+            while _fold_consumer(node):
+                pass
+    return model
+
+
+def _fold_consumer(node: onnx_ir.Node) -> bool:
+    """Fold the one node that reads `node`, if it is affine per channel; return whether it was."""
+    graph, weights = node.graph, constant(node.inputs[1])
+    consumer = only_consumer(node.outputs[0])
+    if consumer is None or consumer.op_type not in ("Mul", "Add") or consumer.domain or weights is None:
+        return False
+    if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
+        return False  # a Gemm that normalize_gemm couldn't put in its one form
+    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = constant(bias_value)
+    if bias_value is not None and (bias is None or bias.ndim != 1):
+        return False
+    other = consumer.inputs[1 if consumer.inputs[0] is node.outputs[0] else 0]
+    channels = _per_channel(constant(other), shape_of(node.outputs[0]), shape_of(consumer.outputs[0]))
+    if channels is None or not isinstance(graph, onnx_ir.Graph):
+        return False
+    old = np.zeros(len(channels)) if bias is None else bias.astype(np.float64)
+    if consumer.op_type == "Add":
+        new_weights, new_bias = None, old + channels
+    else:
+        new_weights, new_bias = _scaled(node, weights, channels), old * channels
+    if new_weights is not None:
+        value = add_initializer(graph, f"{node.name}_weights", new_weights.astype(weights.dtype))
+        node.replace_input_with(1, value)
+    if bias is not None or consumer.op_type == "Add":
+        node.resize_inputs(3)
+        value = add_initializer(graph, f"{node.name}_bias", new_bias.astype(weights.dtype))
+        node.replace_input_with(2, value)
+    replace_value(consumer.outputs[0], node.outputs[0])
+    graph.remove(consumer, safe=True)
+    return True
+
+
+def _per_channel(
+    array: NDArray[Any] | None, shape: tuple[int, ...] | None, result: tuple[int, ...] | None
+) -> NDArray[np.float64] | None:
+    """Return the constant operand as one float64 per channel (axis 1), or None where it isn't that."""
+    if array is None or shape is None or shape != result:
+        return None
+    extents = (1,) * (len(shape) - array.ndim) + array.shape
+    if len(extents) != len(shape) or any(extent != 1 for axis, extent in enumerate(extents) if axis != 1):
+        return None
+    return np.broadcast_to(array.astype(np.float64).reshape(-1), (shape[1],))
+
+
+def _scaled(node: onnx_ir.Node, weights: NDArray[Any], channels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights in float64, each output channel multiplied by its factor."""
+    wide = weights.astype(np.float64)
+    if node.op_type != "ConvTranspose":
+        axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
+        return wide * channels.reshape([-1 if i == axis else 1 for i in range(wide.ndim)])
+    groups = attribute(node, "group", 1)  # weights [inputs, outputs / groups, ...]: an input's group decides
+    per_input = np.repeat(channels.reshape(groups, -1), wide.shape[0] // groups, axis=0)
+    return wide * per_input.reshape(*per_input.shape, *[1] * (wide.ndim - 2))

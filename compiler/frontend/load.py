@@ -1,0 +1,84 @@
+"""From a file to a normalized Model."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir
+from google.protobuf.message import DecodeError
+from onnx_ir.external_data import load_to_model
+
+from edgec.compiler.frontend.convert_opset import convert_opset
+from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
+from edgec.compiler.frontend.explicit_pads import explicit_pads
+from edgec.compiler.frontend.fix_shapes import fix_shapes
+from edgec.compiler.frontend.fold_affine import fold_affine
+from edgec.compiler.frontend.fold_constants import fold_constants
+from edgec.compiler.frontend.fold_pad import fold_pad
+from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.frontend.name_nodes import name_nodes
+from edgec.compiler.frontend.normalize_gemm import normalize_gemm
+from edgec.compiler.model import Model
+from edgec.errors import ModelError
+
+PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
+    name_nodes,
+    convert_opset,
+    infer_shapes,
+    fold_constants,
+    infer_shapes,
+    explicit_pads,
+    decompose_batch_norm,
+    normalize_gemm,
+    fold_affine,
+    fold_pad,
+    fold_constants,
+    name_nodes,
+    infer_shapes,
+)
+"""In order; each takes a model and returns a new one that computes the same."""
+
+
+def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+    """Read an ONNX file and normalize it; `shapes` fixes inputs with dynamic dimensions.
+
+    Raises ModelError when the file or its external data can't be read, an input's shape stays dynamic, or
+    the graph contradicts itself.
+    """
+    source = _read(path)
+    try:
+        graph = fix_shapes(source, shapes or {})
+        for normalize in PASSES:
+            graph = normalize(graph)
+    except ModelError as error:
+        raise ModelError(f"{path.name}: {error}") from error
+    return Model(
+        ir=graph,
+        name=path.stem,
+        source_name=path.name,
+        source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        source_nodes=len(source.graph),
+    )
+
+
+def _read(path: Path) -> onnx_ir.Model:
+    """Parse the file and load its external data.
+
+    Raises ModelError.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+        onnx.checker.check_model(path, full_check=False)
+    except DecodeError as error:
+        raise ModelError(f"{path.name}: not an ONNX file, or a damaged one") from error
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path.name}: not a valid ONNX model: {' '.join(str(error).split())}") from error
+    model = onnx_ir.from_proto(proto)
+    onnx_ir.external_data.set_base_dir(model.graph, path.parent)
+    try:
+        return load_to_model(model)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.name}: external data can't be read: {error}") from error

@@ -1,0 +1,85 @@
+"""One form for every product by constant weights: Gemm(x[M, K], weights[N, K], bias[N])."""
+
+import numpy as np
+import onnx_ir
+
+from edgec.compiler.graph import (
+    add_initializer,
+    add_node,
+    attribute,
+    constant,
+    only_consumer,
+    replace_value,
+    shape_of,
+)
+
+
+def normalize_gemm(model: onnx_ir.Model) -> onnx_ir.Model:
+    """Return the model with MatMul and Gemm by constant matrices as Gemm(transB=1, alpha=1, beta=1).
+
+    MatMul(x[B, T, K], weights[K, N]) + bias[N]  -->  Reshape(Gemm(Reshape(x, [B*T, K]), weights', bias))
+    Gemm(x, weights[K, N], bias[1, N], alpha)    -->  Gemm(x, alpha * weights', bias[N])
+    """
+    model = model.clone()
+    for node in list(model.graph):
+        if node.domain == "" and node.op_type == "MatMul":
+            _from_matmul(node)
+        elif node.domain == "" and node.op_type == "Gemm":
+            _from_gemm(node)
+    return model
+
+
+def _from_matmul(node: onnx_ir.Node) -> None:
+    """Replace a MatMul by a constant matrix, with the addition of a constant bias that may follow it."""
+    graph, source, weights = node.graph, node.inputs[0], constant(node.inputs[1])
+    shape = shape_of(source) if source is not None else None
+    if not isinstance(graph, onnx_ir.Graph) or weights is None or weights.ndim != 2:
+        return
+    if source is None or shape is None or len(shape) < 2:
+        return
+    last, bias = node, None
+    addition = only_consumer(node.outputs[0])
+    if addition is not None and addition.op_type == "Add" and not addition.domain:
+        other = addition.inputs[1 if addition.inputs[0] is node.outputs[0] else 0]
+        array = constant(other)
+        if array is not None and array.shape == weights.shape[1:]:
+            last, bias = addition, other
+    dtype, (inner, columns) = source.dtype, weights.shape
+    matrix = source
+    if len(shape) > 2:
+        rows = int(np.prod(shape[:-1]))
+        extents = add_initializer(graph, f"{node.name}_rows", np.array([rows, inner], np.int64))
+        matrix = add_node(last, "Reshape", [source, extents], {}, f"{node.name}_flatten")
+        matrix.dtype, matrix.shape = dtype, onnx_ir.Shape((rows, inner))
+    transposed = add_initializer(graph, f"{node.inputs[1].name}_transposed", weights.T)  # type: ignore[union-attr]
+    result = add_node(last, "Gemm", [matrix, transposed, bias][: 3 if bias else 2], {"transB": 1}, str(node.name))
+    result.dtype, result.shape = dtype, onnx_ir.Shape((int(np.prod(shape[:-1])), columns))
+    if len(shape) > 2:
+        extents = add_initializer(graph, f"{node.name}_shape", np.array([*shape[:-1], columns], np.int64))
+        result = add_node(last, "Reshape", [result, extents], {}, f"{node.name}_unflatten")
+        result.dtype, result.shape = dtype, onnx_ir.Shape((*shape[:-1], columns))
+    replace_value(last.outputs[0], result)
+    graph.remove([node] if last is node else [last, node], safe=True)
+
+
+def _from_gemm(node: onnx_ir.Node) -> None:
+    """Fold alpha, beta, transB and the bias's shape into a Gemm's constants."""
+    graph, weights = node.graph, constant(node.inputs[1])
+    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = constant(bias_value)
+    if not isinstance(graph, onnx_ir.Graph) or weights is None or (bias_value is not None and bias is None):
+        return
+    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    columns = weights.shape[0 if attribute(node, "transB", 0) else 1]
+    if bias is not None and (bias.size not in (1, columns) or bias.shape[-1:] not in ((), (1,), (columns,))):
+        return  # a different bias for every row
+    if not attribute(node, "transB", 0) or alpha != 1.0:
+        matrix = weights if attribute(node, "transB", 0) else weights.T
+        scaled = (alpha * matrix.astype(np.float64)).astype(weights.dtype)
+        node.replace_input_with(1, add_initializer(graph, f"{node.name}_weights", scaled))
+    if bias is not None and (beta != 1.0 or bias.shape != (columns,)):
+        row = np.broadcast_to((beta * bias.astype(np.float64)).astype(bias.dtype).reshape(-1), (columns,))
+        node.replace_input_with(2, add_initializer(graph, f"{node.name}_bias", row))
+    for name in ("alpha", "beta"):
+        node.attributes.pop(name, None)
+    node.attributes.add(onnx_ir.AttrInt64("transB", 1))

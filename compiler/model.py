@@ -1,0 +1,61 @@
+"""A model between the stages of compression: an ONNX graph with static shapes, and what is known of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir
+
+from edgec.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a quantized model's scales come from."""
+
+    kind: Literal["data", "synthetic", "qdq", "none"]
+    """Calibration samples; seeded synthetic inputs; imported with its scales; not quantized."""
+    samples: int = 0
+    sha256: str = ""
+    """Of the samples' names, shapes and bytes."""
+    seed: int | None = None
+    """Of synthetic inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An ONNX graph whose shapes are all static, with its origin."""
+
+    ir: onnx_ir.Model
+    """Treated as a value: a pass clones it before it changes anything."""
+    name: str
+    """Stem of the source file's name."""
+    source_name: str
+    """File name of the model as given, without its folder."""
+    source_sha256: str
+    """Of that file's bytes."""
+    source_nodes: int
+    """Nodes it had before normalization."""
+    calibration: Provenance | None = None
+    """None until the model was quantized."""
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard ONNX operator set."""
+        return self.ir.opset_imports[""]
+
+
+def is_qdq(model: Model) -> bool:
+    """Whether the model comes quantized: some value goes through QuantizeLinear or DequantizeLinear."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.ir.graph)
+
+
+def serialize(model: Model) -> bytes:
+    """Return the model as ONNX bytes; equal models give equal bytes.
+
+    Raises ModelError when it is larger than protobuf's 2 GiB.
+    """
+    try:
+        serialized: bytes = onnx_ir.to_proto(model.ir).SerializeToString(deterministic=True)
+    except ValueError as error:
+        raise ModelError(f"{model.source_name}: larger than ONNX's 2 GiB per file") from error
+    return serialized

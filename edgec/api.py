@@ -1,0 +1,49 @@
+"""edgec from Python: what the command line does, as two functions."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgec.bench.bundle import Bundle
+
+
+def build(
+    path: str | Path,
+    *,
+    target: str,
+    calibration: str | Path | Mapping[str, NDArray[Any]] | None = None,
+    output: str | Path | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    name: str | None = None,
+    dump: str | Path | None = None,
+    progress: Callable[[str, str], None] | None = None,
+) -> Bundle:
+    """Compile the ONNX model at `path` for `target` (`rpi5-int8`) and return its bundle.
+
+    `calibration` is an .npz file or arrays by input name, shaped like the input or with one more leading
+    sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
+    default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `dump` is a
+    folder for the model after every stage. `progress` is called with a stage's name and what it did, and
+    with an empty text when the stage begins. Raises EdgecError for what is the caller's to mend.
+    """
+    from edgec.compiler import pipeline  # seconds, for TVM and ONNX, that load() does without
+
+    data = Path(calibration) if isinstance(calibration, str) else calibration
+    built = pipeline.build(
+        Path(path),
+        target=target,
+        calibration=data,
+        output=None if output is None else Path(output),
+        shapes=shapes or {},
+        name=name,
+        dump=None if dump is None else Path(dump),
+        progress=progress,
+    )
+    return Bundle(built.path, built.manifest)
+
+
+def load(path: str | Path) -> Bundle:
+    """Open the bundle at `path`; raises BundleError if it is none, or a file of it is missing."""
+    return Bundle.load(path)

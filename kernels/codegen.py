@@ -1,0 +1,177 @@
+"""From a TIR function to object code with a plain C ABI: no runtime, no packed arguments, no TVM symbol.
+
+A kernel's PrimFunc takes its buffers (inputs, constants, outputs) in order, then scratch as a uint8 buffer,
+then int32 `begin` and `end`. It comes out as
+
+    int32_t symbol(void *buffers..., void *scratch, int32_t begin, int32_t end)
+
+which returns 0. TVM's own pipeline ends in `MakePackedAPI`; the list of passes here is the same for a CPU
+with one step exchanged: `_plain_c_abi`.
+"""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import ir, s_tir, tirx
+from tvm.target import codegen as llvm
+from tvm_ffi import structural_map
+
+from edgec.kernels import elf
+from edgec.targets.descriptor import Target
+
+# LLVM's name of the plainest CPU of an architecture: no instruction beyond the baseline.
+_BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic"}
+
+# Attribute of a PrimFunc whose multiplications and additions may be contracted to FMA: float islands only.
+# Integer kernels round every operation, so that all targets give the same bits.
+CONTRACT = "edgec.contract"
+
+_C_LIBRARY = {"memcpy", "memset", "memmove"}
+_MATH_LIBRARY = {
+    f"{name}{suffix}"
+    for name in (
+        "acos acosh asin asinh atan atan2 atanh ceil cos cosh erf exp exp10 exp2 fabs floor fmod hypot ldexp "
+        "log log10 log1p log2 nearbyint nextafter pow rint round sin sinh sqrt tan tanh trunc"
+    ).split()
+    for suffix in ("", "f")
+}
+
+
+def llvm_target(target: Target) -> tvm.target.Target:
+    """Return the TVM target whose instructions are the architecture's baseline and `target.features`.
+
+    LLVM takes a CPU name as leave to use all that CPU has. The name here chooses instruction scheduling
+    only: whatever it implies beyond the baseline and `target.features` is switched off again.
+    """
+    features = tuple(sorted(target.features))
+    return _llvm_target(target.triple, target.cpu, _BASELINE_CPU[target.arch], features)
+
+
+@cache
+def _llvm_target(triple: str, cpu: str, baseline: str, features: tuple[str, ...]) -> tvm.target.Target:
+    wanted = [f"+{feature}" for feature in features]
+    allowed = _available(triple, baseline, wanted)
+    unwanted = [f"-{feature}" for feature in sorted(_available(triple, cpu, wanted) - allowed)]
+    attributes = wanted + unwanted
+    if beyond := _available(triple, cpu, attributes) - allowed:
+        raise AssertionError(f"LLVM would still use {sorted(beyond)} on {cpu}")
+    return tvm.target.Target({"kind": "llvm", "mtriple": triple, "mcpu": cpu, "mattr": attributes})
+
+
+def _available(triple: str, cpu: str, attributes: list[str]) -> set[str]:
+    description = {"kind": "llvm", "mtriple": triple, "mcpu": cpu, "mattr": attributes}
+    return {str(name) for name in llvm.llvm_get_cpu_features(tvm.target.Target(description))}
+
+
+def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> bytes:
+    """Return the relocatable ELF object (position independent) that defines `symbol`, the same bytes every time.
+
+    Raises AssertionError when the object asks for more than the C library's memory and math functions:
+    a kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.o"
+        _build(function, symbol, target).write_to_file(str(path))
+        code = elf.strip(path.read_bytes(), symbol)
+    if foreign := elf.undefined_symbols(code) - _C_LIBRARY - _MATH_LIBRARY:
+        raise AssertionError(f"{symbol} needs {sorted(foreign)}, which no device has")
+    return code
+
+
+def assembly(function: tirx.PrimFunc, symbol: str, target: Target) -> str:
+    """Return the assembly text of what `compile_object` makes."""
+    return str(_build(function, symbol, target).inspect_source("asm"))
+
+
+def _build(function: tirx.PrimFunc, symbol: str, target: Target) -> Any:
+    llvm_description = llvm_target(target)
+    function = function.with_attr({"global_symbol": symbol, "target": llvm_description})
+    module = tvm.IRModule({symbol: function})
+    with llvm_description, tvm.transform.PassContext(opt_level=3):
+        module = ir.transform.Sequential(_passes())(module)
+    return tvm.get_global_func("target.build.llvm")(module, llvm_description)
+
+
+def _passes() -> list[Any]:
+    return [
+        # schedule blocks to loops over flat buffers
+        s_tir.transform.CanonicalizeLoop(),
+        s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.CompactBufferAllocation(),
+        s_tir.transform.LowerMatchBuffer(),
+        s_tir.transform.StmtSimplify(),
+        s_tir.transform.AnnotateIrregularLoop(),
+        s_tir.transform.LowerOpaqueBlock(),
+        tirx.transform.FlattenBuffer(),
+        # loops to vectors and registers
+        tirx.transform.NarrowDataType(32),
+        s_tir.transform.LoopPartition(),
+        tirx.transform.VectorizeLoop(True),
+        tirx.transform.StorageRewrite(),
+        s_tir.transform.HoistIfThenElse(),
+        tirx.transform.UnrollLoop(),
+        s_tir.transform.RenormalizeSplitPattern(),
+        tirx.transform.StmtSimplify(),
+        tirx.transform.RemoveNoOp(),
+        s_tir.transform.RewriteUnsafeSelect(),
+        tirx.transform.CommonSubexprElim(),
+        # to a C function
+        _round_every_product(),
+        _plain_c_abi(),
+        tirx.transform.LowerTVMBuiltin(),
+        tirx.transform.LowerIntrin(),
+    ]
+
+
+def _round_every_product() -> Any:
+    """Keep float multiplications out of FMA, unless the function has the attribute `CONTRACT`.
+
+    a * b + c  -->  fence(a * b) + c
+
+    Both TVM's `LowerIntrin` and LLVM (TVM asks for `FPOpFusion::Fast` and has no option to undo it) contract
+    what they can, which would round once where the semantics round twice. The fence is no instruction.
+    """
+
+    def fence(product: Any) -> Any:
+        if not str(product.ty.dtype).startswith(("float", "bfloat")):
+            return product
+        return tirx.call_llvm_pure_intrin(str(product.ty.dtype), "llvm.arithmetic.fence", product)
+
+    @tirx.transform.prim_func_pass(opt_level=0)
+    def rewrite(function: Any, _module: Any, _context: Any) -> Any:
+        if function.attrs.get(CONTRACT, False):
+            return function
+        return function.with_body(structural_map(function.body, (tirx.Mul, fence), order="post"))
+
+    return rewrite
+
+
+def _plain_c_abi() -> Any:
+    """Make buffer parameters pointers and return 0.
+
+    f(A: Buffer, n: int32) { body }  -->  int32 f(A_pointer, n: int32) { A = buffer at A_pointer; body; return 0 }
+    """
+
+    @tirx.transform.prim_func_pass(opt_level=0)
+    def rewrite(function: Any, _module: Any, _context: Any) -> Any:
+        parameters, statements = [], []
+        for parameter in function.params:
+            if tirx.is_buffer_var(parameter):
+                pointer = tirx.Var(f"{parameter.name}_pointer", tirx.buffer_data_pointer_type(parameter))
+                statements.append(tirx.DeclBuffer(parameter, data=pointer))
+                parameters.append(pointer)
+            else:
+                parameters.append(parameter)
+        body = function.body
+        # Lowering an allocation asks for its device (1: the CPU), and frees where this scope ends.
+        for key, value in (("device_type", 1), ("device_id", 0)):
+            body = tirx.AttrStmt(ir.StringImm("default"), key, tirx.IntImm("int32", value), body)
+        body = tirx.SeqStmt([*statements, body, tirx.stmt.Return(tirx.IntImm("int32", 0))])
+        return tirx.PrimFunc(parameters, body, ret_type=ir.PrimType("int32"), attrs=function.attrs)
+
+    return rewrite

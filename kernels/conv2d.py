@@ -1,0 +1,244 @@
+"""Convolution and matrix product: implicit GEMM over a stripe of input rows.
+
+A tile of the output is a block of rows (or, for a 1x1 window, of pixels). Its input rows are copied once into
+a padded stripe in the dtype that the instruction set multiplies; then register tiles read the stripe at the
+convolution's own strides: there is no im2col buffer. Where the instruction set multiplies int8 as it stands
+and nothing is padded, there is no copy either.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from edgec.errors import UnsupportedError
+from edgec.kernels import stripe, tile, tir
+from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.stripe import Geometry
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+# Output pixels per tile: enough to use a block of weights many times while it is in the L1 cache.
+_PIXELS = 64
+# A stripe may take this part of the L1 data cache; weights and outputs share the rest.
+_STRIPE_SHARE = 0.5
+
+
+def geometry(operation: Conv2d, isa: InstructionSet, target: Target) -> Geometry:
+    """Choose tiles for a convolution on an instruction set."""
+    n, h, w, c = operation.input_shape
+    _, rows, columns, outputs = operation.output_shape
+    kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
+    pads, strides = operation.pads, operation.strides
+    pointwise = kernel == (1, 1) and strides == (1, 1) and not any(pads)
+    if pointwise:
+        n, h, w, rows, columns = 1, 1, n * h * w, 1, n * h * w
+    register_tile = tile.choose(isa, columns, outputs // operation.groups)
+    tile_rows, tile_columns = 1, columns
+    element = tir.lanes_bytes(isa.panel)
+    limit = target.l1d_bytes * _STRIPE_SHARE
+    if pointwise:
+        height = register_tile[0]
+        wanted = max(1, min(_PIXELS // height, int(limit / (c * element)) // height))
+        tile_columns = min(columns, wanted * height)
+    else:
+        row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * element
+        tile_rows = max(1, min(rows, _PIXELS // columns, int(limit / row_bytes / strides[0])))
+    shape = Geometry(
+        n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
+        operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,
+    )  # fmt: skip
+    as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
+    return replace(shape, direct=as_it_stands)
+
+
+def reduction(shape: Geometry) -> tile.Reduction:
+    """A kernel row is one contiguous run unless groups or dilation tear it apart."""
+    rows, columns = shape.kernel
+    per_group = shape.channels // shape.groups
+    if shape.groups == 1 and (shape.dilations[1] == 1 or columns == 1):
+        return tile.Reduction((rows, 1), (shape.dilations[0] * shape.pitch, 0), columns * per_group)
+    strides = (shape.dilations[0] * shape.pitch, shape.dilations[1] * shape.channels)
+    return tile.Reduction((rows, columns), strides, per_group)
+
+
+def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode | None:
+    """Code of a convolution on one instruction set; None where its weights aren't exact there."""
+    if not isa.accepts(operation.weights):
+        return None
+    shape = geometry(operation, isa, target)
+    outputs, groups = shape.outputs, shape.groups
+    per_group = outputs // groups
+    walk = reduction(shape)
+    grouped = operation.weights.reshape(groups, per_group, math.prod(walk.taps), walk.run)
+    vectors = shape.register_tile[1]
+    packed = np.concatenate([tile.pack_weights(isa, part, walk, vectors) for part in grouped])
+
+    bias = folded_bias(operation, isa.panel_offset)
+    # Vector loads of the last channels may reach past them.
+    tail = np.zeros(vectors * isa.lanes, np.int32)
+    pad_value = operation.input_zero_point + isa.panel_offset
+    parameters = [operation.low, operation.high, operation.output_zero_point, pad_value]
+    return KernelCode(
+        key=f"conv2d {isa.name} {isa.weights} {shape}",
+        make=partial(_function, isa, shape, packed.size),
+        constants=(
+            packed,
+            np.concatenate([bias, tail]),
+            np.concatenate([operation.multiplier, tail.view(np.float32)]),
+            np.array(parameters, np.int32),
+        ),
+        tiles=shape.tiles,
+        scratch_bytes=shape.stripe_bytes,
+    )
+
+
+def folded_bias(operation: Conv2d, panel_offset: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Bias with the zero point's term folded in: bias - (z_a + panel_offset) * sum(w).
+
+    Raises UnsupportedError where the weights don't prove that every sum stays within int32.
+    """
+    flat = operation.weights.reshape(len(operation.weights), -1).astype(np.int64)
+    bias = operation.bias.astype(np.int64)
+    folded = bias - (operation.input_zero_point + panel_offset) * flat.sum(axis=1)
+    # |a| <= 128 as int8; with an offset of 128, 0..255.
+    reach = np.abs(flat).sum(axis=1) * (255 if panel_offset else 128) + np.abs(folded)
+    # The real sum, of (a - z_a) * w and the bias, is what must fit; 255 bounds |a - z_a|.
+    if len(reach) and max(reach.max(), (np.abs(flat).sum(axis=1) * 255 + np.abs(bias)).max()) >= 2**31:
+        raise UnsupportedError(
+            f"a convolution of {operation.input_shape} by {operation.weights.shape} may exceed int32 "
+            "accumulation: its reduction is too long or its bias too large; split the layer or keep it in float"
+        )
+    return folded.astype(np.int32)
+
+
+def _function(isa: InstructionSet, shape: Geometry, weights: int) -> object:
+    outputs = shape.images * shape.rows * shape.columns * shape.outputs
+    channels = shape.outputs + shape.register_tile[1] * isa.lanes
+    return tir.kernel(
+        [
+            ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
+            (isa.weights, weights),
+            ("int32", channels),
+            ("float32", channels),
+            ("int32", 4),
+            ("int8", outputs),
+        ],
+        isa.panel,
+        partial(_body, isa, shape),
+    )
+
+
+def _body(
+    isa: InstructionSet, shape: Geometry, x: Buffer, weights: Buffer, bias: Buffer, multiplier: Buffer,
+    parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+) -> None:  # fmt: skip
+    accumulators = tile.allocate(isa, shape.register_tile)
+    row_blocks, column_blocks = shape.blocks
+    with T.serial(begin, end) as index:
+        image = index // (row_blocks * column_blocks)
+        row0 = index // column_blocks % row_blocks * shape.tile_rows
+        column0 = index % column_blocks * shape.tile_columns
+        source, origin = scratch, T.int32(0)
+        if shape.direct:
+            source = x
+            first = (image * shape.in_rows + row0 * shape.strides[0]) * shape.in_columns
+            origin = (first + column0 * shape.strides[1]) * shape.channels
+        else:
+            stripe.fill(shape, x, scratch, image, row0, column0, parameters[3])
+        block = _Block(
+            isa, shape, accumulators, source, origin, weights, bias, multiplier,
+            tuple(parameters[i] for i in range(3)), y, image, row0, column0,
+        )  # fmt: skip
+        block.emit()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One tile of the output: the loops over groups, column blocks, rows and register tiles."""
+
+    isa: InstructionSet
+    shape: Geometry
+    accumulators: list[Buffer]
+    source: Buffer
+    origin: Expr
+    weights: Buffer
+    bias: Buffer
+    multiplier: Buffer
+    parameters: tuple[Expr, ...]
+    y: Buffer
+    image: Expr
+    row0: Expr
+    column0: Expr
+
+    def emit(self) -> None:
+        shape = self.shape
+        per_group = shape.outputs // shape.groups
+        walk = reduction(shape)
+        length = math.prod(walk.taps) * tile.padded_run(self.isa, walk)
+        blocks = tile.column_blocks(self.isa, per_group, shape.register_tile[1], length)
+        group_size = sum(c.blocks * c.vectors * self.isa.lanes for c in blocks) * length
+
+        def group(g: Expr) -> None:
+            for columns in blocks:
+                width = columns.vectors * self.isa.lanes
+
+                def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
+                    channel = g * per_group + columns.start + n * width
+                    offset = g * group_size + columns.weights_start + n * width * length
+                    self._rows(columns, g, channel, offset)
+
+                tir.serial(columns.blocks, block)
+
+        tir.serial(shape.groups, group)
+
+    def _rows(self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr) -> None:
+        shape, height = self.shape, self.shape.register_tile[0]
+
+        def row(r: Expr) -> None:
+            tail = shape.columns % shape.tile_columns % height
+            full = shape.tile_columns // height
+            if shape.columns % shape.tile_columns:
+                full = T.min(full, (shape.columns - self.column0) // height)
+            else:
+                tail = shape.tile_columns % height
+            if isinstance(full, int):
+                if full:
+                    tir.serial(full, lambda p: self._tile(columns, g, channel, offset, r, p * height, height))
+            else:
+                with T.serial(0, full) as p:
+                    self._tile(columns, g, channel, offset, r, p * height, height)
+            if tail:
+                start = (shape.columns if shape.rows > 1 else shape.columns - self.column0) - tail
+                if shape.tile_columns == shape.columns:
+                    self._tile(columns, g, channel, offset, r, shape.columns - tail, tail)
+                else:
+                    with T.If(self.column0 + shape.tile_columns > shape.columns), T.Then():
+                        self._tile(columns, g, channel, offset, r, start, tail)
+
+        if shape.rows % shape.tile_rows:
+            with T.serial(0, T.min(shape.tile_rows, shape.rows - self.row0)) as r:
+                row(r)
+        else:
+            tir.serial(shape.tile_rows, row)
+
+    def _tile(
+        self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr, height: int
+    ) -> None:
+        shape = self.shape
+        per_group = shape.channels // shape.groups
+        base = self.origin + row * (shape.strides[0] * shape.pitch) + g * per_group
+        starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
+        pixel = (self.image * shape.rows + self.row0 + row) * shape.columns + self.column0 + column
+
+        def store(i: int, value: Expr) -> None:
+            lanes = columns.vectors * self.isa.lanes
+            tir.store_first(self.y, (pixel + i) * shape.outputs + channel, value, lanes, columns.valid)
+
+        tile.emit(
+            self.isa, self.accumulators, columns.vectors, self.source, starts, reduction(shape), self.weights,
+            offset, self.bias, self.multiplier, channel, self.parameters, store,
+        )  # fmt: skip

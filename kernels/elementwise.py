@@ -1,0 +1,136 @@
+"""Element by element: add and multiply with broadcasting, quantize, dequantize."""
+
+from functools import partial
+
+import numpy as np
+
+from edgec.kernels import tir
+from edgec.kernels.isa import generic
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import Binary, Dequantize, Quantize
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+# Elements of a tile: a few microseconds of work, worth handing to a thread.
+CHUNK = 8192
+# Vector that LLVM splits into what the target has.
+_LANES = 16
+
+
+def binary(operation: Binary, target: Target) -> KernelCode:
+    """Add or multiply; operands that broadcast are read by strides."""
+    del target
+    shape, (left, right) = tir.merge_dimensions(operation.shape, operation.strides)
+    flat = len(shape) == 1 and left == right == [1]
+    sizes = [1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right)]
+    total = int(np.prod(shape))
+    parameters = np.array(
+        [*operation.zero_points, 0, 0, operation.low, operation.high, operation.output_zero_point], np.int32
+    )
+    parameters.view(np.float32)[2:4] = operation.factors
+    return KernelCode(
+        key=f"binary {operation.kind} {shape} {left} {right}",
+        make=partial(_binary, operation.kind, shape, left, right, sizes),
+        constants=(parameters,),
+        tiles=-(-total // CHUNK) if flat else int(np.prod(shape[:-1], dtype=np.int64)),
+        inplace=tuple(i for i, size in enumerate(sizes) if flat and size == total),
+    )
+
+
+def _binary(kind: str, shape: list[int], left: list[int], right: list[int], sizes: list[int]) -> object:
+    def body(a: Buffer, b: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+
+        def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int, which: int) -> Expr:
+            if step == 0:
+                value = tir.broadcast(x[base], lanes)
+            elif step == 1 or lanes == 1:
+                value = tir.load(x, base + offset * step, lanes)
+            else:
+                value = x[T.ramp(base + offset * step, step, lanes)]
+            integer = tir.cast(value, "int32", lanes) - tir.broadcast(p[which], lanes)
+            factor = tir.broadcast(T.reinterpret("float32", p[2 + which]), lanes)
+            return tir.fence(tir.cast(integer, "float32", lanes) * factor, lanes)
+
+        def run(first: Expr, starts: tuple[Expr, Expr], count: int) -> None:
+            def vector(offset: Expr, lanes: int) -> None:
+                one = operand(a, starts[0], offset, left[-1], lanes, 0)
+                two = operand(b, starts[1], offset, right[-1], lanes, 1)
+                result = one + two if kind == "add" else tir.fence(one * two, lanes)
+                value = generic.round_and_clamp(result, (p[4], p[5], p[6]), lanes)
+                tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
+
+            tir.vectors(count, _LANES, vector)
+
+        if len(shape) == 1 and left == right == [1]:
+            tir.chunked(begin, end, shape[0], CHUNK, lambda i, count: run(i, (i, i), count))
+            return
+        with T.serial(begin, end) as index:
+            at = tir.unravel(index, shape[:-1])
+            starts = [sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)]
+            run(index * shape[-1], (starts[0], starts[1]), shape[-1])
+
+    total = int(np.prod(shape))
+    return tir.kernel(
+        [("int8", sizes[0]), ("int8", sizes[1]), ("int32", 7), ("int8", total)], "uint8", body, noalias=False
+    )
+
+
+def quantize(operation: Quantize, target: Target) -> KernelCode:
+    """float32 to int8."""
+    del target
+    scale = np.array([operation.scale], np.float32).view(np.int32)[0]
+    return KernelCode(
+        key=f"quantize {operation.size}",
+        make=partial(_quantize, operation.size),
+        constants=(np.array([scale, operation.zero_point], np.int32),),
+        tiles=-(-operation.size // CHUNK),
+    )
+
+
+def _quantize(size: int) -> object:
+    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        bounds = T.int32(-128), T.int32(127), p[1]
+
+        def run(first: Expr, count: int) -> None:
+            def vector(offset: Expr, lanes: int) -> None:
+                scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
+                quotient = tir.load(x, first + offset, lanes) / scale
+                value = generic.round_and_clamp(quotient, bounds, lanes)
+                tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
+
+            tir.vectors(count, _LANES, vector)
+
+        tir.chunked(begin, end, size, CHUNK, run)
+
+    return tir.kernel([("float32", size), ("int32", 2), ("int8", size)], "uint8", body)
+
+
+def dequantize(operation: Dequantize, target: Target) -> KernelCode:
+    """int8 to float32."""
+    del target
+    scale = np.array([operation.scale], np.float32).view(np.int32)[0]
+    return KernelCode(
+        key=f"dequantize {operation.size}",
+        make=partial(_dequantize, operation.size),
+        constants=(np.array([scale, operation.zero_point], np.int32),),
+        tiles=-(-operation.size // CHUNK),
+    )
+
+
+def _dequantize(size: int) -> object:
+    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+
+        def run(first: Expr, count: int) -> None:
+            def vector(offset: Expr, lanes: int) -> None:
+                value = tir.cast(tir.load(x, first + offset, lanes), "int32", lanes) - tir.broadcast(p[1], lanes)
+                scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
+                tir.store(y, first + offset, tir.cast(value, "float32", lanes) * scale, lanes)
+
+            tir.vectors(count, _LANES, vector)
+
+        tir.chunked(begin, end, size, CHUNK, run)
+
+    return tir.kernel([("int8", size), ("int32", 2), ("float32", size)], "uint8", body)

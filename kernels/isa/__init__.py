@@ -1,0 +1,1 @@
+"""How instruction sets load, widen, multiply-accumulate, convert and store: one file each."""

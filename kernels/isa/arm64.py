@@ -1,0 +1,174 @@
+"""arm64: NEON of Armv8.0 (byte pairs through int16) and the dot-product extension."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels import tir
+from edgec.kernels.isa import generic
+from edgec.kernels.tir import Buffer, Expr, T
+
+_TILES = (
+    (8, 2), (6, 4), (4, 4), (7, 2), (5, 4), (6, 3), (8, 3), (7, 3), (3, 4), (6, 2), (4, 2), (2, 4), (5, 2),
+    (3, 2), (2, 2), (1, 4), (1, 8), (1, 2), (8, 1), (4, 1), (2, 1), (1, 1),
+)  # fmt: skip
+
+
+def _requantize(
+    accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
+) -> Expr:
+    """Convert per 4, then saturate, add the zero point and clamp 8 or 16 outputs at a time.
+
+    Each saturation (to int32, int16, int8) is monotone and wider than [low, high], so that clamping once at
+    the end gives what clamping at every step would.
+    """
+    low, high, zero_point = parameters
+    halves = []
+    for accumulator, multiplier in zip(accumulators, multipliers, strict=True):
+        product = T.cast(accumulator, "float32x4") * multiplier
+        rounded = tir.intrinsic("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", product)
+        halves.append(tir.intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", rounded))
+    narrowed, position = [], 0
+    while position < len(halves):
+        taken = halves[position : position + 2]
+        lanes = 8
+        joined = tir.concatenate(taken if len(taken) == 2 else taken * 2, 4)
+        shifted = tir.intrinsic(
+            "int16x8", "llvm.sadd.sat.v8i16", joined, T.broadcast(T.cast(zero_point, "int16"), 8)
+        )
+        narrowed.append(tir.intrinsic("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", shifted))
+        position += 2
+    result = tir.concatenate(narrowed, 8)
+    lanes = 8 * len(narrowed)
+    result = T.max(result, T.broadcast(T.cast(low, "int8"), lanes))
+    result = T.min(result, T.broadcast(T.cast(high, "int8"), lanes))
+    wanted = 4 * len(halves)
+    return result if wanted == lanes else tir.shuffle(result, range(wanted))
+
+
+class Neon:
+    """Armv8.0: `smull` and `smlal` add two products in int16, `sadalp` adds pairs of those into int32.
+
+    |a| <= 128 and |w| <= 127 keep the sum of two products within int16 (32512): exact. Three instructions
+    make 16 products, where widening to int16 first takes four and twice the loads.
+    """
+
+    name = "neon"
+    arch = "arm64"
+    features: frozenset[str] = frozenset()
+    lanes = 4
+    group = 4
+    panel = "int8"
+    panel_offset = 0
+    weights = "int8"
+    steps = (8, 4)
+    tiles = tuple(tile for tile in _TILES if tile[0] * tile[1] <= 16)
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """No weight of -128: two of its products would leave int16."""
+        return weights.dtype == np.int8 and (weights.size == 0 or int(weights.min()) > -128)
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[..., lanes, 4] to [..., 2, lanes, 2]: first pairs of all lanes, then second pairs."""
+        pairs = weights.reshape(*weights.shape[:-1], 2, 2)
+        return np.ascontiguousarray(np.swapaxes(pairs, -3, -2))
+
+    def multiply_accumulate(
+        self,
+        accumulators: Sequence[Sequence[tuple[Buffer, int]]],
+        a: Buffer,
+        rows: Sequence[Expr],
+        b: Buffer,
+        offset: Expr,
+        step: int,
+    ) -> None:
+        """Pairs of A in every lane against a vector of pairs of B, twice per accumulation."""
+        vectors = len(accumulators[0])
+        for quad in range(step // 4):
+            for j in range(vectors):
+                weights = tir.load(b, offset + (quad * vectors + j) * 16, 16)
+                low, high = tir.shuffle(weights, range(8)), tir.shuffle(weights, range(8, 16))
+                for i, row in enumerate(rows):
+                    pairs = T.reinterpret(f"int16x{step // 2}", tir.load(a, row, step))
+                    first, second = (
+                        T.reinterpret("int8x8", T.broadcast(tir.shuffle(pairs, [2 * quad + half]), 4))
+                        for half in range(2)
+                    )
+                    products = T.cast(first, "int16x8") * T.cast(low, "int16x8")
+                    products = products + T.cast(second, "int16x8") * T.cast(high, "int16x8")
+                    sums = tir.intrinsic("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
+                    generic.accumulate(accumulators[i][j], 4, sums)
+
+    def requantize(
+        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
+    ) -> Expr:
+        """See `_requantize`."""
+        return _requantize(accumulators, multipliers, parameters)
+
+    depthwise_order: tuple[tuple[int, ...], ...] = tuple(tuple(range(i, i + 4)) for i in range(0, 16, 4))
+
+    def accepts_depthwise(self, weights: NDArray[np.generic]) -> bool:
+        """No weight of -128: two of its products would leave int16."""
+        return weights.dtype == np.int8 and (weights.size == 0 or int(weights.min()) > -128)
+
+    def pack_depthwise(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """As they are."""
+        return weights
+
+    def depthwise(
+        self, accumulators: Sequence[tuple[Buffer, int]], a: tuple[Expr, Expr], w: Buffer, offset: Expr
+    ) -> None:
+        """Two taps in int16 (`smull`, `smlal`), then `saddw` into int32."""
+        one, two = (tir.load(w, offset + tap * 16, 16) for tap in range(2))
+        sums = T.cast(a[0], "int16x16") * T.cast(one, "int16x16")
+        sums = sums + T.cast(a[1], "int16x16") * T.cast(two, "int16x16")
+        for index, accumulator in enumerate(accumulators):
+            part = tir.shuffle(sums, self.depthwise_order[index])
+            generic.accumulate(accumulator, 4, T.cast(part, "int32x4"))
+
+
+class DotProduct(Neon):
+    """`sdot`: four int8 x int8 products into one int32, exact for every int8."""
+
+    name = "dotprod"
+    features = frozenset({"dotprod"})
+    steps = (16, 4)
+    tiles = tuple(tile for tile in _TILES if tile[0] * (tile[1] + 1) + tile[1] <= 32)
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Any int8 weights."""
+        return weights.dtype == np.int8
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """As they are: [lanes, 4] is what `sdot` multiplies."""
+        return weights
+
+    def multiply_accumulate(
+        self,
+        accumulators: Sequence[Sequence[tuple[Buffer, int]]],
+        a: Buffer,
+        rows: Sequence[Expr],
+        b: Buffer,
+        offset: Expr,
+        step: int,
+    ) -> None:
+        """`sdot` by element: LLVM folds the broadcast of one quad of A into the instruction."""
+        vectors = len(accumulators[0])
+        for quad in range(step // 4):
+            for j in range(vectors):
+                weights = tir.load(b, offset + (quad * vectors + j) * 16, 16)
+                for i, row in enumerate(rows):
+                    quads = T.reinterpret(tir.vector("int32", step // 4), tir.load(a, row, step))
+                    one = tir.shuffle(quads, [quad]) if step > 4 else quads
+                    left = T.reinterpret("int8x16", T.broadcast(one, 4))
+                    buffer, element = accumulators[i][j]
+                    result = tir.intrinsic(
+                        "int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8",
+                        tir.load(buffer, element, 4), weights, left,
+                    )  # fmt: skip
+                    tir.store(buffer, element, result, 4)
+
+
+NEON = Neon()
+DOTPROD = DotProduct()

@@ -1,0 +1,73 @@
+"""What the kernel families ask of an instruction set."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels.tir import Buffer, Expr
+
+
+class InstructionSet(Protocol):
+    """An int8 instruction set: vectors of int32 accumulators and the products that feed them."""
+
+    name: str
+    arch: str | None
+    features: frozenset[str]
+    lanes: int
+    """int32 accumulators per vector register."""
+    group: int
+    """Consecutive products that one accumulator lane takes from one B vector."""
+    panel: str
+    """dtype in which the A operand (activations) is read."""
+    panel_offset: int
+    """What is added to an activation on its way into the panel (128 where the hardware wants uint8)."""
+    weights: str
+    """dtype of packed weights."""
+    steps: tuple[int, ...]
+    """Lengths of reduction that `multiply_accumulate` takes at once, longest first; the last is `group`."""
+    tiles: tuple[tuple[int, int], ...]
+    """(rows, vectors) register tiles that fit the register file, the most productive first."""
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Whether the products of these weights are exact here."""
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[..., groups, vectors, lanes, group] to the order that `multiply_accumulate` reads."""
+
+    def multiply_accumulate(
+        self,
+        accumulators: Sequence[Sequence[tuple[Buffer, int]]],
+        a: Buffer,
+        rows: Sequence[Expr],
+        b: Buffer,
+        offset: Expr,
+        step: int,
+    ) -> None:
+        """accumulators[i][j] += A[rows[i] : rows[i] + step] · B, B's `step` of reduction starting at `offset`.
+
+        An accumulator is a (buffer, element) pair of `lanes` int32.
+        """
+
+    def requantize(
+        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
+    ) -> Expr:
+        """One int8 vector of all lanes: clamp(rne(float32(acc) * multiplier) + zero_point, low, high).
+
+        `parameters` are int32 scalars: low, high, zero_point.
+        """
+
+    depthwise_order: tuple[tuple[int, ...], ...]
+    """Depthwise works on a block of channels at once: [accumulator][lane] -> channel of the block."""
+
+    def accepts_depthwise(self, weights: NDArray[np.generic]) -> bool:
+        """Whether depthwise products of these weights are exact here."""
+
+    def pack_depthwise(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[taps (even), channels of a block] to the order that `depthwise` reads, pair after pair."""
+
+    def depthwise(
+        self, accumulators: Sequence[tuple[Buffer, int]], a: tuple[Expr, Expr], w: Buffer, offset: Expr
+    ) -> None:
+        """accumulators += a[0] * w0 + a[1] * w1, int8 vectors of a block's channels at two taps."""

@@ -1,0 +1,52 @@
+"""What a kernel is: a row of the table, and the code that the row makes for one layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels.operators import Operation
+from edgec.targets.descriptor import Target
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCode:
+    """The code of one layer, as a C function over pointers.
+
+    int32_t f(inputs..., constants..., outputs..., void *scratch, int32_t begin, int32_t end)
+
+    computes the tiles [begin, end) of `tiles`; tiles are independent, so that threads may share them out.
+    """
+
+    key: str
+    """All that decides the function: equal keys, equal code (weights and scales are arguments, not code)."""
+    make: Callable[[], Any]
+    """Returns the `tirx.PrimFunc`; called only when the object isn't in the cache."""
+    constants: tuple[NDArray[np.generic], ...] = ()
+    """Packed weights, biases, tables, parameters, in argument order."""
+    tiles: int = 1
+    scratch_bytes: int = 0
+    """Per thread."""
+    inplace: tuple[int, ...] = ()
+    """Inputs whose buffer the output may take over."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A row of the table."""
+
+    name: str
+    """`<operation>_<instruction set>`: what manifests and reports print."""
+    operation: type[Operation]
+    features: frozenset[str]
+    """Instruction-set features it needs, as LLVM spells them; none for a portable kernel."""
+    arch: str | None
+    """Architecture it needs, or None for any."""
+    code: Callable[[Operation, Target], KernelCode | None]
+    """Makes the code for one layer, or returns None: not mine."""
+
+    def runs_on(self, target: Target) -> bool:
+        """Whether `target` has every instruction this kernel may use."""
+        return self.arch in (None, target.arch) and self.features <= target.features

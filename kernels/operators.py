@@ -1,0 +1,279 @@
+"""The operators of a lowered network: what is computed, with nothing left of ONNX or Relax.
+
+Tensors are flat row-major buffers in physical layout (images NHWC, channels innermost); every operator
+carries the shapes it works on, so that a reshape is no operator at all. `reference.py` gives each operator
+its meaning in numpy; the table in `__init__.py` lists the kernels that compute it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine quantization of one int8 tensor: real = scale * (q - zero_point)."""
+
+    scale: float
+    """float32 value, positive."""
+    zero_point: int
+    """In [-128, 127]."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value between operators: a flat row-major buffer."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """A numpy dtype name."""
+    quantization: Quantization | None = None
+    """Of an int8 tensor that stands for real numbers."""
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Convolution, and with a 1x1 window every matrix product by constant weights.
+
+    acc = bias + sum((a - input_zero_point) * w); padding pads with input_zero_point;
+    y = clamp(rne(float32(acc) * multiplier) + output_zero_point, low, high).
+    """
+
+    input_shape: tuple[int, int, int, int]
+    """N, H, W, C."""
+    weights: NDArray[np.int8] | NDArray[np.int16]
+    """[output channels, kernel height, kernel width, C / groups]; int16 only where an imported model's
+    weights less their zero point leave [-127, 127]."""
+    bias: NDArray[np.int32]
+    """[output channels]."""
+    multiplier: NDArray[np.float32]
+    """[output channels]: s_a * s_w / s_y, computed in float64."""
+    input_zero_point: int
+    output_zero_point: int
+    low: int
+    high: int
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, left, bottom, right."""
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        n, h, w, _ = self.input_shape
+        o, kh, kw, _ = self.weights.shape
+        top, left, bottom, right = self.pads
+        oh = (h + top + bottom - self.dilations[0] * (kh - 1) - 1) // self.strides[0] + 1
+        ow = (w + left + right - self.dilations[1] * (kw - 1) - 1) // self.strides[1] + 1
+        return n, oh, ow, o
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        n, oh, ow, _ = self.output_shape
+        return n * oh * ow * int(self.weights.size)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Add or multiply two int8 tensors, with broadcasting.
+
+    add: clamp(rne(float32(a - z_a) * f_a + float32(b - z_b) * f_b) + z_y); two products, then one sum.
+    mul: clamp(rne((float32(a - z_a) * f_a) * (float32(b - z_b) * f_b)) + z_y).
+    """
+
+    kind: str
+    """`add` or `mul`."""
+    shape: tuple[int, ...]
+    """Of the result."""
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+    """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
+    zero_points: tuple[int, int]
+    factors: tuple[float, float]
+    """float32 values: add s_a / s_y and s_b / s_y; mul s_a and s_b / s_y."""
+    output_zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """Any chain of unary operators on one int8 tensor: y = table[x + 128]."""
+
+    size: int
+    table: NDArray[np.int8]
+    """[256], computed in float64 at compile time."""
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """float32 to int8: clamp(rne(x / scale) + zero_point), the division in float32 (ONNX QuantizeLinear)."""
+
+    size: int
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """int8 to float32: float32(x - zero_point) * scale (ONNX DequantizeLinear)."""
+
+    size: int
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Rearrange:
+    """A strided copy: transposes, slices, splits, shuffles and nearest-neighbour resizing are all this.
+
+    y[i0, i1, ...] = x[offset + i0 * strides[0] + i1 * strides[1] + ...], strides in elements.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    dtype: str
+    input_size: int
+    """Elements of the input buffer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """Concatenate along the middle of [outer, sum(inner)]; an input of another scale goes through a table."""
+
+    outer: int
+    inner: tuple[int, ...]
+    """Contiguous elements that each input contributes per outer index."""
+    tables: tuple[NDArray[np.int8] | None, ...]
+    """Per input, [256] to requantize it, or None to copy."""
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Pad with a constant: `pads` gives (before, after) per dimension of `shape`, none negative."""
+
+    shape: tuple[int, ...]
+    """Of the input."""
+    pads: tuple[tuple[int, int], ...]
+    value: int
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum over a window; positions in the padding don't take part. Scale and zero point stay."""
+
+    input_shape: tuple[int, int, int, int]
+    output_shape: tuple[int, int, int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int]
+    """Top, left; bottom and right follow from `output_shape`."""
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool:
+    """clamp(rne(float32(sum(a - input_zero_point)) * multiplier[oh, ow]) + output_zero_point).
+
+    multiplier[oh, ow] = float32(s_a / (s_y * count)), where count is the number of positions that the
+    window divides by there (ONNX count_include_pad decides whether padding counts).
+    """
+
+    input_shape: tuple[int, int, int, int]
+    output_shape: tuple[int, int, int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int]
+    """Top, left; bottom and right follow from `output_shape`."""
+    multiplier: NDArray[np.float32]
+    """[OH, OW]."""
+    input_zero_point: int
+    output_zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over the middle of [outer, reduced, inner]: global average pooling, ReduceMean.
+
+    clamp(rne(float32(sum(a - input_zero_point)) * multiplier) + output_zero_point).
+    """
+
+    outer: int
+    reduced: int
+    inner: int
+    multiplier: float
+    """float32(s_a / (s_y * reduced))."""
+    input_zero_point: int
+    output_zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """Softmax over the last axis of [outer, length], from a table of exponentials.
+
+    e_i = table[max(x) - x_i], an integer; y_i = clamp(rne(float32(e_i) * (inverse_scale / float32(sum(e))))
+    + output_zero_point). table[d] = rne(exp(-d * s_x) * 2**k), k the largest that keeps the sum under 2**31.
+    """
+
+    outer: int
+    length: int
+    table: NDArray[np.int32]
+    """[256]."""
+    inverse_scale: float
+    """float32(1 / s_y)."""
+    output_zero_point: int
+
+
+@dataclass(frozen=True, eq=False)
+class Island:
+    """A part of the model that stays in float: an ONNX model of its own, lowered by Relax.
+
+    Its result has a stated tolerance against ONNX Runtime instead of exactness.
+    """
+
+    model: bytes
+    """Serialized ONNX model; its inputs and outputs are in the order of the operator's."""
+    reasons: tuple[tuple[str, str, str], ...]
+    """Per node: name, operator, why it isn't int8."""
+
+
+Operation = (
+    Conv2d | Binary | Lookup | Quantize | Dequantize | Rearrange | Concat | Pad | MaxPool | AveragePool
+    | Mean | Softmax | Island
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One layer: an operation on named tensors."""
+
+    name: str
+    """The model's own name for it, made unique."""
+    operation: Operation
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    """One, but for an island."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Operators in execution order over tensors; what `reference.py` evaluates and kernels implement."""
+
+    operators: tuple[Operator, ...]
+    tensors: dict[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: dict[str, NDArray[np.generic]]
+    """Tensors whose value is known (a constant operand of an addition, say)."""

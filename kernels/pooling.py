@@ -1,0 +1,152 @@
+"""Pooling and means over NHWC images, vectors of channels at a time."""
+
+from functools import partial
+
+import numpy as np
+
+from edgec.kernels import tir
+from edgec.kernels.isa import generic
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import AveragePool, MaxPool, Mean
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+# Channels at a time: one 128-bit register of int8, several of int32.
+_LANES = 16
+
+
+def _taps(operation: MaxPool | AveragePool, row: Expr, column: Expr) -> list[tuple[Expr, Expr]]:
+    """Per tap: the pixel's index, clamped into the image, and whether it lies inside."""
+    _, height, width, _ = operation.input_shape
+    taps = []
+    for r in range(operation.kernel[0]):
+        for c in range(operation.kernel[1]):
+            y = row * operation.strides[0] + r - operation.pads[0]
+            x = column * operation.strides[1] + c - operation.pads[1]
+            inside = T.And(T.And(y >= 0, y < height), T.And(x >= 0, x < width))
+            y, x = T.max(T.min(y, height - 1), 0), T.max(T.min(x, width - 1), 0)
+            taps.append((y * width + x, inside))
+    return taps
+
+
+def max_pool(operation: MaxPool, target: Target) -> KernelCode:
+    """Maximum over a window; a tap outside repeats the image's nearest pixel, which the window holds too."""
+    del target
+    n, oh, _, _ = operation.output_shape
+    return KernelCode(
+        key=f"max_pool {operation}", make=partial(_max_pool, operation), constants=(), tiles=n * oh
+    )
+
+
+def _max_pool(operation: MaxPool) -> object:
+    _, height, width, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+
+    def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        with T.serial(begin, end) as index, T.serial(0, columns) as column:
+            taps = _taps(operation, index % rows, column)
+            image = index // rows * (height * width)
+
+            def vector(channel: Expr, lanes: int) -> None:
+                values = [tir.load(x, (image + pixel) * channels + channel, lanes) for pixel, _ in taps]
+                result = values[0]
+                for value in values[1:]:
+                    result = T.max(result, value)
+                tir.store(y, (index * columns + column) * channels + channel, result, lanes)
+
+            tir.vectors(channels, _LANES, vector)
+
+    sizes = [("int8", int(np.prod(shape))) for shape in (operation.input_shape, operation.output_shape)]
+    return tir.kernel(sizes, "uint8", body)
+
+
+def average_pool(operation: AveragePool, target: Target) -> KernelCode:
+    """Integer sum over a window, requantized by the multiplier of that output position."""
+    del target
+    n, oh, _, _ = operation.output_shape
+    return KernelCode(
+        key=f"average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
+        f"{operation.strides} {operation.pads}",
+        make=partial(_average_pool, operation),
+        constants=(operation.multiplier, _parameters(operation)),
+        tiles=n * oh,
+    )
+
+
+def _parameters(operation: AveragePool | Mean) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    zero_points = [operation.output_zero_point, operation.input_zero_point]
+    return np.array([operation.low, operation.high, *zero_points], np.int32)
+
+
+def _average_pool(operation: AveragePool) -> object:
+    _, height, width, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+
+    def body(
+        x: Buffer, multiplier: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
+    ) -> None:
+        del scratch
+        bounds = [p[i] for i in range(3)]
+        with T.serial(begin, end) as index, T.serial(0, columns) as column:
+            taps = _taps(operation, index % rows, column)
+            image = index // rows * (height * width)
+
+            def vector(channel: Expr, lanes: int) -> None:
+                zero_point = tir.broadcast(p[3], lanes)
+                total = tir.constant(0, "int32", lanes)
+                for pixel, inside in taps:
+                    at = (image + pixel) * channels + channel
+                    value = tir.cast(tir.load(x, at, lanes), "int32", lanes) - zero_point
+                    total = total + value * tir.broadcast(T.cast(inside, "int32"), lanes)
+                scale = tir.broadcast(multiplier[index % rows * columns + column], lanes)
+                result = generic.requantize([total], [scale], bounds, lanes)
+                tir.store(y, (index * columns + column) * channels + channel, result, lanes)
+
+            tir.vectors(channels, _LANES, vector)
+
+    return tir.kernel(
+        [
+            ("int8", int(np.prod(operation.input_shape))),
+            ("float32", rows * columns),
+            ("int32", 4),
+            ("int8", int(np.prod(operation.output_shape))),
+        ],
+        "uint8",
+        body,
+    )
+
+
+def mean(operation: Mean, target: Target) -> KernelCode:
+    """Integer sum over the middle dimension, requantized."""
+    del target
+    multiplier = np.array([operation.multiplier], np.float32).view(np.int32)
+    return KernelCode(
+        key=f"mean {operation.outer} {operation.reduced} {operation.inner}",
+        make=partial(_mean, operation.outer, operation.reduced, operation.inner),
+        constants=(np.concatenate([_parameters(operation), multiplier]),),
+        tiles=operation.outer,
+    )
+
+
+def _mean(outer: int, reduced: int, inner: int) -> object:
+    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        bounds = [p[i] for i in range(3)]
+        total = T.alloc_buffer((_LANES,), "int32", scope="global")
+        with T.serial(begin, end) as index:
+
+            def vector(channel: Expr, lanes: int) -> None:
+                start = tir.broadcast(p[3] * T.int32(-reduced), lanes)
+                tir.store(total, 0, start, lanes)
+                with T.serial(0, reduced) as r:
+                    value = tir.load(x, (index * reduced + r) * inner + channel, lanes)
+                    added = tir.load(total, 0, lanes) + tir.cast(value, "int32", lanes)
+                    tir.store(total, 0, added, lanes)
+                scale = tir.broadcast(T.reinterpret("float32", p[4]), lanes)
+                result = generic.requantize([tir.load(total, 0, lanes)], [scale], bounds, lanes)
+                tir.store(y, index * inner + channel, result, lanes)
+
+            tir.vectors(inner, _LANES, vector)
+
+    return tir.kernel([("int8", outer * reduced * inner), ("int32", 5), ("int8", outer * inner)], "uint8", body)

@@ -1,0 +1,229 @@
+"""The integer semantics in numpy: what every kernel on every target must equal, bit for bit.
+
+This file is DESIGN's "Integer semantics" as code, and is kept plain enough to be read as such. int8 tensors
+are flat or shaped arrays; every function returns an array in the physical layout of its operation. The
+arithmetic after an integer sum is float32 IEEE 754, one rounding per operation, nothing contracted.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels.operators import (
+    AveragePool,
+    Binary,
+    Concat,
+    Conv2d,
+    Dequantize,
+    Island,
+    Lookup,
+    MaxPool,
+    Mean,
+    Network,
+    Operation,
+    Pad,
+    Quantize,
+    Rearrange,
+    Softmax,
+)
+
+Array = NDArray[Any]
+
+
+def requantize(
+    accumulator: Array, multiplier: Array | np.float32, zero_point: int, low: int, high: int
+) -> Array:
+    """clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high), as int8."""
+    product = accumulator.astype(np.float32) * multiplier
+    return clamp(np.rint(product), zero_point, low, high)
+
+
+def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
+    """Add the zero point to rounded float32 values and clamp to int8."""
+    return np.clip(rounded.astype(np.float64) + zero_point, low, high).astype(np.int8)
+
+
+def conv2d(op: Conv2d, x: Array) -> Array:
+    """See `Conv2d`; the products are summed in float64 matrix products, exact below 2**53."""
+    n, oh, ow, outputs = op.output_shape
+    _, kh, kw, per_group = op.weights.shape
+    top, left, bottom, right = op.pads
+    image = x.reshape(op.input_shape).astype(np.float64) - op.input_zero_point
+    image = np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    group_outputs = outputs // op.groups
+    accumulator = np.zeros((n, oh, ow, outputs), np.float64)
+    for row in range(kh):
+        for column in range(kw):
+            rows = slice(row * op.dilations[0], row * op.dilations[0] + (oh - 1) * op.strides[0] + 1, op.strides[0])
+            columns = slice(
+                column * op.dilations[1], column * op.dilations[1] + (ow - 1) * op.strides[1] + 1, op.strides[1]
+            )
+            window = image[:, rows, columns]
+            weights = op.weights[:, row, column].astype(np.float64)
+            if per_group == 1 and group_outputs == 1:  # depthwise
+                accumulator += window * weights[:, 0]
+                continue
+            for g in range(op.groups):
+                taken = slice(g * group_outputs, (g + 1) * group_outputs)
+                part = window[..., g * per_group : (g + 1) * per_group]
+                accumulator[..., taken] += part @ weights[taken].T
+    total = accumulator.astype(np.int64) + op.bias
+    if total.size and np.abs(total).max() >= 2**31:
+        raise OverflowError("accumulator leaves int32")
+    return requantize(total.astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high)
+
+
+def _strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Array:
+    """View of a flat array by strides in elements."""
+    index = np.full(shape, offset, np.int64)
+    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+        index += (np.arange(size) * stride).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.asarray(x.reshape(-1)[index])
+
+
+def binary(op: Binary, a: Array, b: Array) -> Array:
+    """See `Binary`."""
+    left, right = (
+        (_strided(x, op.shape, strides).astype(np.int32) - zero_point).astype(np.float32) * np.float32(factor)
+        for x, strides, zero_point, factor in zip((a, b), op.strides, op.zero_points, op.factors, strict=True)
+    )
+    result = left + right if op.kind == "add" else left * right
+    return clamp(np.rint(result), op.output_zero_point, op.low, op.high)
+
+
+def lookup(op: Lookup, x: Array) -> Array:
+    """See `Lookup`."""
+    return np.asarray(op.table[x.astype(np.int32) + 128])
+
+
+def quantize(op: Quantize, x: Array) -> Array:
+    """See `Quantize`."""
+    return clamp(np.rint(x.astype(np.float32) / np.float32(op.scale)), op.zero_point, -128, 127)
+
+
+def dequantize(op: Dequantize, x: Array) -> Array:
+    """See `Dequantize`."""
+    return np.asarray((x.astype(np.int32) - op.zero_point).astype(np.float32) * np.float32(op.scale))
+
+
+def rearrange(op: Rearrange, x: Array) -> Array:
+    """See `Rearrange`."""
+    return _strided(x, op.shape, op.strides, op.offset)
+
+
+def concat(op: Concat, *inputs: Array) -> Array:
+    """See `Concat`."""
+    parts = []
+    for x, inner, table in zip(inputs, op.inner, op.tables, strict=True):
+        part = x.reshape(op.outer, inner)
+        parts.append(part if table is None else table[part.astype(np.int32) + 128])
+    return np.concatenate(parts, axis=1)
+
+
+def pad(op: Pad, x: Array) -> Array:
+    """See `Pad`."""
+    return np.pad(x.reshape(op.shape), op.pads, constant_values=op.value)
+
+
+def _windows(op: MaxPool | AveragePool, x: Array, outside: int) -> tuple[Array, int]:
+    """[N, OH, OW, C, positions] int32 values of every pooling window, `outside` where it leaves the image."""
+    n, h, w, c = op.input_shape
+    _, oh, ow, _ = op.output_shape
+    below = max(0, (oh - 1) * op.strides[0] + op.kernel[0] - op.pads[0] - h)
+    right = max(0, (ow - 1) * op.strides[1] + op.kernel[1] - op.pads[1] - w)
+    image = np.pad(
+        x.reshape(n, h, w, c).astype(np.int32),
+        ((0, 0), (op.pads[0], below), (op.pads[1], right), (0, 0)),
+        constant_values=outside,
+    )
+    views = []
+    for row in range(op.kernel[0]):
+        for column in range(op.kernel[1]):
+            rows = slice(row, row + (oh - 1) * op.strides[0] + 1, op.strides[0])
+            columns = slice(column, column + (ow - 1) * op.strides[1] + 1, op.strides[1])
+            views.append(image[:, rows, columns])
+    return np.stack(views, axis=-1), len(views)
+
+
+def max_pool(op: MaxPool, x: Array) -> Array:
+    """See `MaxPool`."""
+    return np.asarray(_windows(op, x, -128)[0].max(axis=-1).astype(np.int8))
+
+
+def average_pool(op: AveragePool, x: Array) -> Array:
+    """See `AveragePool`."""
+    windows, positions = _windows(op, x, op.input_zero_point)
+    total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
+    return requantize(total, op.multiplier[:, :, None], op.output_zero_point, op.low, op.high)
+
+
+def mean(op: Mean, x: Array) -> Array:
+    """See `Mean`."""
+    total = x.reshape(op.outer, op.reduced, op.inner).astype(np.int64).sum(axis=1)
+    total -= op.reduced * op.input_zero_point
+    return requantize(
+        total.astype(np.int32), np.float32(op.multiplier), op.output_zero_point, op.low, op.high
+    )
+
+
+def softmax(op: Softmax, x: Array) -> Array:
+    """See `Softmax`."""
+    rows = x.reshape(op.outer, op.length).astype(np.int32)
+    exponentials = op.table[rows.max(axis=1, keepdims=True) - rows]
+    total = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32).astype(np.float32)
+    factor = np.float32(op.inverse_scale) / total
+    return clamp(np.rint(exponentials.astype(np.float32) * factor), op.output_zero_point, -128, 127)
+
+
+SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
+    AveragePool: average_pool,
+    Binary: binary,
+    Concat: concat,
+    Conv2d: conv2d,
+    Dequantize: dequantize,
+    Lookup: lookup,
+    MaxPool: max_pool,
+    Mean: mean,
+    Pad: pad,
+    Quantize: quantize,
+    Rearrange: rearrange,
+    Softmax: softmax,
+}
+"""What every exact operation computes."""
+
+
+def island(op: Island, *inputs: Array) -> list[Array]:
+    """Evaluate a float island by ONNX Runtime, without graph optimizations: a tolerance, not a bit pattern."""
+    import onnxruntime  # float islands are rare; the import is slow
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(op.model, options, providers=["CPUExecutionProvider"])
+    feeds = {
+        spec.name: x.reshape(spec.shape) for spec, x in zip(session.get_inputs(), inputs, strict=True)
+    }
+    return [np.asarray(y) for y in session.run(None, feeds)]
+
+
+def evaluate(
+    network: Network, inputs: Mapping[str, Array], overrides: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    """Return every tensor of `network`, by name, shaped as the network declares it.
+
+    `overrides` gives values for an island's outputs (a device's own, within tolerance of the reference), so
+    that every integer layer behind an island can still be compared bit for bit.
+    """
+    values: dict[str, Array] = {name: np.asarray(inputs[name]) for name in network.inputs}
+    values.update(network.constants)
+    for operator in network.operators:
+        arguments = [values[name] for name in operator.inputs]
+        if isinstance(operator.operation, Island):
+            results = island(operator.operation, *arguments)
+        else:
+            results = [SEMANTICS[type(operator.operation)](operator.operation, *arguments)]
+        for name, result in zip(operator.outputs, results, strict=True):
+            value = (overrides or {}).get(name, result)
+            values[name] = value.reshape(network.tensors[name].shape)
+    return values

@@ -1,0 +1,147 @@
+"""Stripes: the input rows that one tile of a convolution reads, copied once, padded and converted."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgec.kernels import tir
+from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
+
+SLACK = 64
+"""Elements that vector loads may read past a stripe's end (their products are discarded or times zero)."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution as the loops see it; equal geometries share their code."""
+
+    images: int
+    rows: int
+    """Output rows of an image; 1 for a pointwise product, whose pixels all lie in one row."""
+    columns: int
+    channels: int
+    """Of the input, all groups."""
+    outputs: int
+    """Output channels, all groups."""
+    groups: int
+    in_rows: int
+    in_columns: int
+    strides: tuple[int, int]
+    pads: tuple[int, int]
+    """Top, left."""
+    kernel: tuple[int, int]
+    dilations: tuple[int, int]
+    tile_rows: int
+    tile_columns: int
+    register_tile: tuple[int, int]
+    dtype: str
+    """Of the stripe's elements."""
+    offset: int
+    """Added to every element on its way into the stripe."""
+    direct: bool = False
+    """Read the input in place, without a stripe."""
+
+    @property
+    def stripe_rows(self) -> int:
+        """Input rows that a tile reads."""
+        return (self.tile_rows - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilations[0] + 1
+
+    @property
+    def stripe_columns(self) -> int:
+        """Input columns that a tile reads, padding included."""
+        return (self.tile_columns - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilations[1] + 1
+
+    @property
+    def stripe_bytes(self) -> int:
+        """Scratch that the stripe takes."""
+        return 0 if self.direct else (self.stripe_rows * self.pitch + SLACK) * lanes_bytes(self.dtype)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all images."""
+        return self.images * math.prod(self.blocks)
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one row of the source to the next."""
+        return (self.in_columns if self.direct else self.stripe_columns) * self.channels
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Tiles along rows and columns of one image."""
+        return -(-self.rows // self.tile_rows), -(-self.columns // self.tile_columns)
+
+
+def fill(
+    shape: Geometry, x: Buffer, stripe: Buffer, image: Expr, row0: Expr, column0: Expr, pad_value: Expr
+) -> None:
+    """Write the code that copies a tile's input rows into the stripe, converted and padded.
+
+    `row0` and `column0` are the tile's first output; `pad_value` is in the stripe's terms (offset included).
+    """
+    dtype = shape.dtype
+    channels = shape.channels
+    left = shape.pads[1] * channels
+    taken = min(shape.stripe_columns - shape.pads[1], shape.in_columns) * channels
+    right = shape.pitch - left - taken
+    padding = T.cast(pad_value, dtype)
+
+    def pad(start: Expr, count: int) -> None:
+        for offset, lanes, times in _spans(count):
+            with T.serial(0, times) as i:
+                tir.store(stripe, start + offset + i * lanes, tir.broadcast(padding, lanes), lanes)
+
+    def row(r: Expr) -> None:
+        in_row = row0 * shape.strides[0] + r - shape.pads[0]
+        target = r * shape.pitch
+        first = ((image * shape.in_rows + in_row) * shape.in_columns + column0 * shape.strides[1]) * channels
+
+        def copy(count: int) -> None:
+            for offset, lanes, times in _spans(count):
+                with T.serial(0, times) as i:
+                    value = tir.load(x, first + offset + i * lanes, lanes)
+                    if shape.offset:
+                        flipped = T.reinterpret(tir.vector("uint8", lanes), value)
+                        value = flipped ^ tir.constant(shape.offset, "uint8", lanes)
+                    else:
+                        value = tir.cast(value, dtype, lanes)
+                    tir.store(stripe, target + left + offset + i * lanes, value, lanes)
+
+        def inside() -> None:
+            pad(target, left)
+            if shape.columns % shape.tile_columns == 0 or shape.rows > 1:
+                copy(taken)
+            else:  # the last block of pixels is shorter
+                last = (shape.columns % shape.tile_columns) * channels
+                _either(column0 + shape.tile_columns <= shape.columns, lambda: copy(taken), lambda: copy(last))
+            pad(target + left + taken, right)
+
+        always = not shape.pads[0] and shape.rows % shape.tile_rows == 0 and _rows_inside(shape)
+        if always:
+            inside()
+        else:
+            within = T.And(in_row >= 0, in_row < shape.in_rows)
+            _either(within, inside, lambda: pad(target, shape.pitch))
+
+    tir.serial(shape.stripe_rows, row)
+
+
+def _rows_inside(shape: Geometry) -> bool:
+    """Whether the last tile's stripe ends within the image."""
+    return (shape.rows - shape.tile_rows) * shape.strides[0] + shape.stripe_rows <= shape.in_rows
+
+
+def _either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    with T.If(condition):
+        with T.Then():
+            then()
+        with T.Else():
+            otherwise()
+
+
+def _spans(count: int) -> list[tuple[int, int, int]]:
+    """Cut a copy of `count` elements into (offset, lanes, times): whole 32s, then ever smaller powers of two."""
+    spans = [(0, 32, count // 32)] if count >= 32 else []
+    start = count // 32 * 32
+    spans += [(start + offset, lanes, 1) for offset, lanes in tir.pieces(count - start, 16)]
+    return spans

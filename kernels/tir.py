@@ -1,0 +1,183 @@
+"""A few words over TVM's IR builder, so that kernels read as loops over loads, vectors and stores."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T  # noqa: N812 - TVM's own spelling
+
+Expr = Any
+"""A `tirx.PrimExpr`; TVM ships no type stubs."""
+Buffer = Any
+"""A `tirx.Buffer`."""
+
+ROUNDING_MAGIC = 12582912.0
+"""1.5 * 2**23: adding it to a float32 below 2**22 in magnitude rounds to an integer, half to even, in the
+low bits of the sum (Hecker, "Let's get to the (floating) point", 1996)."""
+ROUNDING_MAGIC_BITS = 0x4B400000
+
+
+def kernel(
+    parameters: Sequence[tuple[str, int]], scratch: str, body: Callable[..., None], noalias: bool = True
+) -> Any:
+    """Return the PrimFunc f(parameters..., scratch, begin, end) that `body` writes.
+
+    `parameters` are (dtype, elements) of the flat buffers in order; `scratch` is the dtype that the scratch
+    is used as. `body(*buffers, scratch, begin, end)` is called once, inside the builder. `noalias` is False
+    for kernels whose output may take over an input's buffer.
+    """
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            # Callers' tensors may lie anywhere: promise no more than the element's own alignment.
+            buffers = [
+                T.arg(f"p{i}", T.buffer((size,), dtype, align=lanes_bytes(dtype)))
+                for i, (dtype, size) in enumerate(parameters)
+            ]
+            work = T.arg("scratch", T.buffer((1 << 30,), scratch, align=lanes_bytes(scratch)))
+            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+            T.func_attr({"tirx.noalias": noalias})
+            body(*buffers, work, begin, end)
+    return builder.get()
+
+
+def lanes_bytes(dtype: str) -> int:
+    """Bytes of one element of a numpy-style dtype name such as `int16`."""
+    return int("".join(c for c in dtype if c.isdigit())) // 8
+
+
+def load(buffer: Buffer, offset: Expr, lanes: int = 1) -> Expr:
+    """`lanes` consecutive elements from `offset`."""
+    return buffer[offset] if lanes == 1 else buffer[T.ramp(offset, 1, lanes)]
+
+
+def store(buffer: Buffer, offset: Expr, value: Expr, lanes: int = 1) -> None:
+    """Store a vector of `lanes` elements at `offset`."""
+    T.buffer_store(buffer, value, [offset if lanes == 1 else T.ramp(offset, 1, lanes)])
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """TVM's name of a vector type: `int32x8`, or `int32` for one lane."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def cast(value: Expr, dtype: str, lanes: int) -> Expr:
+    """Convert every lane."""
+    return T.cast(value, vector(dtype, lanes))
+
+
+def broadcast(value: Expr, lanes: int) -> Expr:
+    """The same scalar in every lane."""
+    return value if lanes == 1 else T.broadcast(value, lanes)
+
+
+def constant(value: float, dtype: str, lanes: int) -> Expr:
+    """A constant in every lane."""
+    return broadcast(T.cast(value, dtype), lanes)
+
+
+def intrinsic(result: str, name: str, *arguments: Expr) -> Expr:
+    """A pure LLVM intrinsic, `result` being its type."""
+    return T.call_llvm_pure_intrin(result, name, *arguments)
+
+
+def fence(value: Expr, lanes: int) -> Expr:
+    """Keep LLVM from contracting a float32 product with the sum that follows into a fused multiply-add."""
+    return intrinsic(vector("float32", lanes), "llvm.arithmetic.fence", value)
+
+
+def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
+    """Pick lanes of one vector."""
+    return T.Shuffle([value], list(indices))
+
+
+def concatenate(values: Sequence[Expr], lanes: int) -> Expr:
+    """One vector from several of `lanes` lanes each."""
+    return values[0] if len(values) == 1 else T.Shuffle(list(values), list(range(lanes * len(values))))
+
+
+def pieces(count: int, widest: int) -> list[tuple[int, int]]:
+    """Cut `count` into (offset, lanes) pieces of power-of-two lanes, at most `widest`."""
+    result, offset, lanes = [], 0, widest
+    while offset < count:
+        while lanes > count - offset:
+            lanes //= 2
+        result.append((offset, lanes))
+        offset += lanes
+    return result
+
+
+def store_first(buffer: Buffer, offset: Expr, value: Expr, lanes: int, count: int) -> None:
+    """Store the first `count` of a vector's `lanes` elements, in power-of-two pieces."""
+    if count >= lanes:
+        store(buffer, offset, value, lanes)
+        return
+    for start, width in pieces(count, lanes):
+        picked = shuffle(value, range(start, start + width))
+        store(buffer, offset + start, picked, width)
+
+
+def serial(extent: Expr, body: Callable[[Expr], None]) -> None:
+    """for i in range(extent): body(i), or the body alone where there is one iteration."""
+    if isinstance(extent, int) and extent == 1:
+        body(0)
+        return
+    with T.serial(0, extent) as index:
+        body(index)
+
+
+def vectors(count: int, lanes: int, body: Callable[[Expr, int], None]) -> None:
+    """Cover `count` elements: body(offset, lanes) for whole vectors in a loop, then for ever smaller pieces."""
+    full = count // lanes
+    if full:
+        serial(full, lambda i: body(i * lanes, lanes))
+    for offset, width in pieces(count - full * lanes, lanes):
+        body(full * lanes + offset, width)
+
+
+def chunked(begin: Expr, end: Expr, total: int, chunk: int, body: Callable[[Expr, int], None]) -> None:
+    """Tiles of a flat range: body(start, count) for tile i of `chunk` elements, the last one shorter."""
+    with T.serial(begin, end) as index:
+        rest = total % chunk
+        if total < chunk:
+            body(index * chunk, rest)
+        elif not rest:
+            body(index * chunk, chunk)
+        else:
+            with T.If(index < total // chunk):
+                with T.Then():
+                    body(index * chunk, chunk)
+                with T.Else():
+                    body(index * chunk, rest)
+
+
+def unravel(index: Expr, shape: Sequence[int]) -> list[Expr]:
+    """Row-major coordinates of a flat index."""
+    coordinates: list[Expr] = []
+    for size in reversed(shape):
+        coordinates.insert(0, index % size if size > 1 else T.int32(0))
+        index = index // size
+    return coordinates
+
+
+def merge_dimensions(
+    shape: Sequence[int], strides: Sequence[Sequence[int]]
+) -> tuple[list[int], list[list[int]]]:
+    """Join adjacent dimensions that every one of several strided views steps through as one; drop size 1.
+
+    `strides` gives each view's strides; returns the new shape and, per view, its new strides.
+    """
+    sizes: list[int] = []
+    steps: list[list[int]] = []
+    for axis, size in enumerate(shape):
+        step = [view[axis] for view in strides]
+        if size == 1:
+            continue
+        if sizes and all(outer == inner * size for outer, inner in zip(steps[-1], step, strict=True)):
+            sizes[-1] *= size
+            steps[-1] = step
+        else:
+            sizes.append(size)
+            steps.append(step)
+    if not sizes:
+        sizes, steps = [1], [[1] * len(strides)]
+    return sizes, [[step[view] for step in steps] for view in range(len(strides))]

@@ -1,0 +1,88 @@
+"""What this machine is: the descriptor of the target `host`, in the keys of a TOML file."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from edgec.errors import TargetError
+from edgec.targets.features import FEATURES
+
+MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64", "arm64": "arm64"}
+"""`platform.machine()` -> architecture."""
+
+ARM_PARTS = {
+    "0xd03": "cortex-a53",
+    "0xd05": "cortex-a55",
+    "0xd08": "cortex-a72",
+    "0xd0b": "cortex-a76",
+    "0xd0c": "neoverse-n1",
+    "0xd40": "neoverse-v1",
+    "0xd49": "neoverse-n2",
+    "0xd4f": "neoverse-v2",
+}
+"""`CPU part` in /proc/cpuinfo (the part number of Arm's MIDR_EL1) -> LLVM CPU name."""
+
+X86_WIDTHS = (("avx512f", 512, 32), ("avx2", 256, 16))
+"""Feature -> bits and number of its vector registers, widest first; SSE2 has 16 of 128 bits."""
+
+
+def host_arch() -> str:
+    """Return this machine's architecture; raises TargetError where edgec has no code for it."""
+    machine = platform.machine()
+    if machine not in MACHINES:
+        raise TargetError(f"this machine is '{machine}', which edgec has no code for: name a target")
+    return MACHINES[machine]
+
+
+def host() -> dict[str, Any]:
+    """Return this machine's descriptor; raises TargetError where it can't be detected."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        raise TargetError("target 'host' is detected from /proc/cpuinfo, missing here: name a target")
+    return describe(host_arch(), cpuinfo.read_text(), Path("/sys/devices/system/cpu/cpu0/cache"))
+
+
+def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
+    """Return a descriptor with `arch` as its base, from /proc/cpuinfo's text and sysfs's cache folder."""
+    fields = _last_processor(cpuinfo)
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    features = sorted(name for name, flag in FEATURES[arch].items() if flag in flags)
+    descriptor: dict[str, Any] = {"base": arch, "features": features, "cores": _cores()} | _caches(caches)
+    if arch == "arm64":
+        descriptor["cpu"] = ARM_PARTS.get(fields.get("CPU part", ""), "generic")
+        descriptor["emulator"] = {"cpu": "max"}  # whatever this machine has, QEMU's largest CPU has too
+    for feature, bits, registers in X86_WIDTHS:
+        if feature in features:
+            return descriptor | {"vector_bits": bits, "vector_registers": registers}
+    return descriptor
+
+
+def cpu_name() -> str:
+    """Return what this machine calls its CPU, for reports: the model name, or Arm's part number."""
+    cpuinfo = Path("/proc/cpuinfo")
+    fields = _last_processor(cpuinfo.read_text()) if cpuinfo.is_file() else {}
+    part = fields.get("CPU part", "")
+    return fields.get("model name") or ARM_PARTS.get(part, part) or platform.machine()
+
+
+def _last_processor(cpuinfo: str) -> dict[str, str]:
+    """Keys of the last processor listed; on big.LITTLE that is usually a big core, where work is sent."""
+    pairs = (line.partition(":") for line in cpuinfo.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _cores() -> int:
+    """Cores this process may use, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def _caches(folder: Path) -> dict[str, int]:
+    """Sizes of the data caches that sysfs lists; empty where it lists none (many Arm boards)."""
+    sizes = {}
+    for index in sorted(folder.glob("index*")):
+        level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        key = {("1", "Data"): "l1d_bytes", ("2", "Unified"): "l2_bytes"}.get((level, kind))
+        if key and size.endswith("K"):
+            sizes[key] = int(size[:-1]) * 1024
+    return sizes

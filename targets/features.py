@@ -1,0 +1,43 @@
+"""The instruction-set features edgec knows, and what the Linux kernel calls them.
+
+A descriptor may name these and no others: each can be looked up on the device before the bundle's first
+instruction that needs it, so that a wrong CPU is an error message and never an illegal instruction.
+"""
+
+FEATURES: dict[str, dict[str, str]] = {
+    "x86-64": {
+        "avx": "avx",
+        "avx2": "avx2",
+        "avx512bw": "avx512bw",
+        "avx512cd": "avx512cd",
+        "avx512dq": "avx512dq",
+        "avx512f": "avx512f",
+        "avx512vl": "avx512vl",
+        "avx512vnni": "avx512_vnni",
+        "avxvnni": "avx_vnni",
+        "bmi": "bmi1",
+        "bmi2": "bmi2",
+        "cx16": "cx16",
+        "f16c": "f16c",
+        "fma": "fma",
+        "lzcnt": "abm",
+        "movbe": "movbe",
+        "popcnt": "popcnt",
+        "sahf": "lahf_lm",
+        "sse3": "pni",
+        "sse4.1": "sse4_1",
+        "sse4.2": "sse4_2",
+        "ssse3": "ssse3",
+    },
+    "arm64": {
+        "bf16": "bf16",
+        "crc": "crc32",
+        "dotprod": "asimddp",
+        "fullfp16": "asimdhp",
+        "i8mm": "i8mm",
+        "lse": "atomics",
+        "rcpc": "lrcpc",
+        "rdm": "asimdrdm",
+    },
+}
+"""Per architecture: LLVM's name of a feature beyond the baseline -> its flag in /proc/cpuinfo."""

@@ -1,0 +1,175 @@
+"""Targets by name: `<device>-<precision>`, the device a TOML file here, `host`, or the path of a TOML file.
+
+    rpi5-int8    host-fp32    boards/mine.toml-int8
+
+A file's keys are the fields of `Target`, with the emulator as a table. `base` names the device (or the path,
+from the file's own folder) that it starts from: its keys replace the base's, key by key in `[emulator]`
+too, and its features are added to the base's.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgec.errors import TargetError
+from edgec.targets import detect
+from edgec.targets.descriptor import Emulator, Target
+from edgec.targets.features import FEATURES
+
+PRECISIONS = ("int8", "fp32")
+DETECTED: dict[str, Callable[[], dict[str, Any]]] = {"host": detect.host}
+"""Devices that are looked at instead of read from a file."""
+
+Rule = tuple[str, Callable[[Any], bool]]
+"""What a value must be, in words and as a test."""
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_text_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+_TEXT: Rule = ("some text", _is_text)
+_COUNT: Rule = ("a whole number above 0", _is_count)
+_KEYS: dict[str, Rule] = {
+    "arch": ("one of " + ", ".join(FEATURES), lambda value: _is_text(value) and value in FEATURES),
+    "triple": ("an LLVM target triple, such as aarch64-linux-gnu", _is_text),
+    "cpu": ("an LLVM CPU name, such as cortex-a76", _is_text),
+    "features": ("a list of feature names", _is_text_list),
+    "vector_bits": ("128, 256 or 512", lambda value: value in (128, 256, 512)),
+    "vector_registers": _COUNT,
+    "l1d_bytes": _COUNT,
+    "l2_bytes": _COUNT,
+    "cores": _COUNT,
+    "c_target": ("a Zig target, such as aarch64-linux-gnu.2.28", _is_text),
+    "emulator": ("a table with program, cpu and sysroot", lambda value: isinstance(value, dict)),
+    "base": ("the name of a device or the path of a TOML file", _is_text),
+}
+_EMULATOR_KEYS: dict[str, Rule] = {"program": _TEXT, "cpu": _TEXT, "sysroot": _TEXT}
+_OPTIONAL = {"base", "emulator"}
+_PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-"}
+"""Architecture -> how its LLVM triples and Zig targets begin."""
+
+
+def devices() -> list[str]:
+    """Return the names of all devices edgec ships with, `host` included."""
+    return sorted([*DETECTED, *(path.stem for path in Path(__file__).parent.glob("*.toml"))])
+
+
+def names() -> list[str]:
+    """Return every `<device>-<precision>` edgec ships with."""
+    return [f"{device}-{precision}" for device in devices() for precision in PRECISIONS]
+
+
+def load(name: str) -> Target:
+    """Return the target called `name`; raises TargetError, with the closest name where there is none."""
+    device, _, precision = name.rpartition("-")
+    if precision not in PRECISIONS:
+        if name in devices() or name.endswith(".toml"):
+            raise TargetError(f"target '{name}' names no precision: write {name}-int8 or {name}-fp32")
+        raise _unknown(name, names())
+    if device not in devices() and not device.endswith(".toml"):
+        raise _unknown(name, names())
+    return describe(device, precision)
+
+
+def describe(device: str, precision: str) -> Target:
+    """Return `device` (a name or the path of a TOML file) at `precision`; raises TargetError."""
+    data, origin = _resolve(device, Path(), ())
+    missing = sorted(_KEYS.keys() - _OPTIONAL - data.keys())
+    if missing:
+        raise TargetError(f"{origin}: key '{missing[0]}' is missing: give it, or a 'base' to start from")
+    _check_architecture(data, origin)
+    emulator = data.pop("emulator", None)
+    if emulator is not None:
+        lacking = sorted(_EMULATOR_KEYS.keys() - emulator.keys())
+        if lacking:
+            raise TargetError(f"{origin}: key 'emulator.{lacking[0]}' is missing")
+        emulator = Emulator(**emulator)
+    data["features"] = frozenset(data["features"])
+    stem = Path(device).stem if device.endswith(".toml") else device
+    return Target(device=stem, precision=precision, emulator=emulator, **data)
+
+
+def from_data(data: Mapping[str, Any]) -> Target:
+    """Return the target that a bundle's manifest describes: `Target` as plain data, with its name beside."""
+    fields = {key: value for key, value in data.items() if key != "name"}
+    emulator = fields.pop("emulator")
+    features = frozenset(fields.pop("features"))
+    return Target(**fields, features=features, emulator=Emulator(**emulator) if emulator else None)
+
+
+def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """Return the keys of `device` laid over its base's, and where they came from for messages."""
+    own, origin, folder = _read(device, folder)
+    if origin in seen:
+        raise TargetError(f"{origin}: key 'base' leads back to the file itself")
+    _check_keys(own, _KEYS, origin, "")
+    _check_keys(own.get("emulator", {}), _EMULATOR_KEYS, origin, "emulator.")
+    if "base" not in own:
+        return own, origin
+    base, _ = _resolve(own.pop("base"), folder, (*seen, origin))
+    merged = base | own
+    merged["features"] = base.get("features", []) + own.get("features", [])
+    if "emulator" in base:
+        merged["emulator"] = base["emulator"] | own.get("emulator", {})
+    return merged, origin
+
+
+def _read(device: str, folder: Path) -> tuple[dict[str, Any], str, Path]:
+    """Return the keys of one device as written, its origin, and the folder that paths in it start from."""
+    if device in DETECTED:
+        return DETECTED[device](), device, folder
+    is_file = device.endswith(".toml")
+    path = folder / device if is_file else Path(__file__).parent / f"{device}.toml"
+    if not is_file and device not in devices():
+        raise _unknown(device, devices())
+    origin = str(path) if is_file else path.name
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), origin, path.parent
+    except OSError as error:
+        raise TargetError(f"{origin}: can't read the target's file: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(f"{origin}: not a TOML file: {error}") from error
+
+
+def _check_keys(data: dict[str, Any], rules: dict[str, Rule], origin: str, prefix: str) -> None:
+    for key, value in data.items():
+        if key not in rules:
+            raise TargetError(f"{origin}: unknown key '{prefix}{key}'{_closest(key, list(rules))}")
+        must, holds = rules[key]
+        if not holds(value):
+            raise TargetError(f"{origin}: key '{prefix}{key}' is {value!r}; it must be {must}")
+
+
+def _check_architecture(data: dict[str, Any], origin: str) -> None:
+    """Check the keys that must agree with `arch`."""
+    arch = data["arch"]
+    for key in ("triple", "c_target"):
+        if not data[key].startswith(_PREFIXES[arch]):
+            must = f"with arch '{arch}' it must begin with '{_PREFIXES[arch]}'"
+            raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
+    for feature in data["features"]:
+        if feature not in FEATURES[arch]:
+            hint = _closest(feature, list(FEATURES[arch])) or f" (it has {', '.join(FEATURES[arch])})"
+            raise TargetError(f"{origin}: key 'features': {arch} has no feature '{feature}'{hint}")
+
+
+def _unknown(name: str, known: list[str]) -> TargetError:
+    return TargetError(f"no target '{name}'{_closest(name, known)}; 'edgec targets' lists them all")
+
+
+def _closest(word: str, words: list[str]) -> str:
+    """Return ` (did you mean '...'?)` or nothing."""
+    import difflib  # 10 ms that only a mistake should cost
+
+    match = difflib.get_close_matches(word, words, n=1)
+    return f" (did you mean '{match[0]}'?)" if match else ""

@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from edgec.errors import TargetError
+from edgec.targets import loader
+from edgec.targets.descriptor import Emulator
+
+
+@pytest.mark.parametrize("name", loader.names())
+def test_every_shipped_target_loads_under_its_own_name(name: str) -> None:
+    assert loader.load(name).name == name
+
+
+def test_the_issues_targets_are_shipped() -> None:
+    wanted = {"x86-64", "x86-64-v3", "host", "arm64", "rpi4", "rpi5", "cortex-a53"}
+    assert wanted <= set(loader.devices())
+
+
+def test_features_add_up_along_the_bases() -> None:
+    v3, vnni = loader.load("x86-64-v3-int8"), loader.load("x86-64-avxvnni-int8")
+    assert {"avx2", "fma"} <= v3.features
+    assert vnni.features == v3.features | {"avxvnni"}
+    assert loader.load("arm64-int8").features == frozenset()
+    assert "dotprod" in loader.load("rpi5-int8").features
+    assert "dotprod" not in loader.load("rpi4-int8").features
+
+
+def test_an_emulator_table_replaces_the_base_key_by_key() -> None:
+    emulator = loader.load("rpi5-fp32").emulator
+    assert emulator == Emulator("qemu-aarch64", "cortex-a76", "/usr/aarch64-linux-gnu")
+
+
+def write(folder: Path, text: str, name: str = "board.toml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_users_file_works_wherever_a_name_does(tmp_path: Path) -> None:
+    path = write(tmp_path, 'base = "rpi5"\ncores = 2\nfeatures = ["i8mm"]\n')
+    target = loader.load(f"{path}-int8")
+    assert target.name == "board-int8"
+    assert target.cores == 2
+    assert target.features == loader.load("rpi5-int8").features | {"i8mm"}
+
+
+def test_a_base_may_be_a_file_beside(tmp_path: Path) -> None:
+    write(tmp_path, 'base = "arm64"\ncores = 6\n', "soc.toml")
+    path = write(tmp_path, 'base = "soc.toml"\n')
+    assert loader.load(f"{path}-fp32").cores == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('base = "arm64"\ncoers = 2', ["unknown key 'coers'", "did you mean 'cores'"]),
+        ('base = "arm64"\n[emulator]\nmachine = "virt"', ["unknown key 'emulator.machine'"]),
+        ('base = "arm64"\nfeatures = ["dotprd"]', ["'features'", "'dotprd'", "did you mean 'dotprod'"]),
+        ('base = "arm64"\nfeatures = ["avx2"]', ["arm64 has no feature 'avx2'"]),
+        ('base = "arm64"\nfeatures = "dotprod"', ["'features'", "must be a list"]),
+        ('base = "arm64"\ncores = 0', ["'cores' is 0", "above 0"]),
+        ('base = "arm64"\ncores = true', ["'cores' is True"]),
+        ('base = "arm64"\nl1d_bytes = "32K"', ["'l1d_bytes' is '32K'"]),
+        ('base = "arm64"\nvector_bits = 100', ["'vector_bits' is 100", "128, 256 or 512"]),
+        ('base = "arm64"\narch = ["arm64"]', ["'arch'", "one of x86-64, arm64"]),
+        ('base = "arm64"\narch = "x86-64"', ["'triple'", "must begin with 'x86_64-'"]),
+        ('base = "arm46"', ["no target 'arm46'", "did you mean 'arm64'"]),
+        ('base = "board.toml"', ["'base' leads back"]),
+        ('arch = "arm64"', ["is missing", "'base'"]),
+        ("cores = ", ["not a TOML file"]),
+    ],
+)
+def test_a_mistake_in_a_file_names_file_and_key(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(TargetError) as caught:
+        loader.load(f"{path}-int8")
+    message = str(caught.value)
+    assert "\n" not in message
+    if "no target" not in message:
+        assert "board.toml" in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rpi6-int8", "no target 'rpi6-int8' (did you mean 'rpi5-int8'?)"),
+        ("rpi5-int16", "did you mean 'rpi5-int8'?"),
+        ("rpi5", "write rpi5-int8 or rpi5-fp32"),
+        ("boards/mine.toml", "write boards/mine.toml-int8"),
+        ("no/such.toml-int8", "no/such.toml: can't read"),
+        ("", "no target ''"),
+    ],
+)
+def test_a_wrong_name_is_one_line_with_the_closest_one(name: str, words: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        loader.load(name)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
