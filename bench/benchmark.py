@@ -45,7 +45,7 @@ def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measuremen
 
 def _count(bundle: Bundle, device: CountingDevice, threads: int) -> Measurement:
     if threads != 1:
-        raise DeviceError(f"device '{device.name}' counts the instructions of one thread: leave --threads at 1")
+        raise DeviceError(f"'{device.name}' counts the instructions of one thread: leave --threads at 1")
     regions = device.count(bundle)
     layers = tuple(
         Layer(

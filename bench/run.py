@@ -1,5 +1,7 @@
 """Running a bundle's model on samples, wherever the device is."""
 
+import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,15 @@ _INPUT, _OUTPUT = "input.bin", "output.bin"
 def read_arrays(path: Path) -> dict[str, Array]:
     """Return the arrays of an .npz file by name; raises DataError where it isn't one."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: one array without a name: save it with np.savez(path, NAME=array)")
-            return dict(archive)
+        with path.open("rb") as file:  # which np.load would leave open if it fails
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                return dict(loaded)
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays") from error
+    raise DataError(f"{path}: one array without a name: save it with np.savez(path, NAME=array)")
 
 
 def run(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -91,7 +94,8 @@ def unpack(tensors: Tensors, content: bytes, samples: int) -> dict[str, Array]:
 
 
 def _size(tensor: dict[str, Any]) -> int:
-    return int(np.prod(tensor["shape"], dtype=np.int64)) * np.dtype(tensor["dtype"]).itemsize
+    elements: int = math.prod(tensor["shape"])
+    return elements * int(np.dtype(tensor["dtype"]).itemsize)
 
 
 def _rows(array: Array) -> Array:
@@ -100,20 +104,19 @@ def _rows(array: Array) -> Array:
 
 
 def _stacked(tensor: dict[str, Any], arrays: Mapping[str, Array]) -> Array:
-    """The array for one input as [S, *shape]."""
+    """Return the array for one input as [S, *shape]."""
     name, dtype, shape = tensor["name"], tensor["dtype"], tuple(tensor["shape"])
     if name not in arrays:
         raise DataError(f"input '{name}' is missing: give {dtype} {_text(shape)}")
     array = np.asarray(arrays[name])
     if array.dtype != np.dtype(dtype):
-        raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it with .astype")
+        raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it first")
     if array.shape == shape:
         return array[np.newaxis]
     if array.shape[1:] == shape and array.ndim == len(shape) + 1:
         return array
-    raise DataError(
-        f"input '{name}' has shape {_text(array.shape)} and the model takes {_text(shape)}, or Sx{_text(shape)}"
-    )
+    wanted = f"{_text(shape)}, or Sx{_text(shape)} for S samples"
+    raise DataError(f"input '{name}' has shape {_text(array.shape)} and the model takes {wanted}")
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -5,7 +5,7 @@ are flat or shaped arrays; every function returns an array in the physical layou
 arithmetic after an integer sum is float32 IEEE 754, one rounding per operation, nothing contracted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ def binary(op: Binary, a: Array, b: Array) -> Array:
 
 def lookup(op: Lookup, x: Array) -> Array:
     """See `Lookup`."""
-    return np.asarray(op.table[x.astype(np.int32) + 128])
+    return np.asarray(op.table[x.view(np.int8).astype(np.int32) + 128])
 
 
 def quantize(op: Quantize, x: Array) -> Array:
@@ -194,15 +194,19 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-def island(op: Island, *inputs: Array) -> list[Array]:
-    """Evaluate a float island by ONNX Runtime, without graph optimizations: a tolerance, not a bit pattern."""
-    import onnxruntime  # float islands are rare; the import is slow
+def run_onnx(model: bytes, inputs: Iterable[Array]) -> list[Array]:
+    """Evaluate a serialized ONNX model by ONNX Runtime, node by node as it is written: no optimization.
+
+    `inputs` and the result are in the model's order.
+    """
+    import onnxruntime  # slow to import, and only float islands and float models need it
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(op.model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feeds = {
-        spec.name: x.reshape(spec.shape) for spec, x in zip(session.get_inputs(), inputs, strict=True)
+        spec.name: np.asarray(x).reshape(spec.shape)
+        for spec, x in zip(session.get_inputs(), inputs, strict=True)
     }
     return [np.asarray(y) for y in session.run(None, feeds)]
 
@@ -220,10 +224,11 @@ def evaluate(
     for operator in network.operators:
         arguments = [values[name] for name in operator.inputs]
         if isinstance(operator.operation, Island):
-            results = island(operator.operation, *arguments)
+            results = run_onnx(operator.operation.model, arguments)
         else:
             results = [SEMANTICS[type(operator.operation)](operator.operation, *arguments)]
         for name, result in zip(operator.outputs, results, strict=True):
-            value = (overrides or {}).get(name, result)
-            values[name] = value.reshape(network.tensors[name].shape)
+            tensor = network.tensors[name]
+            value = np.asarray((overrides or {}).get(name, result))
+            values[name] = (value.view(tensor.dtype) if value.itemsize == 1 else value).reshape(tensor.shape)
     return values

@@ -65,5 +65,5 @@ def checked(execution: Execution) -> Execution:
     """Return `execution` if its program succeeded; raises DeviceError with the program's own words."""
     if execution.returncode == 0:
         return execution
-    lines = execution.stderr.strip().splitlines() or [f"the bench program failed with exit code {execution.returncode}"]
-    raise DeviceError(lines[-1])
+    said = execution.stderr.strip().splitlines()
+    raise DeviceError(said[-1] if said else f"the bench program ended with exit code {execution.returncode}")

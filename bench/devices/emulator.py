@@ -78,7 +78,7 @@ class QemuUser:
         done = process.run([*command, "--markers"], {}, ["counts"], TIMEOUT_SECONDS)
         if "counts" not in done.files:
             why = done.stderr.strip() or "no reason given"
-            raise DeviceError(f"{self.program} can't load plugins ({why}): sudo apt install qemu-user, not -static")
+            raise DeviceError(f"{self.program} can't load plugins ({why}): install qemu-user, not -static")
         checked(done)
         return instructions.parse(done.files["counts"].decode())
 

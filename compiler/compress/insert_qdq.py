@@ -11,12 +11,16 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edgec.compiler.compress.scales import tensors
 from edgec.compiler.compress.units import Unit, units
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
-from edgec.compiler.graph import add_initializer, constant, unique, value_names
+from edgec.compiler.graph import add_initializer, attribute, constant, unique, value_names
 from edgec.kernels.operators import Quantization
 
 
-def insert_qdq(model: onnx_ir.Model, scales: Mapping[str, Quantization]) -> onnx_ir.Model:
-    """Return the model with every int8 tensor, weight and bias in integers; `scales` is by tensor name.
+def insert_qdq(
+    model: onnx_ir.Model, scales: Mapping[str, Quantization], means: Mapping[str, NDArray[np.float64]]
+) -> onnx_ir.Model:
+    """Return the model with every int8 tensor, weight and bias in integers.
+
+    `scales` has every int8 tensor by name, `means` the channel means of what Conv and Gemm read.
 
     Relu(Conv(x, weights, bias)) -->
     DQ(Q(Relu(Conv(DQ(Q(x)), DQ(int8 weights, axis=0), DQ(int32 bias, axis=0)))))
@@ -26,7 +30,8 @@ def insert_qdq(model: onnx_ir.Model, scales: Mapping[str, Quantization]) -> onnx
     found = units(graph)
     for unit in found:
         if unit.role == "product":
-            _quantize_product(graph, unit, scales[str(unit.inputs[0].name)])
+            name = str(unit.inputs[0].name)
+            _quantize_product(graph, unit, scales[name], means[name])
         elif unit.role == "binary":
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
@@ -37,16 +42,20 @@ def insert_qdq(model: onnx_ir.Model, scales: Mapping[str, Quantization]) -> onnx
     return model
 
 
-def _quantize_product(graph: onnx_ir.Graph, unit: Unit, source: Quantization) -> None:
-    """Put int8 weights and an int32 bias in the place of float constants."""
+def _quantize_product(
+    graph: onnx_ir.Graph, unit: Unit, source: Quantization, means: NDArray[np.float64]
+) -> None:
+    """Put int8 weights and an int32 bias in the place of float constants, or of no bias."""
     node = unit.node
     weights, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weights is not None, "rules.py accepts constant weights only"
-    integers = quantize_weights(weights, bias, source.scale)
-    zero_points = np.zeros(len(weights), np.int8)
+    rows = len(weights)
+    offsets = np.zeros(rows, np.float32) if bias is None else bias
+    integers = quantize_weights(weights, offsets, source.scale, means, attribute(node, "group", 1))
+    node.resize_inputs(3)
+    zero_points = np.zeros(rows, np.int8)
     _replace_constant(graph, node, 1, "weights", integers.weights, integers.weight_scales, zero_points)
-    if integers.bias is not None:
-        _replace_constant(graph, node, 2, "bias", integers.bias, integers.bias_scales, None)
+    _replace_constant(graph, node, 2, "bias", integers.bias, integers.bias_scales, None)
 
 
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:

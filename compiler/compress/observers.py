@@ -48,6 +48,18 @@ def percentile(model: onnx_ir.Model, names: Sequence[str], calibration: Calibrat
     return {name: _cut(full[name], counts[name]) for name in full}
 
 
+def channel_means(
+    model: onnx_ir.Model, names: Sequence[str], calibration: Calibration
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean of every channel (axis 1) of each named value, over all samples."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    for values in _runs(model, names, calibration):
+        for name, value in values.items():
+            mean = value.mean(axis=tuple(axis for axis in range(value.ndim) if axis != 1), dtype=np.float64)
+            sums[name] = sums.get(name, 0) + mean
+    return {name: total / len(calibration) for name, total in sums.items()}
+
+
 OBSERVERS: dict[str, Observer] = {"min-max": min_max, "percentile": percentile}
 """By the name that options and manifests use."""
 

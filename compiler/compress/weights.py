@@ -24,28 +24,48 @@ class QuantizedWeights:
     """In [-127, 127], shaped like the float weights, output channels first."""
     weight_scales: NDArray[np.float32]
     """[output channels]."""
-    bias: NDArray[np.int32] | None
+    bias: NDArray[np.int32]
     bias_scales: NDArray[np.float32]
     """[output channels]: input scale * weight scale."""
 
 
 def quantize_weights(
-    weights: NDArray[Any], bias: NDArray[Any] | None, input_scale: float
+    weights: NDArray[Any],
+    bias: NDArray[Any],
+    input_scale: float,
+    input_means: NDArray[np.float64],
+    groups: int = 1,
 ) -> QuantizedWeights:
-    """Round weights symmetrically with one scale per output channel (axis 0), the bias to int32."""
+    """Round weights symmetrically with one scale per output channel, and the bias to int32.
+
+    `weights` is [output channels, input channels / groups, ...], `input_means` [input channels]. The bias
+    takes back what rounding the weights adds to an output on average (bias correction, section 4.2 of Nagel
+    et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019).
+    """
     wide = weights.astype(np.float64).reshape(len(weights), -1)
     scales = np.abs(wide).max(axis=1, initial=0) / 127
     scales = np.maximum(scales, scales.max(initial=0) * _SMALLEST_SHARE)
-    if bias is not None:  # a channel of tiny weights and a large bias needs coarser units for the bias to fit
-        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS))
-    scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
-    rounded = np.clip(np.rint(wide / scales[:, np.newaxis].astype(np.float64)), -127, 127).astype(np.int8)
-    bias_scales = (np.float64(input_scale) * scales.astype(np.float64)).astype(np.float32)
-    bias_rounded = None
-    if bias is not None:
-        exact = np.rint(bias.astype(np.float64) / (np.float64(input_scale) * scales.astype(np.float64)))
-        bias_rounded = exact.astype(np.int32)
-    return QuantizedWeights(rounded.reshape(weights.shape), scales, bias_rounded, bias_scales)
+    # A channel of tiny weights and a large bias needs coarser units for the bias to fit.
+    scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS))
+    scales = np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
+    rounded = np.clip(np.rint(wide / scales[:, np.newaxis]), -127, 127)
+    shift = _mean_shift((rounded * scales[:, np.newaxis] - wide).reshape(weights.shape), input_means, groups)
+    units = input_scale * scales
+    limit = 2 * _LARGEST_BIAS - 1
+    return QuantizedWeights(
+        weights=rounded.astype(np.int8).reshape(weights.shape),
+        weight_scales=scales.astype(np.float32),
+        bias=np.clip(np.rint((bias - shift) / units), -limit, limit).astype(np.int32),
+        bias_scales=units.astype(np.float32),
+    )
+
+
+def _mean_shift(
+    errors: NDArray[np.float64], input_means: NDArray[np.float64], groups: int
+) -> NDArray[np.float64]:
+    """Return what weight errors add to the mean of every output channel (borders taken like the inside)."""
+    per_input = errors.reshape(groups, len(errors) // groups, errors.shape[1], -1).sum(axis=3)
+    return np.einsum("goi,gi->go", per_input, input_means.reshape(groups, -1)).reshape(-1)
 
 
 def quantize_operand(array: NDArray[Any]) -> tuple[NDArray[np.int8], Quantization]:

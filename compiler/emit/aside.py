@@ -11,7 +11,7 @@ from edgec.errors import BundleError
 
 @contextmanager
 def aside(output: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of `output` if the block succeeds, and vanishes if it doesn't.
+    """Give a folder that takes the place of `output` if the block succeeds and vanishes if it doesn't.
 
     A killed process leaves `.OUTPUT.partial-PID` beside `output`; the next call for that output removes it.
     Raises BundleError where the folder can't be made.
@@ -35,7 +35,7 @@ def aside(output: Path) -> Iterator[Path]:
 
 
 def _replace(output: Path, new: Path, old: Path) -> None:
-    """A folder can't be renamed onto one that has files: move that away first, and back if need be."""
+    """Move what is there away first, and back if need be: a folder can't be renamed onto another."""
     if output.exists():
         output.rename(old)
     try:

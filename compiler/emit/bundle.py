@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.compiler.emit import driver, elf, library, manifest, names
+from edgec.compiler.emit import driver, library, manifest, names
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden, npz
 from edgec.compiler.emit.manifest import Source
+from edgec.compiler.emit.symbols import prefix_symbols
 from edgec.compiler.program import Plan, Program
 from edgec.errors import BundleError
 
@@ -32,7 +33,9 @@ class Bundle:
         try:
             content = json.loads((path / MANIFEST).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with 'edgec build'") from None
+            raise BundleError(
+                f"{path} is no bundle: it has no {MANIFEST}; make one with 'edgec build'"
+            ) from None
         except (ValueError, OSError) as error:
             raise BundleError(f"{path / MANIFEST} can't be read ({error}): build the bundle again") from None
         if isinstance(content, dict) and content.get("schema", manifest.SCHEMA) != manifest.SCHEMA:
@@ -55,7 +58,7 @@ class Bundle:
         path = self.path / name
         if not path.is_file():
             raise BundleError(f"{self.path}: {name} is missing: build the bundle again")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if _sha256(path) != expected:
             raise BundleError(f"{self.path}: {name} was changed after the build: build the bundle again")
         return path
 
@@ -130,7 +133,7 @@ def write(
     c = driver.render(name, identifier, program, plan, golden)
     with aside(output) as folder:
         kernels = [
-            elf.prefix_symbols(objects[symbol], driver.symbol_prefix(identifier))
+            prefix_symbols(objects[symbol], driver.symbol_prefix(identifier))
             for symbol in dict.fromkeys(call.symbol for call in program.calls)
         ]
         code_bytes = library.build(folder, identifier, program.target, c, kernels)
@@ -156,7 +159,7 @@ def write(
 
 
 def _documents(c: Driver, identifier: str, golden: Golden, source: Source) -> dict[str, bytes]:
-    """The bundle's files that need no compiler, by path."""
+    """Return the bundle's files that need no compiler, by path."""
     files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
     files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
     files["golden/inputs.npz"] = npz(golden.inputs)
@@ -171,4 +174,9 @@ def _documents(c: Driver, identifier: str, golden: Golden, source: Source) -> di
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

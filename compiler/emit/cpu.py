@@ -51,7 +51,10 @@ HEADERS = {"x86-64": "cpu_x86_64.h", "arm64": "cpu_arm64.h"}
 
 
 def table(target: Target) -> list[str]:
-    """Return the C initializers of `target`'s features; raises TargetError for one that can't be looked up."""
+    """Return the C initializers of `target`'s features.
+
+    Raises TargetError for a feature that can't be looked up.
+    """
     return [_row(target, feature) for feature in sorted(target.features)]
 
 

@@ -1,4 +1,4 @@
-"""The C of a bundle, rendered from the templates in kernels/runtime: header, driver, self-test, bench program."""
+"""The C of a bundle, from the templates in kernels/runtime: header, driver, self-test, bench program."""
 
 import hashlib
 import math
@@ -35,7 +35,7 @@ class Driver:
     """Everything to compile next to the kernels' objects."""
 
     sources: dict[str, str]
-    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `cpu.h`, `pool.h`."""
+    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `pool.h`, `cpu.h` (if asked)."""
     assembly: dict[str, str]
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
@@ -43,7 +43,7 @@ class Driver:
 
 
 def symbol_prefix(identifier: str) -> str:
-    """What a bundle's kernels are prefixed with in its libraries."""
+    """Return what a bundle's kernels are prefixed with in its libraries."""
     return f"{identifier}_"
 
 
@@ -63,6 +63,9 @@ def render(title: str, identifier: str, program: Program, plan: Plan, golden: Go
 
     Raises TargetError if a CPU feature of the target can't be looked up.
     """
+    for tensor in program.inputs:
+        if golden.inputs[tensor.name].nbytes != tensor.bytes:
+            raise ValueError(f"the golden input '{tensor.name}' hasn't the shape and dtype of the program's")
     constants = weights(program)
     inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs})
     context = _context(title, identifier, program, plan, golden, constants, inputs)
@@ -74,11 +77,14 @@ def render(title: str, identifier: str, program: Program, plan: Plan, golden: Go
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
     sources["pool.h"] = _runtime("pool.h")
-    sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
+    if context["features"]:
+        sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
     return Driver(
         sources=sources,
-        assembly={f"{symbol}.S": _render("data.S.jinja", _data(symbol, data)) for symbol, data in blobs.items()},
+        assembly={
+            f"{symbol}.S": _render("data.S.jinja", _data(symbol, data)) for symbol, data in blobs.items()
+        },
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
     )
 
@@ -140,7 +146,7 @@ def _kernels(identifier: str, program: Program) -> list[dict[str, Any]]:
 def _argument(
     name: str, program: Program, plan: Plan, fields: dict[str, str], constants: Blob
 ) -> dict[str, str]:
-    """The C expression of one buffer, and what a reader wants to know of it."""
+    """Return the C expression of one buffer, and what a reader wants to know of it."""
     if name in program.constants:
         array = program.constants[name]
         return {

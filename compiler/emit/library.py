@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edgec.compiler.emit import elf, toolchain
+from edgec.compiler.emit import toolchain
 from edgec.compiler.emit.driver import Driver
+from edgec.kernels import elf
 from edgec.targets.descriptor import Target
 
 
 def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Sequence[bytes]) -> int:
     """Make lib/ and bin/ in `folder` from the driver's C and the kernels' objects.
 
-    Returns the bytes of code, with the code's own constants: kernels and driver, without weights, self-test and
-    bench program. Raises ToolchainError.
+    Returns the bytes of code and the code's own constants: kernels and driver, without weights, self-test
+    and bench program. Raises ToolchainError.
     """
     work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
     for file, text in (c.sources | c.assembly).items():
@@ -33,15 +34,18 @@ def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Seq
         f"{identifier}.o": [f"{identifier}.c"],
         f"{identifier}_weights.o": [f"{identifier}_weights.S"],
         f"{identifier}_selftest.o": [f"{identifier}_selftest.c", f"{identifier}_golden.S"],
+        f"{identifier}_bench.o": [f"{identifier}_bench.c"],
     }
-    bench = f"{identifier}_bench.c"
-    library = [*units, *kernel_files]
+    program = [*units, *kernel_files]
+    library = [file for file in program if file != f"{identifier}_bench.o"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = [pool.submit(toolchain.compile_c, target, sources, o, work) for o, sources in units.items()]
+        compiled = [
+            pool.submit(toolchain.compile_c, target, sources, o, work) for o, sources in units.items()
+        ]
         for job in compiled:
             job.result()
         linked = [
-            pool.submit(toolchain.link_program, target, [bench, *library], f"../bin/{identifier}-bench", work),
+            pool.submit(toolchain.link_program, target, program, f"../bin/{identifier}-bench", work),
             pool.submit(toolchain.link_shared, target, library, f"../lib/lib{identifier}.so", work),
             pool.submit(toolchain.archive, library, f"../lib/lib{identifier}.a", work),
         ]

@@ -100,7 +100,8 @@ def build(
             for call, crc in zip(program.calls, golden.checksums, strict=True)
         ],
         "islands": [
-            {"name": node, "operator": operator, "reason": reason} for node, operator, reason in source.islands
+            {"name": node, "operator": operator, "reason": reason}
+            for node, operator, reason in source.islands
         ],
         "required_features": sorted(program.target.features),
         "versions": dict(_versions(PACKAGES.items())),

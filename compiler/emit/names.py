@@ -5,14 +5,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
+# fmt: off
 KEYWORDS = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl
-    const const_cast constexpr continue decltype default delete do double dynamic_cast else enum explicit export
-    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr
-    operator or or_eq private protected public register reinterpret_cast restrict return short signed sizeof
-    static static_assert static_cast struct switch template this thread_local throw true try typedef typeid
-    typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq linux unix""".split()
+    {
+        "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break",
+        "case", "catch", "char", "char16_t", "char32_t", "class", "compl", "const", "const_cast",
+        "constexpr", "continue", "decltype", "default", "delete", "do", "double", "dynamic_cast",
+        "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend", "goto",
+        "if", "inline", "int", "linux", "long", "mutable", "namespace", "new", "noexcept", "not",
+        "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected", "public",
+        "register", "reinterpret_cast", "restrict", "return", "short", "signed", "sizeof", "static",
+        "static_assert", "static_cast", "struct", "switch", "template", "this", "thread_local",
+        "throw", "true", "try", "typedef", "typeid", "typename", "typeof", "union", "unix",
+        "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq",
+    }
 )
+# fmt: on
 """Of C99 to C23 and C++17, and what GNU dialects predefine."""
 
 C_TYPES = {
@@ -38,7 +46,7 @@ def identifier(name: str) -> str:
 
 
 def c_names(names: Iterable[str]) -> dict[str, str]:
-    """Return a C identifier per name, different from each other even in upper case (macros are made of them)."""
+    """Return a C identifier per name, all different even in upper case (macros are made of them)."""
     result: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:

@@ -26,35 +26,55 @@ ARCH_FLAGS: dict[str, tuple[str, ...]] = {
     "x86-64": (),
     "arm64": ("-mno-outline-atomics",),  # else objects need a helper of compiler-rt or libgcc
 }
-LINK_FLAGS = ("-Wl,--build-id=none", "-lm", "-pthread")
+LINK_FLAGS = (
+    "-O2",  # else zig adds the run-time library of its sanitizers, and half a minute of building that
+    "-s",
+    "-Wl,--build-id=none",
+    "-lm",
+    "-pthread",
+)
 
 
 def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path) -> None:
-    """Compile C and assembler files into the one relocatable object `output`, for the architecture's baseline.
+    """Compile C and assembler files into one relocatable object, for the architecture's baseline.
 
     Names are relative to `folder`, so that no path gets into the bytes. Raises ToolchainError.
     """
-    _zig(folder, "cc", "-target", target.c_target, *C_FLAGS, *ARCH_FLAGS[target.arch], "-c", *sources, "-o", output)
+    zig(
+        folder,
+        "cc",
+        "-target",
+        target.c_target,
+        *C_FLAGS,
+        *ARCH_FLAGS[target.arch],
+        "-c",
+        *sources,
+        "-o",
+        output,
+    )
 
 
 def link_shared(target: Target, objects: Sequence[str], output: str, folder: Path) -> None:
     """Link `objects` into the shared library `output`. Raises ToolchainError."""
     soname = f"-Wl,-soname,{Path(output).name}"
-    _zig(folder, "cc", "-target", target.c_target, "-shared", "-s", soname, *objects, *LINK_FLAGS, "-o", output)
+    zig(folder, "cc", "-target", target.c_target, "-shared", soname, *objects, *LINK_FLAGS, "-o", output)
 
 
 def link_program(target: Target, objects: Sequence[str], output: str, folder: Path) -> None:
     """Link `objects` into the program `output`, dynamically against the C library. Raises ToolchainError."""
-    _zig(folder, "cc", "-target", target.c_target, *objects, *LINK_FLAGS, "-o", output)
+    zig(folder, "cc", "-target", target.c_target, *objects, *LINK_FLAGS, "-o", output)
 
 
 def archive(objects: Sequence[str], output: str, folder: Path) -> None:
     """Put `objects` into the static library `output`, with no dates or owners. Raises ToolchainError."""
-    _zig(folder, "ar", "rcsD", output, *objects)
+    zig(folder, "ar", "rcsD", output, *objects)
 
 
-def _zig(folder: Path, *arguments: str) -> None:
-    """Run zig in `folder`; its local cache stays there, for it can't see that a file of `.incbin` changed."""
+def zig(folder: Path, *arguments: str) -> None:
+    """Run zig in `folder`. Raises ToolchainError with the first error that it printed.
+
+    Its local cache stays in `folder`, for it can't see that a file of `.incbin` changed.
+    """
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(Path(platformdirs.user_cache_dir("edgec")) / "zig")
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
@@ -68,7 +88,7 @@ def _zig(folder: Path, *arguments: str) -> None:
 
 
 def _executable() -> Path:
-    """The compiler inside the package: `python -m ziglang` would only start it after a second Python."""
+    """Return the compiler inside the package: `python -m ziglang` would start a second Python first."""
     package = importlib.util.find_spec("ziglang")
     if package is None or not package.submodule_search_locations:
         raise ToolchainError("the C compiler is missing: install it with 'pip install ziglang==0.17.1'")

@@ -1,0 +1,110 @@
+"""Comparing arrays: bit for bit, within a tolerance, and with the float model."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+RELATIVE_TOLERANCE = 1e-3
+ABSOLUTE_TOLERANCE = 1e-4
+"""Of float islands. The absolute one is a share of the tensor's largest magnitude: float32 sums in another
+order differ by some 1e-6 of it, and approximated exponentials by 1e-5."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where a device first differs from the reference."""
+
+    layer: str
+    tensor: str
+    sample: int
+    differing: int
+    """Elements that differ (or exceed the tolerance), of `elements`."""
+    elements: int
+    index: tuple[int, ...]
+    """Of the first one."""
+    device: float
+    expected: float
+
+
+@dataclass(frozen=True)
+class FloatComparison:
+    """One output next to the float model's, over all samples."""
+
+    output: str
+    sqnr_db: float | None
+    """Signal to quantization noise; None where there is no noise at all."""
+    top1_agreement: float | None
+    """Share of samples with the same largest element; None for an output that is no vector."""
+
+
+def exact(layer: str, tensor: str, sample: int, device: Array, expected: Array) -> Mismatch | None:
+    """Return the first difference in bits, or None; raises ValueError for arrays of different types."""
+    if (device.dtype, device.shape) != (expected.dtype, expected.shape):
+        types = f"{device.dtype}{device.shape} and {expected.dtype}{expected.shape}"
+        raise ValueError(f"'{tensor}' has two types: {types}")
+    return _first(layer, tensor, sample, device, expected, (_bytes(device) != _bytes(expected)).any(axis=1))
+
+
+def close(layer: str, tensor: str, sample: int, device: Array, expected: Array) -> Mismatch | None:
+    """Return the first element beyond the tolerance of float islands, or None."""
+    limit = RELATIVE_TOLERANCE * _magnitudes(expected) + ABSOLUTE_TOLERANCE * largest(expected)
+    beyond = ~(errors(device, expected) <= limit)  # so that a NaN on one side is beyond
+    return _first(layer, tensor, sample, device, expected, beyond)
+
+
+def errors(device: Array, expected: Array) -> Array:
+    """Return the absolute difference per element, flat in float64; 0 for equal infinities or two NaNs."""
+    a, b = (np.asarray(x, np.float64).reshape(-1) for x in (device, expected))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.abs(a - b))
+
+
+def largest(expected: Array) -> float:
+    """Return the largest finite magnitude, 0 where there is none."""
+    return float(_magnitudes(expected).max(initial=0.0))
+
+
+def compare_with_float(output: str, device: Array, reference: Array) -> FloatComparison:
+    """Compare [S, *shape] with the float model's."""
+    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (device, reference))
+    noise = float(np.square(a - b).sum())
+    signal = float(np.square(b).sum())
+    sqnr = 10 * math.log10(signal / noise) if noise and signal else None
+    is_vector = a.shape[1] > 1 and a.shape[1] == max(device.shape[1:])
+    agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))) if is_vector else None
+    return FloatComparison(output, sqnr, agreement)
+
+
+def _bytes(array: Array) -> Array:
+    """[elements, bytes of each]."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, array.itemsize)
+
+
+def _magnitudes(array: Array) -> Array:
+    """Absolute values, flat in float64, 0 for what isn't finite."""
+    values = np.abs(np.asarray(array, np.float64).reshape(-1))
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _first(
+    layer: str, tensor: str, sample: int, device: Array, expected: Array, differs: Array
+) -> Mismatch | None:
+    if not differs.any():
+        return None
+    at = int(differs.argmax())
+    return Mismatch(
+        layer=layer,
+        tensor=tensor,
+        sample=sample,
+        differing=int(differs.sum()),
+        elements=device.size,
+        index=tuple(int(i) for i in np.unravel_index(at, device.shape)),
+        device=device.reshape(-1)[at].item(),
+        expected=expected.reshape(-1)[at].item(),
+    )

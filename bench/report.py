@@ -1,0 +1,107 @@
+"""Measurements and verifications for people to read."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from edgec.bench.instructions import CLASSES, MAC_CLASSES
+from edgec.bench.measurement import Layer, Measurement
+from edgec.bench.verify import Verification
+
+SLOWEST_LAYERS = 12
+"""As many rows as fit a screen beside the summary; --json has them all."""
+
+
+def print_measurement(console: Console, found: Measurement) -> None:
+    """Print the summary, the slowest layers and, for an emulator, the classes of instructions."""
+    console.print(f"{found.bundle} on {found.device}: {found.cpu}", markup=False, highlight=False)
+    console.print(_summary(found))
+    console.print(_layers(found))
+    if found.instruction_classes is not None:
+        console.print(_classes(found.instruction_classes))
+    conditions = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.conditions.items())
+    console.print(f"conditions: {conditions}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_verification(console: Console, found: Verification) -> None:
+    """Print one line per comparison, and the mismatch where there is one."""
+
+    def line(key: str, text: str, style: str = "") -> None:
+        console.print(f"  {key:<10} {text}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+    console.print(f"{found.bundle} on {found.device}: {found.cpu}", markup=False, highlight=False)
+    where = f"{found.samples} sample{'s' if found.samples > 1 else ''}"
+    if found.mismatch is None:
+        line("exact", f"{found.exact_layers} layers bit-exact with the reference on {where}")
+    for island in found.islands:
+        figures = f"absolute {island.max_absolute_error:.2g}, relative {island.max_relative_error:.2g}"
+        line("float", f"'{island.name}' against ONNX Runtime: largest error {figures}")
+    for output in found.float_outputs:
+        sqnr = "no noise" if output.sqnr_db is None else f"SQNR {output.sqnr_db:.1f} dB"
+        top1 = "" if output.top1_agreement is None else f", top-1 agreement {output.top1_agreement:.1%}"
+        line("accuracy", f"'{output.output}' against {found.float_reference}: {sqnr}{top1}")
+    line("selftest", found.selftest, style="" if found.selftest == "ok" else "red")
+    if wrong := found.mismatch:
+        at = ", ".join(map(str, wrong.index))
+        share = f"{wrong.differing} of {wrong.elements} elements"
+        where = f"layer '{wrong.layer}', tensor '{wrong.tensor}', sample {wrong.sample}"
+        line("MISMATCH", f"{where}: {share}", "red")
+        line("", f"first at [{at}]: device {wrong.device}, expected {wrong.expected}", "red")
+
+
+def _summary(found: Measurement) -> Table:
+    table = Table.grid(padding=(0, 2))
+    if latency := found.latency_ms:
+        runs = f"{found.runs} runs, {found.threads} thread{'s' if found.threads > 1 else ''}"
+        table.add_row("latency", f"{latency.median:.4g} ms median of {runs}")
+        table.add_row("", f"min {latency.min:.4g}, p90 {latency.p90:.4g}, p99 {latency.p99:.4g} ms")
+        table.add_row("rate", f"{found.macs / latency.median / 1e6:.2f} GMAC/s")
+    if found.instructions is not None and found.mac_instructions is not None:
+        share = found.mac_instructions / max(found.instructions, 1)
+        table.add_row("instructions", f"{_millions(found.instructions)} executed by one inference")
+        table.add_row("", f"{_millions(found.mac_instructions)} of them multiply-accumulate ({share:.0%})")
+    memory = found.memory
+    table.add_row("flash", f"weights {_kib(memory.weights_bytes)}, code {_kib(memory.code_bytes)}")
+    peak = "" if memory.peak_rss_bytes is None else f", peak RSS of the process {_kib(memory.peak_rss_bytes)}"
+    table.add_row("RAM", f"arena {_kib(memory.arena_bytes)}{peak}")
+    return table
+
+
+def _layers(found: Measurement) -> Table:
+    def cost(layer: Layer) -> float:
+        return (layer.ms or 0.0) if found.latency_ms else (layer.instructions or 0)
+
+    whole = sum(map(cost, found.layers)) or 1.0
+    shown = sorted(found.layers, key=cost, reverse=True)[:SLOWEST_LAYERS]
+    table = Table(title=f"{len(shown)} slowest of {len(found.layers)} layers", title_justify="left", box=None)
+    for heading in ("layer", "kernel"):
+        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+    for heading in ("MMAC", "ms" if found.latency_ms else "M instructions", "share"):
+        table.add_column(heading, justify="right")
+    for layer in shown:
+        amount = f"{layer.ms:.4f}" if layer.ms is not None else f"{(layer.instructions or 0) / 1e6:.4f}"
+        share = f"{cost(layer) / whole:.1%}"
+        table.add_row(layer.name, layer.kernel, f"{layer.macs / 1e6:.3f}", amount, share)
+    return table
+
+
+def _classes(counts: Mapping[str, int]) -> Table:
+    whole = sum(counts.values()) or 1
+    table = Table(title="executed instructions by class", title_justify="left", box=None)
+    table.add_column("class")
+    for heading in ("M instructions", "share"):
+        table.add_column(heading, justify="right")
+    for name, meaning in CLASSES.items():
+        if count := counts[name]:
+            style = "bold" if name in MAC_CLASSES else ""
+            table.add_row(meaning, f"{count / 1e6:.4f}", f"{count / whole:.1%}", style=style)
+    return table
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3f} M"
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:.1f} KiB"

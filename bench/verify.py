@@ -1,0 +1,220 @@
+"""Checking a bundle on a device, sample by sample.
+
+Every layer is compared bit for bit with the integer reference, every float island within its tolerance of
+ONNX Runtime, and the outputs with the float model's.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.bench.comparison import (
+    FloatComparison,
+    Mismatch,
+    close,
+    compare_with_float,
+    errors,
+    exact,
+    largest,
+)
+from edgec.bench.devices import Device, checked
+from edgec.bench.run import count, pack, read_arrays, stack, unpack
+from edgec.compiler.emit.bundle import Bundle
+from edgec.errors import BundleError
+from edgec.kernels import reference
+from edgec.kernels.operators import Island, Network
+from edgec.targets import loader
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+"""By name."""
+
+_FILES = _INPUT, _OUTPUT, _TRACE = "input.bin", "output.bin", "trace.bin"
+
+
+@dataclass(frozen=True)
+class IslandError:
+    """How far a float island is from ONNX Runtime, over all samples."""
+
+    name: str
+    max_absolute_error: float
+    max_relative_error: float
+    """Of the tensor's largest magnitude."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and how it came out."""
+
+    bundle: str
+    device: str
+    cpu: str
+    samples: int
+    exact_layers: int
+    """Layers compared bit for bit."""
+    islands: tuple[IslandError, ...]
+    selftest: str
+    """`ok`, or what the bundle's own self-test says."""
+    mismatch: Mismatch | None
+    """The first layer, in execution order, that differs."""
+    float_reference: str
+    """The file of the bundle that the outputs are compared with as a float model."""
+    float_outputs: tuple[FloatComparison, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison that must hold does."""
+        return self.mismatch is None and self.selftest == "ok"
+
+
+def verify(
+    bundle: Bundle,
+    device: Device,
+    data: Mapping[str, Array] | None = None,
+    on_sample: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Compare `bundle` on `device` with its references, on `data` or else on the golden inputs.
+
+    `on_sample` is called with the number of samples done and their total. Raises BundleError where a file
+    was changed, DataError where `data` don't fit, DeviceError where the device fails.
+    """
+    bundle.check()
+    samples = stack(bundle, read_arrays(bundle.file("golden/inputs.npz")) if data is None else data)
+    network = _network(bundle)
+    outputs: list[Tensors] = []
+    islands: dict[str, IslandError] = {}
+    mismatch: Mismatch | None = None
+    for sample in range(count(samples)):
+        inputs = {name: array[sample] for name, array in samples.items()}
+        traced, produced = _run(bundle, device, inputs)
+        outputs.append(produced)
+        expected, close_to = _evaluate(network, inputs, traced)
+        within = {tensor: array for tensors in close_to.values() for tensor, array in tensors.items()}
+        mismatch = mismatch or _first_mismatch(bundle, sample, (traced, produced), expected, within)
+        for name, tensors in close_to.items():
+            error = _island_error(name, traced, tensors)
+            islands[name] = _worst(islands.get(name, error), error)
+        if on_sample:
+            on_sample(sample + 1, count(samples))
+    float_reference = "float.onnx" if "float.onnx" in bundle.manifest["files"] else "model.onnx"
+    return Verification(
+        bundle=bundle.name,
+        device=device.name,
+        cpu=device.cpu,
+        samples=count(samples),
+        exact_layers=sum(step["checked"] for step in bundle.steps),
+        islands=tuple(islands.values()),
+        selftest=_selftest(bundle, device),
+        mismatch=mismatch,
+        float_reference=float_reference,
+        float_outputs=_compare_outputs(bundle, float_reference, samples, outputs),
+    )
+
+
+def to_json(verification: Verification) -> dict[str, Any]:
+    """Return `verification` as plain data."""
+    return asdict(verification) | {"passed": verification.passed}
+
+
+def _network(bundle: Bundle) -> Network:
+    from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
+
+    return network_of(bundle.file("model.onnx"), loader.from_data(bundle.manifest["target"]))
+
+
+def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:
+    """Run one sample; returns every step's outputs, and the model's."""
+    content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
+    arguments = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
+    done = checked(device.execute(bundle, arguments, files={_INPUT: content}, collect=[_OUTPUT, _TRACE]))
+    traced = unpack([tensor for step in bundle.steps for tensor in step["outputs"]], done.files[_TRACE], 1)
+    produced = unpack(bundle.outputs, done.files[_OUTPUT], 1)
+    return {name: a[0] for name, a in traced.items()}, {name: a[0] for name, a in produced.items()}
+
+
+def _evaluate(network: Network, inputs: Tensors, traced: Tensors) -> tuple[Tensors, dict[str, Tensors]]:
+    """Return what every tensor must be, bit for bit, and what each island's outputs must be close to.
+
+    The device's own island outputs take the reference's place, so that the layers behind an island are
+    compared bit for bit again, and the island itself on the very inputs it had on the device.
+    """
+    islands = [operator for operator in network.operators if isinstance(operator.operation, Island)]
+    expected = reference.evaluate(
+        network, inputs, {name: traced[name] for operator in islands for name in operator.outputs}
+    )
+    close_to: dict[str, Tensors] = {}
+    for operator in islands:
+        assert isinstance(operator.operation, Island)
+        arguments = [expected[name] for name in operator.inputs]
+        results = reference.run_onnx(operator.operation.model, arguments)
+        close_to[operator.name] = dict(zip(operator.outputs, results, strict=True))
+    return expected, close_to
+
+
+def _first_mismatch(
+    bundle: Bundle, sample: int, device: tuple[Tensors, Tensors], expected: Tensors, close_to: Tensors
+) -> Mismatch | None:
+    """Return the first step's output, in execution order, that isn't what it must be."""
+    traced, produced = device
+    for step in bundle.steps:
+        for name in (tensor["name"] for tensor in step["outputs"]):
+            if name in close_to:
+                found = close(step["name"], name, sample, traced[name], close_to[name])
+            elif name in expected:
+                found = exact(step["name"], name, sample, traced[name], expected[name])
+            elif step["checked"]:
+                raise BundleError(f"{bundle.path}: '{step['name']}' writes '{name}', unknown to model.onnx")
+            else:
+                continue  # inside an island
+            if found:
+                return found
+    checks = (exact("output", name, sample, output, expected[name]) for name, output in produced.items())
+    return next((found for found in checks if found), None)
+
+
+def _island_error(name: str, traced: Tensors, close_to: Tensors) -> IslandError:
+    absolute = {name: float(errors(traced[name], array).max(initial=0.0)) for name, array in close_to.items()}
+    relative = [error / (largest(close_to[name]) or 1.0) for name, error in absolute.items()]
+    return IslandError(name, max(absolute.values()), max(relative))
+
+
+def _worst(a: IslandError, b: IslandError) -> IslandError:
+    return IslandError(
+        a.name,
+        max(a.max_absolute_error, b.max_absolute_error),
+        max(a.max_relative_error, b.max_relative_error),
+    )
+
+
+def _selftest(bundle: Bundle, device: Device) -> str:
+    """Return `ok`, or the self-test's finding in words."""
+    done = device.execute(bundle, ["--selftest"])
+    if done.returncode not in (0, 1):
+        checked(done)
+    said = json.loads(done.stdout)
+    if said["selftest"] == "ok":
+        return "ok"
+    return f"{said['selftest']} at layer '{said['layer']}' on {said['threads']} thread(s)"
+
+
+def _compare_outputs(
+    bundle: Bundle, file: str, samples: Mapping[str, Array], outputs: list[Tensors]
+) -> tuple[FloatComparison, ...]:
+    """Compare all outputs with those of `file`, a float model or a QDQ one that is simulated in float."""
+    model = bundle.file(file).read_bytes()
+    runs = [
+        reference.run_onnx(model, [array[sample] for array in samples.values()])
+        for sample in range(count(samples))
+    ]
+    return tuple(
+        compare_with_float(
+            tensor["name"],
+            np.stack([output[tensor["name"]] for output in outputs]),
+            np.stack([run[position] for run in runs]),
+        )
+        for position, tensor in enumerate(bundle.outputs)
+    )

@@ -1,0 +1,181 @@
+"""ONNX to TIR functions by Relax: import, NHWC, legalize, fuse. What islands are made of.
+
+TVM's importer is used as it is but for four operators that it takes apart in a way nothing later can mend.
+"""
+
+import contextlib
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+
+# Operators that follow the layout of a convolution. All others are legalized first and so stay in the
+# layout that the model gave them: TVM's layout inference fails on some of them.
+_LAYOUT_FOLLOWERS = [
+    f"relax.{name}"
+    for name in (
+        "nn.conv2d nn.relu nn.leakyrelu nn.prelu nn.silu nn.gelu nn.max_pool2d nn.avg_pool2d "
+        "nn.adaptive_avg_pool2d add subtract multiply divide maximum minimum sigmoid tanh exp erf sqrt "
+        "negative abs concat mean image.resize2d permute_dims"
+    ).split()
+]
+
+
+def import_onnx(model: onnx.ModelProto) -> Any:
+    """Return the IRModule of fused TIR functions and a `main` that calls them in order.
+
+    Shapes must be static, constants folded. Raises whatever TVM raises on a node it can't do.
+    """
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    importer = _Importer({}, "float32", keep_params_in_input=False, sanitize=True)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # TVM renames inputs and says so; it prints failing nodes
+        imported = importer.from_onnx(model.graph, opset)
+    module = _fold_constants(relax.transform.DecomposeOpsForInference()(imported))
+    return tvm.ir.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.DeadCodeElimination(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+        ]
+    )(_channels_last(module))
+
+
+def _channels_last(module: Any) -> Any:
+    """Convolutions to NHWC, so that channels are contiguous and fill vectors; as imported if TVM can't."""
+    convert = tvm.ir.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(skip_ops=_LAYOUT_FOLLOWERS),
+            relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
+            relax.transform.Normalize(),
+        ]
+    )
+    try:
+        return _fold_constants(convert(module))
+    except tvm.error.InternalError:
+        return module
+
+
+class _Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM has no type stubs
+    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+        own = _CONVERTERS.get(op_name)
+        if own and all(isinstance(x.ty, relax.TensorType) for x in inputs if x is not None):
+            result = own(list(inputs), attrs)
+            if result is not None:
+                return self.bb.normalize(result)
+        return super()._convert_operator(op_name, inputs, attrs, opset)
+
+
+def _clip(inputs: list[Any], _: Any) -> Any:
+    low, high = [*inputs[1:], None, None][:2]
+    result = inputs[0]
+    if low is not None:
+        result = relax.op.maximum(result, low)
+    return result if high is None else relax.op.minimum(result, high)
+
+
+def _maximum(inputs: list[Any], _: Any) -> Any:
+    return relax.op.maximum(*inputs) if len(inputs) == 2 else None
+
+
+def _minimum(inputs: list[Any], _: Any) -> Any:
+    return relax.op.minimum(*inputs) if len(inputs) == 2 else None
+
+
+def _gather(inputs: list[Any], attributes: Any) -> Any:
+    # "wrap" is right for negative indices too; TVM's default reads outside the tensor.
+    return relax.op.take(inputs[0], inputs[1], attributes.get("axis", 0), mode="wrap")
+
+
+_CONVERTERS = {"Clip": _clip, "Max": _maximum, "Min": _minimum, "Gather": _gather}
+
+
+def _is_constant(expression: Any) -> bool:
+    return isinstance(expression, tvm.ir.GenericConst)
+
+
+def _value(constant: Any) -> NDArray[np.generic]:
+    value: NDArray[np.generic] = constant.value.numpy()
+    return value
+
+
+# What the importer and the layout conversion do to weights. TVM's FoldConstant compiles a function for
+# each, which takes longer than all the rest.
+_SHAPING = {
+    "relax.permute_dims": lambda x, call: x.transpose([int(a) for a in call.attrs.axes or range(x.ndim)[::-1]]),
+    "relax.reshape": lambda x, call: x.reshape([int(d) for d in call.ty.shape.values]),
+    "relax.expand_dims": lambda x, call: x.reshape([int(d) for d in call.ty.shape.values]),
+    "relax.squeeze": lambda x, call: x.reshape([int(d) for d in call.ty.shape.values]),
+}
+_FOLDABLE = {
+    "relax.add": np.add,
+    "relax.subtract": np.subtract,
+    "relax.multiply": np.multiply,
+    "relax.divide": np.divide,
+    "relax.sqrt": np.sqrt,
+    "relax.negative": np.negative,
+}
+_COMMUTATIVE = {"relax.add", "relax.multiply", "relax.maximum", "relax.minimum"}
+_BROADCASTING = _COMMUTATIVE | {"relax.subtract", "relax.divide", "relax.power"}
+
+
+@mutator
+class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
+    """Rewrite what the layout conversion can't see through.
+
+    permute(constant)             -->  constant
+    constant[0-D] + x[4-D]        -->  x + constant[1, 1, 1, 1]     (the layout follows the first operand)
+    clip(x, low, high)            -->  minimum(maximum(x, low), high)
+    """
+
+    def visit_call_(self, call: Any) -> Any:
+        call = self.visit_expr_post_order(call)
+        name = getattr(call.op, "name", "")
+        arguments = [self._constant(a) for a in call.args]
+        if name in _SHAPING and _is_constant(arguments[0]):
+            return relax.const(np.ascontiguousarray(_SHAPING[name](_value(arguments[0]), call)))
+        if name in _FOLDABLE and all(map(_is_constant, arguments)):
+            return relax.const(_FOLDABLE[name](*map(_value, arguments)))
+        if name in _BROADCASTING:
+            arguments = _same_rank(arguments)
+            if name in _COMMUTATIVE and _is_constant(arguments[0]):
+                arguments.reverse()
+            return relax.Call(call.op, arguments, call.attrs, call.ty_args)
+        if name == "relax.clip":
+            data, low, high = arguments
+            shape, dtype = (1,) * data.ty.ndim, str(data.ty.dtype)
+            low, high = (relax.const(np.full(shape, float(x.value), dtype)) for x in (low, high))
+            above = self.builder_.emit(relax.op.maximum(data, low))
+            return relax.op.minimum(above, high)
+        return call
+
+    def _constant(self, argument: Any) -> Any:
+        bound = self.lookup_binding(argument) if isinstance(argument, relax.Var) else None
+        return bound if _is_constant(bound) else argument
+
+
+def _same_rank(inputs: list[Any]) -> list[Any]:
+    """Constants of a lower rank get leading dimensions: layout conversion can't permute them otherwise."""
+    rank = max(x.ty.ndim for x in inputs)
+    return [
+        relax.const(_value(x).reshape((1,) * (rank - x.ty.ndim) + _value(x).shape)) if _is_constant(x) else x
+        for x in inputs
+    ]
+
+
+def _fold_constants(module: Any) -> Any:
+    folder = _Folder(module)
+    for variable, function in module.functions_items():
+        if isinstance(function, relax.Function):
+            folder.builder_.update_func(variable, folder.visit_expr(function))
+    clean = [relax.transform.CanonicalizeBindings(), relax.transform.DeadCodeElimination()]
+    return tvm.ir.transform.Sequential(clean)(folder.builder_.get())

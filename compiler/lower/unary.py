@@ -1,0 +1,138 @@
+"""Unary operators as functions of real numbers, in float64: what tables are computed from."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from edgec.compiler.graph import attribute, constant
+
+Real = NDArray[np.float64]
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _sigmoid(x: Real) -> Real:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _clip(node: onnx_ir.Node, x: Real) -> Real:
+    low, high = (constant(value) for value in (*node.inputs[1:3], None, None)[:2])
+    x = x if low is None else np.maximum(x, low.item())
+    return x if high is None else np.minimum(x, high.item())
+
+
+def _gelu(node: onnx_ir.Node, x: Real) -> Real:
+    if attribute(node, "approximate", "none") == "tanh":
+        return np.asarray(x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(x / 2 * (1 + _erf(x / math.sqrt(2))))
+
+
+def _elu(node: onnx_ir.Node, x: Real) -> Real:
+    return np.where(x > 0, x, attribute(node, "alpha", 1.0) * np.expm1(np.minimum(x, 0)))
+
+
+def _selu(node: onnx_ir.Node, x: Real) -> Real:
+    alpha = attribute(node, "alpha", 1.67326319217681884765625)
+    gamma = attribute(node, "gamma", 1.05070102214813232421875)
+    return np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _celu(node: onnx_ir.Node, x: Real) -> Real:
+    alpha = attribute(node, "alpha", 1.0)
+    return np.asarray(np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha)))
+
+
+def _hard_sigmoid(node: onnx_ir.Node, x: Real) -> Real:
+    return np.clip(attribute(node, "alpha", 0.2) * x + attribute(node, "beta", 0.5), 0, 1)
+
+
+def _thresholded(node: onnx_ir.Node, x: Real) -> Real:
+    return np.where(x > attribute(node, "alpha", 1.0), x, 0.0)
+
+
+_PLAIN: dict[str, Callable[[Real], Any]] = {
+    "Abs": np.abs,
+    "Atan": np.arctan,
+    "Ceil": np.ceil,
+    "Cos": np.cos,
+    "Erf": _erf,
+    "Exp": np.exp,
+    "Floor": np.floor,
+    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Identity": lambda x: x,
+    "Log": np.log,
+    "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
+    "Neg": np.negative,
+    "Reciprocal": lambda x: 1 / x,
+    "Relu": lambda x: np.maximum(x, 0),
+    "Round": np.rint,
+    "Sigmoid": _sigmoid,
+    "Sign": np.sign,
+    "Sin": np.sin,
+    "Softplus": lambda x: np.logaddexp(0, x),
+    "Softsign": lambda x: x / (1 + np.abs(x)),
+    "Sqrt": np.sqrt,
+    "Tanh": np.tanh,
+}
+
+_WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Real]] = {
+    "Celu": _celu,
+    "Clip": _clip,
+    "Elu": _elu,
+    "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
+    "LeakyRelu": lambda node, x: np.where(x < 0, attribute(node, "alpha", 0.01) * x, x),
+    "Selu": _selu,
+    "ThresholdedRelu": _thresholded,
+}
+
+_WITH_SCALAR: dict[str, Callable[[Real, Real], Any]] = {
+    "Add": np.add,
+    "Div": np.divide,
+    "Max": np.maximum,
+    "Min": np.minimum,
+    "Mul": np.multiply,
+    "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
+    "Pow": np.power,
+    "Sub": np.subtract,
+}
+"""Binary operators of which one operand is a single constant."""
+
+
+def operand(node: onnx_ir.Node) -> int | None:
+    """Return which input a node is a unary function of, or None where it is none."""
+    if node.domain:
+        return None
+    if node.op_type in _PLAIN:
+        return 0
+    if node.op_type in _WITH_ATTRIBUTES:
+        limits = node.inputs[1:]
+        arrays = [constant(value) for value in limits if value is not None]
+        return 0 if all(array is not None and array.size == 1 for array in arrays) else None
+    if node.op_type in _WITH_SCALAR and len(node.inputs) == 2:
+        for index in range(2):
+            array = constant(node.inputs[1 - index])
+            keeps_rank = array is not None and array.size == 1 and array.ndim <= 1
+            if keeps_rank and (index == 0 or node.op_type != "PRelu"):
+                return index
+    return None
+
+
+def evaluate(node: onnx_ir.Node, x: Real) -> Real:
+    """Return the node's result for real numbers `x`; not finite where the function isn't defined."""
+    with np.errstate(all="ignore"):
+        if node.op_type in _PLAIN:
+            return np.asarray(_PLAIN[node.op_type](x), np.float64)
+        if node.op_type in _WITH_ATTRIBUTES:
+            return _WITH_ATTRIBUTES[node.op_type](node, x)
+        index = operand(node)
+        assert index is not None, "operand() said so"
+        scalar = constant(node.inputs[1 - index])
+        assert scalar is not None, "operand() said so"
+        other = np.float64(scalar.reshape(())).astype(np.float64)
+        function = _WITH_SCALAR[node.op_type]
+        return np.asarray(function(x, other) if index == 0 else function(other, x), np.float64)

@@ -1,0 +1,231 @@
+"""The command line. What a command needs is imported inside it, so that each starts as fast as it can."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from edgec.errors import DataError, EdgecError, ModelError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich's takes 0.1 s to import
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that 'edgec build' made.")]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="local or emulator; by default local if it runs here."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+
+
+def main() -> NoReturn:
+    """Run the command line: exit code 2 for a user's mistake, 1 for a mismatch or a bug, 130 for Ctrl-C."""
+    try:
+        app(prog_name="edgec")
+    except EdgecError as error:
+        print(f"edgec: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        print(f"edgec {metadata.version('edgec')}")
+    except metadata.PackageNotFoundError:
+        print("edgec, run from a checkout that isn't installed")
+    raise typer.Exit
+
+
+@app.callback()
+def edgec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Compile trained ONNX models into exact int8 C libraries for edge devices."""
+
+
+@app.command()
+def build(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Float or QDQ model.")],
+    target: Annotated[str, typer.Option(help="DEVICE-int8 or DEVICE-fp32; 'edgec targets' lists devices.")],
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA.npz", help="Samples by input name, to choose int8 scales from."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Bundle to write; by default NAME-TARGET.edgec here.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=1x3x224x224", help="Fix the shape of an input; may be repeated."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; by default that of its file.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the model after every stage there.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a model into a bundle.
+
+    A bundle is a folder with a library, a header, a manifest and golden vectors.
+    """
+    from edgec import output as show
+
+    out = show.console(as_json)
+    with show.stages(out) as progress:
+        progress("start", "")  # the spinner is there while the compiler is being imported
+        from edgec.compiler import pipeline
+
+        bundle = pipeline.build(
+            model,
+            target=target,
+            calibration=calibration,
+            output=output,
+            shapes=dict(map(_parse_shape, shape or [])),
+            name=name,
+            dump=dump,
+            progress=progress,
+        )
+    show.print_build(out, str(bundle.path), bundle.manifest)
+    if as_json:
+        show.print_json({"bundle": str(bundle.path), "manifest": bundle.manifest})
+
+
+@app.command()
+def run(
+    bundle: BundlePath,
+    input: Annotated[Path, typer.Option(metavar="IN.npz", help="Inputs by name: one sample each, or S.")],
+    output: Annotated[Path, typer.Option(metavar="OUT.npz", help="Outputs by name.")],
+    device: DeviceName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a bundle's model on samples."""
+    import numpy as np
+
+    from edgec import output as show
+    from edgec.bench.bundle import Bundle
+    from edgec.bench.run import read_arrays, run
+
+    opened = Bundle.load(bundle)
+    connected = opened.device(device)
+    results = run(opened, connected, read_arrays(input))
+    try:
+        with output.open("wb") as file:
+            np.savez(file, **results)  # type: ignore[arg-type]
+    except OSError as error:
+        raise DataError(f"{output}: can't be written: {error.strerror}") from error
+    shapes = {name: list(array.shape) for name, array in results.items()}
+    for name, result in shapes.items():
+        show.line(show.console(as_json), name, f"{'x'.join(map(str, result))} {results[name].dtype}")
+    if as_json:
+        report = {"device": connected.name, "cpu": connected.cpu, "output": str(output), "outputs": shapes}
+        show.print_json(report)
+
+
+@app.command()
+def verify(
+    bundle: BundlePath,
+    device: DeviceName = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="IN.npz", help="Samples to compare on; by default the bundle's golden inputs."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a bundle with its references, layer by layer.
+
+    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs.
+    """
+    from edgec import output as show
+    from edgec.bench import report
+    from edgec.bench.bundle import Bundle
+    from edgec.bench.run import read_arrays
+    from edgec.bench.verify import to_json, verify
+
+    opened = Bundle.load(bundle)
+    connected = opened.device(device)
+    arrays = None if data is None else read_arrays(data)
+    out = show.console(as_json)
+    with out.status("verify ...") as status:
+        found = verify(
+            opened, connected, arrays, lambda done, total: status.update(f"verify sample {done} of {total}")
+        )
+    report.print_verification(out, found)
+    if as_json:
+        show.print_json(to_json(found))
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    bundle: BundlePath,
+    device: DeviceName = None,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the model's own pool.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs, after warm-up.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a bundle on a device.
+
+    Time and memory; on an emulator executed instructions, exact and by class.
+    """
+    from edgec import output as show
+    from edgec.bench import report
+    from edgec.bench.benchmark import benchmark
+    from edgec.bench.bundle import Bundle
+    from edgec.bench.measurement import to_json
+
+    opened = Bundle.load(bundle)
+    out = show.console(as_json)
+    with out.status("bench ..."):
+        found = benchmark(opened, opened.device(device), threads, runs)
+    report.print_measurement(out, found)
+    if as_json:
+        show.print_json(to_json(found))
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="A device, a target, or a path to a TOML file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the devices edgec knows, or describe one."""
+    from edgec import output as show
+    from edgec.targets import loader
+
+    out = show.console(as_json=False)
+    if name is None:
+        known = [loader.describe(device, "int8") for device in loader.devices()]
+        if as_json:
+            show.print_json({"targets": [show.describe(target) for target in known]})
+        else:
+            show.print_targets(out, known)
+        return
+    device = re.sub(rf"-({'|'.join(loader.PRECISIONS)})$", "", name)
+    target = loader.describe(device, "int8")
+    if as_json:
+        show.print_json(show.describe(target))
+    else:
+        show.print_target(out, target)
+
+
+def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read `NAME=1x3x224x224`; the name itself may hold an equals sign."""
+    name, _, shape = text.rpartition("=")
+    if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+        raise ModelError(f"--shape {text}: write the input's name and shape as NAME=1x3x224x224")
+    return name, tuple(map(int, shape.split("x")))

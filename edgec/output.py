@@ -1,0 +1,134 @@
+"""What the command line prints: JSON objects, stages as they finish, and what a build or a target is."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edgec.targets.descriptor import Target
+
+ISLANDS_SHOWN = 8
+"""The manifest lists them all."""
+INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm")
+"""What tells devices apart in the overview: instructions that int8 kernels are written for."""
+
+
+def console(as_json: bool) -> Console:
+    """Return where text for people goes: stdout, or stderr when stdout holds a JSON object."""
+    return Console(stderr=as_json, highlight=False)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout; numbers that JSON lacks (NaN, infinity) become null."""
+    print(json.dumps(_finite(data), indent=2))
+
+
+def line(out: Console, key: str, text: str) -> None:
+    """Print one line of a report, never wrapped, whatever brackets it holds."""
+    out.print(f"  {key:<10} {text}", markup=False, soft_wrap=True)
+
+
+class Stages:
+    """Shows the stages of a build: a spinner for the one that runs (on a terminal), then a line for it."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._status = out.status("")
+        self._running = ("", "")
+
+    def __call__(self, stage: str, detail: str) -> None:
+        """Take note that `stage` runs, and what it has done so far; another one's name ends it."""
+        if stage != self._running[0]:
+            self.finish()
+        self._running = (stage, detail)
+        self._status.update(f"{stage} {detail or '...'}")
+        self._status.start()
+
+    def finish(self) -> None:
+        """Print what the running stage did in the end."""
+        stage, detail = self._running
+        self.stop()
+        if detail:
+            line(self._out, stage, detail)
+
+    def stop(self) -> None:
+        """Remove the spinner, and forget what ran."""
+        self._status.stop()
+        self._running = ("", "")
+
+
+@contextmanager
+def stages(out: Console) -> Iterator[Stages]:
+    """Return the `progress` of a build; a stage that fails leaves no line."""
+    shown = Stages(out)
+    try:
+        yield shown
+        shown.finish()
+    finally:
+        shown.stop()
+
+
+def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
+    """Print what a bundle's user should know of it, and what it needs."""
+    for island in manifest["islands"][:ISLANDS_SHOWN]:
+        line(out, "float", f"{island['name']} ({island['operator']}): {island['reason']}")
+    more = len(manifest["islands"]) - ISLANDS_SHOWN
+    if more > 0:
+        line(out, "float", f"and {more} more nodes: see 'islands' in manifest.json")
+    if manifest["model"]["calibration"]["kind"] == "synthetic":
+        line(out, "note", "calibrated on seeded synthetic inputs: give --calibration DATA.npz for accuracy")
+    memory = manifest["memory"]
+    flash = _kib(memory["weights_bytes"] + memory["code_bytes"])
+    ram = f"{_kib(memory['arena_bytes'])} (lower bound {_kib(memory['lower_bound_bytes'])})"
+    out.print(f"  {path}   flash {flash}, RAM {ram}", markup=False, soft_wrap=True)
+
+
+def describe(target: Target) -> dict[str, Any]:
+    """Return a device as plain data, for JSON."""
+    data = asdict(target) | {"features": sorted(target.features)}
+    del data["precision"]
+    return data
+
+
+def print_targets(out: Console, targets: list[Target]) -> None:
+    """Print a table of devices."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("device", "arch", "CPU", "vectors", "int8", "L1D/L2 KiB", "emulator"):
+        table.add_column(heading, no_wrap=True)
+    for target in targets:
+        table.add_row(
+            target.device,
+            target.arch,
+            target.cpu,
+            f"{target.vector_registers}x{target.vector_bits}",
+            " ".join(feature for feature in INT8_FEATURES if feature in target.features) or "-",
+            f"{target.l1d_bytes // 1024}/{target.l2_bytes // 1024}",
+            target.emulator.cpu if target.emulator else "-",
+        )
+    out.print(table)
+    out.print("A target is DEVICE-int8 or DEVICE-fp32; a TOML file's path works as DEVICE too.")
+
+
+def print_target(out: Console, target: Target) -> None:
+    """Print one device, a line per fact."""
+    for key, value in describe(target).items():
+        if isinstance(value, list | dict):
+            value = " ".join(value.values() if isinstance(value, dict) else value)
+        out.print(f"{key:<17} {'-' if value in (None, '') else value}", markup=False, soft_wrap=True)
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:.1f} KiB"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,74 @@
+"""The table of kernels, best first. A new line here is a new kernel: selected, tested and benchmarked."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from edgec.kernels import conv2d, depthwise, elementwise, lookup, movement, pooling, softmax
+from edgec.kernels.isa import arm64, x86
+from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels.isa.generic import Generic
+from edgec.kernels.kernel import Kernel, KernelCode
+from edgec.kernels.operators import (
+    AveragePool,
+    Binary,
+    Concat,
+    Conv2d,
+    Dequantize,
+    Lookup,
+    MaxPool,
+    Mean,
+    Operation,
+    Pad,
+    Quantize,
+    Rearrange,
+    Softmax,
+)
+from edgec.targets.descriptor import Target
+
+
+def _vectorized(
+    family: str, code: Callable[[Any, Any, Target], KernelCode | None], isa: InstructionSet
+) -> Kernel:
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(code, isa))
+
+
+def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]) -> Kernel:
+    return Kernel(name, operation, frozenset(), None, code)
+
+
+KERNELS: tuple[Kernel, ...] = (
+    _vectorized("depthwise", depthwise.code, x86.AVX512),
+    _vectorized("depthwise", depthwise.code, x86.AVX2),
+    _vectorized("depthwise", depthwise.code, arm64.NEON),
+    _vectorized("depthwise", depthwise.code, x86.SSE2),
+    _vectorized("depthwise", depthwise.code, Generic()),
+    _vectorized("conv2d", conv2d.code, x86.AVX512VNNI),
+    _vectorized("conv2d", conv2d.code, x86.AVX512),
+    _vectorized("conv2d", conv2d.code, x86.AVX2),
+    _vectorized("conv2d", conv2d.code, arm64.DOTPROD),
+    _vectorized("conv2d", conv2d.code, arm64.NEON),
+    _vectorized("conv2d", conv2d.code, x86.SSE2),
+    _vectorized("conv2d", conv2d.code, Generic()),
+    _vectorized("conv2d_wide", conv2d.code, Generic("int16")),
+    _portable("binary", Binary, elementwise.binary),
+    _portable("quantize", Quantize, elementwise.quantize),
+    _portable("dequantize", Dequantize, elementwise.dequantize),
+    _portable("lookup", Lookup, lookup.lookup),
+    _portable("max_pool", MaxPool, pooling.max_pool),
+    _portable("average_pool", AveragePool, pooling.average_pool),
+    _portable("mean", Mean, pooling.mean),
+    _portable("softmax", Softmax, softmax.softmax),
+    _portable("rearrange", Rearrange, movement.rearrange),
+    _portable("concat", Concat, movement.concat),
+    _portable("pad", Pad, movement.pad),
+)
+
+
+def candidates(operation: Operation, target: Target) -> Iterator[tuple[Kernel, KernelCode]]:
+    """Yield every kernel of the table that computes `operation` on `target`, best first, with its code."""
+    for kernel in KERNELS:
+        if isinstance(operation, kernel.operation) and kernel.runs_on(target):
+            code = kernel.code(operation, target)
+            if code is not None:
+                yield kernel, code

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from edgec.bench.benchmark import benchmark
+from edgec.bench.bundle import Bundle
+from edgec.bench.measurement import latency, to_json
+from edgec.bench.report import print_measurement
+from edgec.errors import BundleError, DeviceError
+
+MEMORY = {"arena_bytes", "weights_bytes", "code_bytes", "peak_rss_bytes"}
+
+
+def test_percentiles_in_milliseconds() -> None:
+    found = latency([1_000_000 * value for value in range(101)])
+    assert (found.min, found.median, found.p90, found.p99) == (0, 50, 90, 99)
+
+
+def test_a_device_with_a_clock_gives_times(local_bundle: Bundle) -> None:
+    found = benchmark(local_bundle, local_bundle.device(), threads=2, runs=20)
+    data = json.loads(json.dumps(to_json(found)))
+    assert data.keys() >= {"device", "cpu", "threads", "runs", "latency_ms", "layers", "memory", "conditions"}
+    assert data["latency_ms"].keys() == {"min", "median", "p90", "p99"}
+    assert 0 < data["latency_ms"]["min"] <= data["latency_ms"]["median"] <= data["latency_ms"]["p99"]
+    assert [set(layer) for layer in data["layers"]] == [{"name", "kernel", "ms", "macs"}] * 4
+    assert data["memory"].keys() == MEMORY
+    assert data["memory"]["peak_rss_bytes"] > 2**18
+    assert (data["device"], data["threads"], data["runs"]) == ("local", 2, 20)
+    assert not data.keys() & {"instructions", "mac_instructions"}
+
+
+def test_an_emulator_gives_instructions_and_never_milliseconds(a76_bundle: Bundle) -> None:
+    device = a76_bundle.device("emulator")
+    found = benchmark(a76_bundle, device)
+    data = json.loads(json.dumps(to_json(found)))
+    assert "latency_ms" not in data
+    assert [set(layer) for layer in data["layers"]] == [
+        {"name", "kernel", "instructions", "mac_instructions", "macs"}
+    ] * 4
+    assert data["instructions"] == sum(layer["instructions"] for layer in data["layers"])
+    assert data["instructions"] == sum(data["instruction_classes"].values())
+    assert data["memory"].keys() == MEMORY
+    assert data["memory"]["peak_rss_bytes"] is None
+    assert benchmark(a76_bundle, device).instructions == found.instructions
+
+
+def test_an_emulator_counts_one_thread(a76_bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match="one thread: leave --threads at 1"):
+        benchmark(a76_bundle, a76_bundle.device("emulator"), threads=2)
+
+
+def test_reports_print_the_unit_of_the_device(
+    local_bundle: Bundle, a76_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(width=120)
+    print_measurement(console, benchmark(local_bundle, local_bundle.device(), runs=5))
+    here = capsys.readouterr().out
+    assert "ms median of 5 runs, 1 thread" in here
+    assert "load average" in here
+    print_measurement(console, benchmark(a76_bundle, a76_bundle.device("emulator")))
+    emulated = capsys.readouterr().out
+    assert "executed by one inference" in emulated
+    assert "branches, calls and returns" in emulated
+    assert " ms" not in emulated
+
+
+def test_a_manifest_that_does_not_fit_the_program(local_bundle: Bundle, tmp_path: Path) -> None:
+    steps = local_bundle.manifest["steps"][:-1]
+    cut = Bundle(local_bundle.path, local_bundle.manifest | {"steps": steps})
+    with pytest.raises(BundleError, match="3 steps and the bench program 4"):
+        benchmark(cut, cut.device(), runs=1)

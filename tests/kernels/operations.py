@@ -1,0 +1,288 @@
+"""Operations to try kernels on: a hypothesis strategy for each type, shapes drawn, values from a seed.
+
+Values go to extremes on purpose: all -128, all 127, accumulators near 2**31, multipliers that leave int8,
+int32 or the normal floats, products that lie exactly between two integers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from edgec.kernels.operators import (
+    AveragePool,
+    Binary,
+    Concat,
+    Conv2d,
+    Dequantize,
+    Lookup,
+    MaxPool,
+    Mean,
+    Operation,
+    Pad,
+    Quantize,
+    Rearrange,
+    Softmax,
+)
+
+Array = NDArray[Any]
+
+# Around the widths of registers and register tiles: 1, odd, just below and above, several.
+CHANNELS = (1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 80, 130)
+CHUNKS = (1, 2, 15, 16, 17, 100, 8191, 8192, 8193, 17000)
+"""Sizes of flat operations, around their tile of 8192 elements."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An operation and inputs for it."""
+
+    operation: Operation
+    inputs: tuple[Array, ...]
+
+
+def _generator(draw: DrawFn) -> Generator:
+    return np.random.default_rng(draw(st.integers(0, 2**16)))
+
+
+def _int8(draw: DrawFn, rng: Generator, shape: int | tuple[int, ...], low: int = -128) -> Array:
+    """Random int8, or all at one end, or each at one of the two."""
+    fill = draw(st.sampled_from(("random", "lowest", "highest", "ends")))
+    if fill == "random":
+        return rng.integers(low, 128, shape).astype(np.int8)
+    ends = {"lowest": [low], "highest": [127], "ends": [low, 127]}[fill]
+    return rng.choice(np.array(ends, np.int8), shape)
+
+
+def _zero_point(draw: DrawFn) -> int:
+    return draw(st.sampled_from((0, -128, 127, 5, -3)))
+
+
+def _bounds(draw: DrawFn) -> tuple[int, int]:
+    low, high = sorted(draw(st.sampled_from(((-128, 127), (-3, 127), (-100, 90), (7, 7)))))
+    return low, high
+
+
+def _multipliers(rng: Generator, shape: int | tuple[int, ...], typical: float) -> NDArray[np.float32]:
+    """Each of a kind of its own: typical, ties, for sums near 2**31, out of int32, subnormal products."""
+    kinds = [
+        typical * rng.uniform(0.5, 2, shape),
+        2.0 ** -rng.integers(0, 4, shape),
+        2.0 ** -rng.uniform(20, 31, shape),
+        10.0 ** rng.uniform(0, 20, shape),
+        10.0 ** -rng.uniform(10, 44, shape),
+    ]
+    chosen = rng.choice(len(kinds), shape, p=[0.5, 0.2, 0.1, 0.1, 0.1])
+    return np.choose(chosen, kinds).astype(np.float32)
+
+
+@st.composite
+def _conv2d(draw: DrawFn, family: str) -> Case:
+    """`pointwise`, `dense`, `grouped`, `depthwise`, or `wide`: weights of int16."""
+    channels = st.sampled_from(CHANNELS)
+    groups, inputs, outputs = 1, draw(channels), draw(channels)
+    if family == "depthwise":
+        groups, inputs, outputs = draw(channels), 1, 1
+    elif family == "grouped":
+        groups, inputs, outputs = draw(st.integers(2, 4)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
+    kernel = strides = dilations = (1, 1)
+    pads = (0, 0, 0, 0)
+    if family != "pointwise":
+        small = st.integers(1, 3)
+        kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
+        strides, dilations = draw(st.tuples(small, small)), draw(st.tuples(small, small))
+        pads = draw(st.just(pads) | st.tuples(*[st.integers(0, 3)] * 4))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    smallest = [max(1, reach[0] - pads[0] - pads[2]), max(1, reach[1] - pads[1] - pads[3])]
+    height, width = (n + draw(st.integers(0, 12)) for n in smallest)
+    shape = (draw(st.integers(1, 2)), height, width, groups * inputs)
+    rng = _generator(draw)
+    window = (groups * outputs, *kernel, inputs)
+    if family == "wide":
+        weights: Array = rng.integers(-255, 256, window).astype(np.int16)
+    else:
+        weights = _int8(draw, rng, window, draw(st.sampled_from((-127, -127, -128))))
+    # The kernels must take any bias that int32 sums can be proved for; 255 + 256 bounds what is proved.
+    largest = 2**31 - 1 - 511 * int(np.abs(weights.reshape(len(weights), -1).astype(np.int64)).sum(axis=1).max())
+    bias = rng.choice([0, 3000, largest], len(weights)) * rng.uniform(-1, 1, len(weights))
+    low, high = _bounds(draw)
+    operation = Conv2d(
+        shape, weights, bias.astype(np.int32), _multipliers(rng, len(weights), 0.01 / np.sqrt(weights[0].size)),
+        _zero_point(draw), _zero_point(draw), low, high, strides, pads, dilations, groups,
+    )  # fmt: skip
+    return Case(operation, (_int8(draw, rng, shape),))
+
+
+@st.composite
+def _binary(draw: DrawFn) -> Case:
+    shape = draw(
+        st.tuples(st.sampled_from(CHUNKS)) | st.lists(st.integers(1, 20), min_size=1, max_size=4).map(tuple)
+    )
+    strides, sizes = [], []
+    for _ in range(2):
+        taken = [n if draw(st.sampled_from((True, True, False))) else 1 for n in shape]
+        steps = np.cumprod([1, *reversed(taken)])[-2::-1]
+        strides.append(tuple(int(s) if t > 1 else 0 for s, t in zip(steps, taken, strict=True)))
+        sizes.append(int(np.prod(taken)))
+    rng = _generator(draw)
+    factors = np.choose(rng.choice(2, 2), [2.0 ** -rng.integers(0, 4, 2), 10.0 ** rng.uniform(-4, 3, 2)])
+    first, second = (float(np.float32(f)) for f in factors)
+    operation = Binary(
+        draw(st.sampled_from(("add", "mul"))), shape, (strides[0], strides[1]),
+        (_zero_point(draw), _zero_point(draw)), (first, second), _zero_point(draw), *_bounds(draw),
+    )  # fmt: skip
+    return Case(operation, tuple(_int8(draw, rng, size) for size in sizes))
+
+
+@st.composite
+def _lookup(draw: DrawFn) -> Case:
+    size, rng = draw(st.sampled_from(CHUNKS)), _generator(draw)
+    return Case(Lookup(size, _table(rng)), (_int8(draw, rng, size),))
+
+
+def _table(rng: Generator) -> NDArray[np.int8]:
+    return rng.integers(-128, 128, 256).astype(np.int8)
+
+
+@st.composite
+def _quantize(draw: DrawFn) -> Case:
+    size, rng = draw(st.sampled_from(CHUNKS)), _generator(draw)
+    scale = np.float32(draw(st.sampled_from((0.25, 1.0, 0.0173, 1e-30, 3e5))))
+    ties = (rng.integers(-300, 300, size) + 0.5).astype(np.float32) * scale
+    far = rng.choice(np.array([np.inf, -np.inf, 3e8, -3e8, 0.0, -0.0, 1e-45], np.float32), size)
+    spread = rng.normal(0, 100, size).astype(np.float32) * scale
+    x = np.choose(rng.choice(3, size, p=[0.4, 0.2, 0.4]), [ties, far, spread])
+    return Case(Quantize(size, float(scale), _zero_point(draw)), (x,))
+
+
+@st.composite
+def _dequantize(draw: DrawFn) -> Case:
+    size, rng = draw(st.sampled_from(CHUNKS)), _generator(draw)
+    scale = float(np.float32(10 ** rng.uniform(-40, 30)))
+    return Case(Dequantize(size, scale, _zero_point(draw)), (_int8(draw, rng, size),))
+
+
+@st.composite
+def _rearrange(draw: DrawFn) -> Case:
+    """Any strides at all: contiguous with the dimension inside it, repeating, or jumping either way."""
+    dimensions: list[tuple[int, int]] = []
+    contiguous = 1
+    for _ in range(draw(st.integers(1, 4))):
+        size = draw(st.integers(1, 6) if dimensions else st.sampled_from((1, 2, 3, 8, 31, 32, 33, 70)))
+        stride = draw(st.sampled_from((contiguous, contiguous, contiguous, 0, 1)) | st.integers(-9, 9))
+        contiguous = stride * size
+        dimensions.insert(0, (size, stride))
+    shape, strides = (tuple(column) for column in zip(*dimensions, strict=True))
+    before = -sum(min(0, (n - 1) * s) for n, s in dimensions)
+    after = sum(max(0, (n - 1) * s) for n, s in dimensions)
+    offset = before + draw(st.integers(0, 3))
+    input_size = offset + after + 1 + draw(st.integers(0, 3))
+    dtype = draw(st.sampled_from(("int8", "uint8", "int16", "int32", "int64", "float32")))
+    x = _generator(draw).integers(-128, 127, input_size).astype(dtype)
+    return Case(Rearrange(shape, strides, offset, dtype, input_size), (x,))
+
+
+@st.composite
+def _concat(draw: DrawFn) -> Case:
+    outer, rng = draw(st.integers(1, 6)), _generator(draw)
+    inner = draw(st.lists(st.integers(1, 70), min_size=1, max_size=5))
+    tables = tuple(_table(rng) if draw(st.booleans()) else None for _ in inner)
+    return Case(Concat(outer, tuple(inner), tables), tuple(_int8(draw, rng, outer * n) for n in inner))
+
+
+@st.composite
+def _pad(draw: DrawFn) -> Case:
+    size, both = st.integers(1, 9), st.tuples(st.integers(0, 3), st.integers(0, 3))
+    inner = st.tuples(st.sampled_from((1, 3, 16, 31, 32, 70)), both)
+    dimensions = [*draw(st.lists(st.tuples(size, both), max_size=3)), draw(inner)]
+    shape = tuple(n for n, _ in dimensions)
+    operation = Pad(shape, tuple(pads for _, pads in dimensions), draw(st.sampled_from((0, -128, 127, -3))))
+    return Case(operation, (_int8(draw, _generator(draw), shape),))
+
+
+@st.composite
+def _windows(draw: DrawFn) -> dict[str, Any]:
+    """Shapes of a pooling; every window holds a pixel of the image, the last ones perhaps little else."""
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    strides = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    pads = tuple(draw(st.integers(0, k - 1)) for k in kernel)
+    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    most = [(n - 1 + p) // s + 1 for n, p, s in zip(size, pads, strides, strict=True)]
+    rows, columns = (draw(st.integers(max(1, n - 2), n)) for n in most)
+    images, channels = draw(st.integers(1, 2)), draw(st.sampled_from(CHANNELS))
+    return {
+        "input_shape": (images, *size, channels),
+        "output_shape": (images, rows, columns, channels),
+        "kernel": kernel,
+        "strides": strides,
+        "pads": pads,
+    }
+
+
+@st.composite
+def _max_pool(draw: DrawFn) -> Case:
+    operation = MaxPool(**draw(_windows()))
+    return Case(operation, (_int8(draw, _generator(draw), operation.input_shape),))
+
+
+@st.composite
+def _average_pool(draw: DrawFn) -> Case:
+    windows, rng = draw(_windows()), _generator(draw)
+    multiplier = _multipliers(rng, windows["output_shape"][1:3], 1 / np.prod(windows["kernel"]))
+    low, high = _bounds(draw)
+    operation = AveragePool(
+        **windows, multiplier=multiplier, input_zero_point=_zero_point(draw),
+        output_zero_point=_zero_point(draw), low=low, high=high,
+    )  # fmt: skip
+    return Case(operation, (_int8(draw, rng, operation.input_shape),))
+
+
+@st.composite
+def _mean(draw: DrawFn) -> Case:
+    outer, rng = draw(st.integers(1, 4)), _generator(draw)
+    reduced, inner = draw(st.sampled_from((1, 2, 3, 49, 2000))), draw(st.sampled_from(CHANNELS))
+    multiplier = float(_multipliers(rng, (), 1 / reduced))
+    bounds = _bounds(draw)
+    operation = Mean(outer, reduced, inner, multiplier, _zero_point(draw), _zero_point(draw), *bounds)
+    return Case(operation, (_int8(draw, rng, outer * reduced * inner),))
+
+
+@st.composite
+def _softmax(draw: DrawFn) -> Case:
+    outer, length = draw(st.integers(1, 4)), draw(st.sampled_from((1, 2, 3, 10, 33, 1000)))
+    scale = draw(st.sampled_from((0.05, 0.5, 1e-4, 20.0)))
+    largest = 2.0 ** int(np.floor(np.log2((2**31 - 1) / length)))
+    table = np.rint(np.exp(-np.arange(256) * scale) * largest).astype(np.int32)
+    inverse_scale = draw(st.sampled_from((256.0, 255.0, 100.0, 1e6)))
+    operation = Softmax(outer, length, table, inverse_scale, _zero_point(draw))
+    return Case(operation, (_int8(draw, _generator(draw), outer * length),))
+
+
+FAMILIES = ("pointwise", "dense", "grouped", "depthwise", "depthwise", "wide")
+
+CASES: dict[type[Operation], SearchStrategy[Case]] = {
+    AveragePool: _average_pool(),
+    Binary: _binary(),
+    Concat: _concat(),
+    Conv2d: st.sampled_from(FAMILIES).flatmap(_conv2d),
+    Dequantize: _dequantize(),
+    Lookup: _lookup(),
+    MaxPool: _max_pool(),
+    Mean: _mean(),
+    Pad: _pad(),
+    Quantize: _quantize(),
+    Rearrange: _rearrange(),
+    Softmax: _softmax(),
+}
+"""For every type of operation."""
+
+
+def batches(operation: type[Operation], wanted: Callable[[Operation], bool], size: int) -> SearchStrategy[list[Case]]:
+    """At most `size` cases whose operation is `wanted` (a kernel may take few of its type)."""
+    drawn = st.lists(CASES[operation], min_size=4 * size, max_size=4 * size)
+    return drawn.map(lambda cases: [case for case in cases if wanted(case.operation)][:size])
