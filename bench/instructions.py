@@ -67,6 +67,10 @@ _TABLE: tuple[tuple[int, int, str], ...] = (
     (0xBF00F400, 0x0F008000, INTEGER_MAC),  # mul
     (0xBF00F400, 0x0F001000, FLOAT_MAC),  # fmla
     (0xBF00F400, 0x0F005000, FLOAT_MAC),  # fmls
+    # The same on scalars: 01 U 11111 size L M Rm opcode H 0 Rn Rd; 01 0 11110000 imm5 000001 Rn Rd
+    (0xFF00F400, 0x5F001000, FLOAT_MAC),  # fmla
+    (0xFF00F400, 0x5F005000, FLOAT_MAC),  # fmls
+    (0xFFE0FC00, 0x5E000400, VECTOR),  # mov of one lane (dup)
     # Floating-point data processing, three sources: 00011111 type ...
     (0xFF000000, 0x1F000000, FLOAT_MAC),  # fmadd, fmsub, fnmadd, fnmsub
     # Prefetches lie among the loads, but load nothing

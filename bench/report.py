@@ -32,7 +32,7 @@ def print_verification(console: Console, found: Verification) -> None:
 
     console.print(f"{found.bundle} on {found.device}: {found.cpu}", markup=False, highlight=False)
     where = f"{found.samples} sample{'s' if found.samples > 1 else ''}"
-    if found.mismatch is None:
+    if found.mismatch is None and found.exact_layers:
         line("exact", f"{found.exact_layers} layers bit-exact with the reference on {where}")
     for island in found.islands:
         figures = f"absolute {island.max_absolute_error:.2g}, relative {island.max_relative_error:.2g}"

@@ -1,6 +1,6 @@
 """Small questions about an ONNX graph, and small edits of it, that many passes need."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,13 @@ def add_node(
     inputs: list[onnx_ir.Value | None],
     attributes: dict[str, Any],
     name: str,
+    shape: Sequence[int] | onnx_ir.Shape | None,
+    dtype: onnx_ir.DataType | None,
 ) -> onnx_ir.Value:
     """Insert a node with one output in front of `before`; return the output, named like the node."""
     graph = before.graph
     assert isinstance(graph, onnx_ir.Graph)
-    output = onnx_ir.val(unique(name, value_names(graph)))
+    output = onnx_ir.val(unique(name, value_names(graph)), dtype, shape)
     graph.insert_before(before, onnx_ir.node(operator, inputs, attributes, outputs=[output], name=name))
     return output
 
@@ -76,8 +78,6 @@ def replace_value(old: onnx_ir.Value, new: onnx_ir.Value) -> None:
         name = old.name
         old.name = f"{name}_replaced"
         new.name = name
-    new.dtype = old.dtype if new.dtype is None and old.dtype is not None else new.dtype
-    new.shape = old.shape if new.shape is None else new.shape
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 

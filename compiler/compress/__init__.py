@@ -1,0 +1,1 @@
+"""From a float model to an int8 one: ONNX in, QDQ ONNX out."""

@@ -43,7 +43,8 @@ def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) ->
     arrays, origin = _arrays(source)
     inputs = {str(value.name): value for value in model.ir.graph.inputs}
     if set(arrays) != set(inputs):
-        raise CalibrationError(f"{origin}: has arrays {_listed(arrays)}, but the inputs are {_listed(inputs)}")
+        given, expected = _listed(arrays), _listed(inputs)
+        raise CalibrationError(f"{origin}: has arrays {given}; the model's inputs are {expected}")
     samples = {}
     for name, value in inputs.items():
         shape, dtype = shape_of(value), value.dtype
@@ -84,13 +85,13 @@ def _arrays(source: Path | Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArra
     try:
         loaded = np.load(source, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            raise CalibrationError(f"{source.name}: holds one unnamed array; save it with np.savez(..., NAME=array)")
+            raise CalibrationError(f"{source.name}: holds one unnamed array; save it as .npz, by input name")
         with loaded:
             return dict(loaded), source.name
     except FileNotFoundError as error:
         raise CalibrationError(f"{source}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{source.name}: not a readable .npz file of numeric arrays: {error}") from error
+        raise CalibrationError(f"{source.name}: no readable .npz file of numeric arrays: {error}") from error
 
 
 def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -105,9 +106,9 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.d
     elif shape and shape[0] == 1 and array.ndim == len(shape) and array.shape[1:] == shape[1:]:
         array = array[:, np.newaxis]
     elif array.shape[1:] != shape or array.ndim != len(shape) + 1:
-        expected = list(shape)
+        expected = ", ".join(map(str, shape))
         raise CalibrationError(
-            f"{what} has shape {list(array.shape)}, expected {expected} or {['samples', *expected]}".replace("'", "")
+            f"{what} has shape {list(array.shape)}, expected [{expected}] or [samples, {expected}]"
         )
     if len(array) == 0:
         raise CalibrationError(f"{what} holds no samples")

@@ -98,4 +98,5 @@ def _runs(
     for sample in range(len(calibration)):
         feed = calibration.feed(sample)
         observed = session.run(fetched, feed) if fetched else []
-        yield dict(zip(fetched, observed, strict=True)) | {name: feed[name] for name in names if name in inputs}
+        given = {name: feed[name] for name in names if name in inputs}
+        yield dict(zip(fetched, observed, strict=True)) | given

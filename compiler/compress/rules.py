@@ -43,10 +43,12 @@ def _conv(node: onnx_ir.Node) -> bool:
 
 def _gemm(node: onnx_ir.Node) -> bool:
     """Only the form that normalize_gemm leaves."""
-    plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    row = bias is None or bias.ndim == 1
-    return plain and row and not attribute(node, "transA", 0) and attribute(node, "transB", 0) == 1 and _constants(node, 1)
+    if bias is not None and bias.ndim != 1:
+        return False
+    form = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+    defaults = form | {"transB": 0}
+    return _constants(node, 1) and all(attribute(node, key, defaults[key]) == form[key] for key in form)
 
 
 def _constants(node: onnx_ir.Node, first: int) -> bool:
@@ -88,8 +90,8 @@ def _replicating(node: onnx_ir.Node) -> bool:
 
 
 _TABLE = (
-    "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Neg",
-    "Relu", "Selu", "Softplus", "Softsign", "Tanh", "ThresholdedRelu",
+    "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish",
+    "Neg", "Relu", "Selu", "Softplus", "Softsign", "Tanh", "ThresholdedRelu",
 )  # fmt: skip
 
 _UNIT_INTERVAL = (1 / 256, -128)
@@ -128,7 +130,7 @@ CLIPS = ("Relu", "Clip")
 
 
 def activations(node: onnx_ir.Node, rule: Rule) -> list[onnx_ir.Value] | None:
-    """Return the inputs that carry data (not weights, shapes or limits), or None if any is no float32 tensor."""
+    """Return the inputs that carry data (not weights, shapes or limits); None if one is no float32."""
     if rule.role in ("binary", "concat"):
         values = [value for value in node.inputs if constant(value) is None]
     else:

@@ -30,9 +30,9 @@ def decompose_batch_norm(model: onnx_ir.Model) -> onnx_ir.Model:
             add_initializer(graph, f"{node.name}_{role}", array.astype(dtype).reshape(channels))
             for role, array in constants.items()
         )
-        scaled = add_node(node, "Mul", [source, factor_value], {}, f"{node.name}_mul")
-        scaled.dtype, scaled.shape = output.dtype, output.shape
-        shifted = add_node(node, "Add", [scaled, offset_value], {}, f"{node.name}_add")
+        like = (shape, output.dtype)
+        scaled = add_node(node, "Mul", [source, factor_value], {}, f"{node.name}_mul", *like)
+        shifted = add_node(node, "Add", [scaled, offset_value], {}, f"{node.name}_add", *like)
         replace_value(output, shifted)
         graph.remove(node, safe=True)
     return model

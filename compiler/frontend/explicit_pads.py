@@ -19,7 +19,7 @@ def explicit_pads(model: onnx_ir.Model) -> onnx_ir.Model:
         mode = attribute(node, "auto_pad", "NOTSET")
         if node.op_type not in _WINDOWED or node.domain or mode == "NOTSET":
             continue
-        shape, kernel = shape_of(node.inputs[0]) if node.inputs[0] else None, _kernel(node)  # type: ignore[arg-type]
+        shape, kernel = shape_of(node.inputs[0]) if node.inputs[0] is not None else None, _kernel(node)
         if shape is None or kernel is None:
             continue
         rank = len(kernel)

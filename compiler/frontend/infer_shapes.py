@@ -19,7 +19,7 @@ def infer_shapes(model: onnx_ir.Model) -> onnx_ir.Model:
     probe = model.clone()
     for name, value in list(probe.graph.initializers.items()):
         if value.const_value is not None and value.const_value.nbytes > SMALL_BYTES:
-            value.dtype, value.shape = value.const_value.dtype, onnx_ir.Shape(value.const_value.shape)
+            value.dtype, value.shape = value.const_value.dtype, onnx_ir.Shape(value.const_value.numpy().shape)
             probe.graph.initializers.pop(name)
             probe.graph.inputs.append(value)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 from onnx_ir.external_data import load_to_model
 
 from edgec.compiler.frontend.convert_opset import convert_opset
@@ -72,6 +72,8 @@ def _read(path: Path) -> onnx_ir.Model:
     try:
         proto = onnx.load(path, format="protobuf", load_external_data=False)
         onnx.checker.check_model(path, full_check=False)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from error
     except DecodeError as error:
         raise ModelError(f"{path.name}: not an ONNX file, or a damaged one") from error
     except onnx.checker.ValidationError as error:

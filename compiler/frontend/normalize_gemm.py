@@ -44,20 +44,19 @@ def _from_matmul(node: onnx_ir.Node) -> None:
         array = constant(other)
         if array is not None and array.shape == weights.shape[1:]:
             last, bias = addition, other
-    dtype, (inner, columns) = source.dtype, weights.shape
-    matrix = source
+    dtype, (inner, columns), rows = source.dtype, weights.shape, int(np.prod(shape[:-1]))
+    matrix, result_shape = source, (*shape[:-1], columns)
     if len(shape) > 2:
-        rows = int(np.prod(shape[:-1]))
         extents = add_initializer(graph, f"{node.name}_rows", np.array([rows, inner], np.int64))
-        matrix = add_node(last, "Reshape", [source, extents], {}, f"{node.name}_flatten")
-        matrix.dtype, matrix.shape = dtype, onnx_ir.Shape((rows, inner))
-    transposed = add_initializer(graph, f"{node.inputs[1].name}_transposed", weights.T)  # type: ignore[union-attr]
-    result = add_node(last, "Gemm", [matrix, transposed, bias][: 3 if bias else 2], {"transB": 1}, str(node.name))
-    result.dtype, result.shape = dtype, onnx_ir.Shape((int(np.prod(shape[:-1])), columns))
+        name = f"{node.name}_flatten"
+        matrix = add_node(last, "Reshape", [source, extents], {}, name, (rows, inner), dtype)
+    inputs = [matrix, add_initializer(graph, f"{node.name}_weights", weights.T)]
+    inputs += [bias] if bias is not None else []
+    result = add_node(last, "Gemm", inputs, {"transB": 1}, str(node.name), (rows, columns), dtype)
     if len(shape) > 2:
-        extents = add_initializer(graph, f"{node.name}_shape", np.array([*shape[:-1], columns], np.int64))
-        result = add_node(last, "Reshape", [result, extents], {}, f"{node.name}_unflatten")
-        result.dtype, result.shape = dtype, onnx_ir.Shape((*shape[:-1], columns))
+        extents = add_initializer(graph, f"{node.name}_shape", np.array(result_shape, np.int64))
+        name = f"{node.name}_unflatten"
+        result = add_node(last, "Reshape", [result, extents], {}, name, result_shape, dtype)
     replace_value(last.outputs[0], result)
     graph.remove([node] if last is node else [last, node], safe=True)
 

@@ -13,7 +13,8 @@ import onnx_ir
 
 from edgec.compiler.graph import constant, only_consumer
 from edgec.compiler.lower import movement, unary
-from edgec.compiler.lower.layers import LAYERS, SAME_SCALE, Layer
+from edgec.compiler.lower.layer import Layer
+from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
 
 _INT8 = (onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
 _CLIPS = ("Relu", "Clip")

@@ -228,20 +228,22 @@ def _schedule_reduction(schedule: Any, block: Any, target: Target) -> str | None
         return None
     vectors = _fills_vectors(node, axes[-1].var)
     store = _epilogue(schedule, block) or schedule.cache_write(block, 0, "global")
-    loops = schedule.get_loops(store)
-    extents = [int(v.dom.extent) for v in axes]
-    factors = _register_tile(extents, target, vectors)
+    *factors, width, lanes = _register_tile([int(v.dom.extent) for v in axes], target, vectors)
 
+    *loops, last = schedule.get_loops(store)
     pairs = [schedule.split(loop, [None, factor]) for loop, factor in zip(loops, factors, strict=True)]
-    outer, inner = [p[0] for p in pairs], [p[1] for p in pairs]
+    last, *vector = schedule.split(last, [None, width, lanes])
     # Weights of one vector of channels stay in the cache while the image passes by.
-    outer = [*outer[:-3], outer[-1], *outer[-3:-1]]
+    outer = [p[0] for p in pairs]
+    outer = [*outer[:-2], last, *outer[-2:]]
+    inner = [*(p[1] for p in pairs), *vector]
     schedule.reorder(*outer, *inner)
     tile = schedule.fuse(*outer)
     schedule.annotate(tile, _TILES, True)
     schedule.compute_at(block, tile, preserve_unit_loops=True)
     _, *loops = schedule.get_loops(block)
     spatial, reduced = loops[: len(axes)], loops[len(axes) :]
+    spatial += schedule.split(spatial.pop(), [None, lanes])
     schedule.reorder(*reduced, *spatial)
     for nest in (inner, spatial):
         for loop in nest[:-1]:
@@ -252,25 +254,24 @@ def _schedule_reduction(schedule: Any, block: Any, target: Target) -> str | None
 
 
 def _register_tile(extents: list[int], target: Target, vectors: bool) -> list[int]:
-    """Choose how much of every spatial axis one tile takes, for the fewest cycles per result."""
-    lanes = target.vector_bits // 32 if vectors else 1
-    rows = [1] * max(0, 2 - len(extents[:-1])) + extents[:-1][-2:]
+    """Return how much of every spatial axis one tile takes: rows, ..., vectors, lanes.
 
-    def registers(width: int) -> int:
-        return width // lanes + (width % lanes).bit_count()
+    Chosen for the fewest cycles per result: a core multiplies two vectors and loads two a cycle.
+    """
+    lanes = math.gcd(extents[-1], target.vector_bits // 32) if vectors else 1
+    rows = [1, 1, *extents[:-1]][-2:]
 
     def cycles_per_result(tile: tuple[int, int, int]) -> tuple[float, int]:
-        height, width = tile[0] * tile[1], registers(tile[2])
-        work = max(height * width, _IN_FLIGHT, height + width)
-        return work / (height * tile[2]), height * width
+        height, width = tile[0] * tile[1], tile[2]
+        return max(height * width, _IN_FLIGHT, height + width) / (height * width), height * width
 
     choices = [
         (a, b, c)
-        for a, b, c in product(_divisors(rows[0]), _divisors(rows[1]), _divisors(extents[-1]))
-        if (a * b + 1) * registers(c) + 1 <= target.vector_registers and a * b * c * 4 < _LOCAL_BYTES
+        for a, b, c in product(_divisors(rows[0]), _divisors(rows[1]), _divisors(extents[-1] // lanes))
+        if (a * b + 1) * c + 1 <= target.vector_registers and a * b * c * lanes * 4 < _LOCAL_BYTES
     ]
     tile = min(choices, key=cycles_per_result)
-    return [*[1] * max(0, len(extents) - 3), *tile[-min(3, len(extents)) :]]
+    return [*[1] * (len(extents) - 3), *tile[-min(3, len(extents)) :], lanes]
 
 
 def _divisors(n: int) -> Iterator[int]:
@@ -285,9 +286,9 @@ def _schedule_spatial(schedule: Any, block: Any, target: Target) -> None:
         return
     last = node.iter_vars[-1]
     lanes = target.vector_bits // 32
-    width = max((d for d in _divisors(int(last.dom.extent)) if d <= 2 * lanes), default=1)
+    width = math.gcd(int(last.dom.extent), lanes)
     rest, inner = schedule.split(loops.pop(), [None, width])
-    if width >= lanes // 2 and _fills_vectors(node, last.var):
+    if width > 1 and _fills_vectors(node, last.var):
         schedule.vectorize(inner)
     loops = loops or [rest]
     tiles, count = [loops[0]], int(schedule.get(loops[0]).extent)
@@ -319,25 +320,46 @@ def _stage(nest: Any, registers: list[Any], macs: dict[str, int], parameters: tu
     writes = _distinct([b for b in written if not _contains(registers, b)])
     reads = _distinct([b for b in read if not _contains([*registers, *writes], b)])
 
-    begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
+    if not (isinstance(nest, tirx.For) and _TILES in nest.annotations):
+        tile = tirx.Var("tile", "int32")
+        nest = tirx.For(tile, 0, 1, tirx.ForKind.SERIAL, nest, annotations={_TILES: True})
+    root = s_tir.SBlock([], [], [], "root", nest, alloc_buffers=local)
     scratch = tirx.decl_buffer((1,), "uint8", name="scratch")
-    if isinstance(nest, tirx.For) and _TILES in nest.annotations:
-        tile, tiles, body = nest.loop_var, int(nest.extent), nest.body
-    else:
-        tile, tiles, body = tirx.Var("tile", "int32"), 1, nest
-    dtype = str(tile.ty.dtype)
-    first, count = tirx.Cast(dtype, begin), tirx.Cast(dtype, end - begin)
-    loop = tirx.For(tile, first, count, tirx.ForKind.SERIAL, body)
-    root = s_tir.SBlock([], [], [], "root", loop, alloc_buffers=local)
+    begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
     function = tirx.PrimFunc([*reads, *writes, scratch, begin, end], s_tir.SBlockRealize([], True, root))
+    function = function.with_attr({"tirx.noalias": True, "s_tir": True, CONTRACT: True})
     return Stage(
-        function.with_attr({"tirx.noalias": True, "s_tir": True, CONTRACT: True}),
+        _lower(function, begin, end),
         tuple(reads),
         tuple(writes),
         parameters,
-        tiles,
+        int(nest.extent),
         sum(macs.get(block.name_hint.removesuffix("_update"), 0) for block in blocks),
     )
+
+
+def _lower(function: Any, begin: Any, end: Any) -> Any:
+    """Turn blocks into loops over the registers they need, then make the tiles' range an argument.
+
+    In this order: with bounds unknown, TVM couldn't tell how much of an intermediate one tile needs.
+    """
+    passes = [
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.CompactBufferAllocation(),
+        s_tir.transform.LowerOpaqueBlock(),
+        s_tir.transform.StmtSimplify(),
+    ]
+    lowered = tvm.ir.transform.Sequential(passes)(tvm.IRModule({"main": function}))["main"]
+
+    def share_out(loop: Any) -> Any:
+        if _TILES not in loop.annotations:
+            return loop
+        dtype = str(loop.loop_var.ty.dtype)
+        first, count = tirx.Cast(dtype, begin), tirx.Cast(dtype, end - begin)
+        return tirx.For(loop.loop_var, first, count, loop.kind, loop.body)
+
+    return lowered.with_body(structural_map(lowered.body, (tirx.For, share_out), order="post"))
 
 
 def _contains(buffers: list[Any], buffer: Any) -> bool:

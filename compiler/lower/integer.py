@@ -7,7 +7,8 @@ from edgec.compiler.graph import constant, shape_of
 from edgec.compiler.lower import movement, unary, view
 from edgec.compiler.lower.analysis import Analysis, FoundLayer, is_constant, scalar_parameters
 from edgec.compiler.lower.builder import Builder, Codes, affine, quantized
-from edgec.compiler.lower.layers import SAME_SCALE, Request
+from edgec.compiler.lower.layer import Request
+from edgec.compiler.lower.layers import SAME_SCALE
 from edgec.compiler.lower.submodel import dequantized_constant, submodel
 from edgec.compiler.model import Model, is_qdq
 from edgec.errors import UnsupportedError

@@ -48,6 +48,8 @@ ASSEMBLED = """
 4e420c20 fmla v0.8h, v1.8h, v2.8h
 4ec20c20 fmls v0.8h, v1.8h, v2.8h
 4f021820 fmla v0.8h, v1.8h, v2.h[4]
+5fbe1063 fmla s3, s3, v30.s[1]
+5fde5b6c fmls d12, d27, v30.d[1]
 1f020c20 fmadd s0, s1, s2, s3
 1f628c20 fnmsub d0, d1, d2, d3
 # load
@@ -127,6 +129,7 @@ d65f03c0 ret
 4e040c20 dup v0.4s, w1
 4e140420 dup v0.4s, v1.s[2]
 0e0c3c20 umov w0, v1.s[1]
+5e1c04af mov s15, v5.s[3]
 4e0c1c40 ins v0.s[1], w2
 4e020020 tbl v0.16b, {v1.16b}, v2.16b
 4e023820 zip1 v0.16b, v1.16b, v2.16b

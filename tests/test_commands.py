@@ -1,0 +1,120 @@
+"""The commands on a real model, from a file to figures, as a user runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import edgec
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (1, 3, 10, 10)
+
+
+def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-m", "edgec", *arguments], capture_output=True, text=True, cwd=cwd, env=here
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds `small.onnx` (convolution, ReLU, global pooling), `samples.npz`, and a bundle for a Pi 5."""
+    folder = tmp_path_factory.mktemp("commands")
+    rng = np.random.default_rng(3)
+    weights = rng.normal(0, 0.3, (12, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", ["c"], ["r"], "relu"),
+            helper.make_node("GlobalAveragePool", ["r"], ["p"], "pool"),
+            helper.make_node("Flatten", ["p"], ["scores"], "flatten"),
+        ],
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *SHAPE[1:]])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 12])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "small.onnx")
+    np.savez(folder / "samples.npz", image=rng.normal(size=(8, *SHAPE)).astype(np.float32))
+    build = ["build", "small.onnx", "--target", "rpi5-int8", "--shape", "image=1x3x10x10"]
+    done = command(*build, "--calibration", "samples.npz", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for stage in ("import", "quantize", "lower", "plan", "compile"):
+        assert f"  {stage} " in done.stdout
+    assert "small-rpi5-int8.edgec   flash" in done.stdout
+    return folder
+
+
+def test_a_build_as_json_is_one_object_and_says_that_inputs_are_synthetic(folder: Path) -> None:
+    build = ["build", "small.onnx", "--target", "host-int8", "--shape", "image=1x3x10x10"]
+    done = command(*build, "--output", "here", "--json", cwd=folder)
+    data = json.loads(done.stdout)
+    assert data["bundle"] == "here"
+    assert data["manifest"]["model"]["calibration"]["kind"] == "synthetic"
+    assert "synthetic inputs: give --calibration" in done.stderr
+
+
+def test_a_failing_build_is_one_line_and_leaves_nothing(folder: Path) -> None:
+    done = command("build", "small.onnx", "--target", "rpi5-int8", "--output", "failed", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "image" in done.stderr
+    assert not list(folder.glob("*failed*"))
+
+
+def test_verify(folder: Path) -> None:
+    done = command("verify", "small-rpi5-int8.edgec", "--data", "samples.npz", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert data["passed"] is True
+    assert (data["device"], data["samples"]) == ("emulator", 8)
+    assert (data["mismatch"], data["selftest"]) == (None, "ok")
+    assert data["float_outputs"][0]["sqnr_db"] > 25
+    assert "bit-exact with the reference on 8 samples" in done.stderr
+
+
+def test_bench(folder: Path) -> None:
+    done = command("bench", "small-rpi5-int8.edgec", "--device", "emulator", "--json", cwd=folder)
+    data = json.loads(done.stdout)
+    assert "latency_ms" not in data
+    macs = sum(layer["macs"] for layer in data["layers"])
+    assert macs == 12 * 100 * 27
+    assert data["instruction_classes"]["dot"] >= macs / 16
+    assert data["mac_instructions"] < data["instructions"]
+
+
+def test_run_and_the_python_api_agree(folder: Path) -> None:
+    run = ["run", "small-rpi5-int8.edgec", "--input", "samples.npz", "--output", "out.npz", "--json"]
+    done = command(*run, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outputs"] == {"scores": [8, 1, 12]}
+    samples = np.load(folder / "samples.npz")["image"]
+    bundle = edgec.load(folder / "small-rpi5-int8.edgec")
+    written = np.load(folder / "out.npz")["scores"]
+    np.testing.assert_array_equal(written, bundle.run({"image": samples})["scores"])
+    np.testing.assert_array_equal(written[0], bundle.run({"image": samples[0]})["scores"])
+
+
+def test_build_in_python_returns_a_bundle_that_runs(folder: Path) -> None:
+    samples = np.load(folder / "samples.npz")["image"]
+    bundle = edgec.build(
+        folder / "small.onnx",
+        target="host-int8",
+        calibration={"image": samples},
+        shapes={"image": SHAPE},
+        output=folder / "python.edgec",
+    )
+    assert isinstance(bundle, edgec.Bundle)
+    emulated = edgec.load(folder / "small-rpi5-int8.edgec")
+    here, there = (made.run({"image": samples})["scores"] for made in (bundle, emulated))
+    np.testing.assert_array_equal(here, there)  # one arithmetic on every target
