@@ -30,15 +30,14 @@ def build(
     """
     from edgec.compiler import pipeline  # seconds, for TVM and ONNX, that load() does without
 
-    data = Path(calibration) if isinstance(calibration, str) else calibration
     built = pipeline.build(
-        Path(path),
+        path,
         target=target,
-        calibration=data,
-        output=None if output is None else Path(output),
-        shapes=shapes or {},
+        calibration=calibration,
+        output=output,
+        shapes=shapes,
         name=name,
-        dump=None if dump is None else Path(dump),
+        dump=dump,
         progress=progress,
     )
     return Bundle(built.path, built.manifest)

@@ -30,14 +30,12 @@ _BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic"}
 CONTRACT = "edgec.contract"
 
 _C_LIBRARY = {"memcpy", "memset", "memmove"}
-_MATH_LIBRARY = {
-    f"{name}{suffix}"
-    for name in (
-        "acos acosh asin asinh atan atan2 atanh ceil cos cosh erf exp exp10 exp2 fabs floor fmod hypot ldexp "
-        "log log10 log1p log2 nearbyint nextafter pow rint round sin sinh sqrt tan tanh trunc"
-    ).split()
-    for suffix in ("", "f")
-}
+# TVM defines these in the object itself (weakly) where the instructions lack them.
+_HALF_PRECISION = {"__truncsfhf2", "__extendhfsf2"}
+_MATH_LIBRARY = """
+    acos acosh asin asinh atan atan2 atanh ceil cos cosh erf exp exp10 exp2 fabs floor fmod hypot ldexp log
+    log10 log1p log2 nearbyint nextafter pow rint round sin sinh sqrt tan tanh trunc
+"""
 
 
 def llvm_target(target: Target) -> tvm.target.Target:
@@ -67,7 +65,7 @@ def _available(triple: str, cpu: str, attributes: list[str]) -> set[str]:
 
 
 def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> bytes:
-    """Return the relocatable ELF object (position independent) that defines `symbol`, the same bytes every time.
+    """Return the relocatable, position independent ELF object that defines `symbol`; always the same bytes.
 
     Raises AssertionError when the object asks for more than the C library's memory and math functions:
     a kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel.
@@ -76,7 +74,8 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
         path = Path(folder) / "kernel.o"
         _build(function, symbol, target).write_to_file(str(path))
         code = elf.strip(path.read_bytes(), symbol)
-    if foreign := elf.undefined_symbols(code) - _C_LIBRARY - _MATH_LIBRARY:
+    mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
+    if foreign := elf.global_symbols(code) - {symbol} - _C_LIBRARY - _HALF_PRECISION - mathematics:
         raise AssertionError(f"{symbol} needs {sorted(foreign)}, which no device has")
     return code
 
@@ -142,22 +141,20 @@ def _round_every_product() -> Any:
             return product
         return tirx.call_llvm_pure_intrin(str(product.ty.dtype), "llvm.arithmetic.fence", product)
 
-    @tirx.transform.prim_func_pass(opt_level=0)
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
         if function.attrs.get(CONTRACT, False):
             return function
         return function.with_body(structural_map(function.body, (tirx.Mul, fence), order="post"))
 
-    return rewrite
+    return tirx.transform.prim_func_pass(rewrite, opt_level=0)
 
 
 def _plain_c_abi() -> Any:
     """Make buffer parameters pointers and return 0.
 
-    f(A: Buffer, n: int32) { body }  -->  int32 f(A_pointer, n: int32) { A = buffer at A_pointer; body; return 0 }
+    f(A: Buffer, n: int32) { body }  -->  int32 f(a: pointer, n: int32) { A = buffer at a; body; return 0 }
     """
 
-    @tirx.transform.prim_func_pass(opt_level=0)
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
         parameters, statements = [], []
         for parameter in function.params:
@@ -174,4 +171,4 @@ def _plain_c_abi() -> Any:
         body = tirx.SeqStmt([*statements, body, tirx.stmt.Return(tirx.IntImm("int32", 0))])
         return tirx.PrimFunc(parameters, body, ret_type=ir.PrimType("int32"), attrs=function.attrs)
 
-    return rewrite
+    return tirx.transform.prim_func_pass(rewrite, opt_level=0)

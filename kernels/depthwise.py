@@ -1,71 +1,106 @@
-"""Depthwise convolution: vectors of channels, taps two at a time, several pixels sharing the weights."""
+"""Depthwise convolution: vectors of channels, several taps in one product, several pixels sharing loads."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, stripe, tir
-from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels.isa.base import DepthwiseSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# Pixels that share one load of the weights; their accumulators must fit the registers.
+# Adjacent pixels computed together; their accumulators must fit the registers.
 _PIXELS = 4
+# A stripe streams from the L2 cache as fast as it is used; rows that tiles share are copied less often.
+_STRIPE_L1 = 2
+
+Tap = tuple[int, int]
+"""Row and column in the window."""
 
 
-def _geometry(operation: Conv2d, isa: InstructionSet, target: Target) -> Geometry:
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """A range of channels that one instruction set covers, block after block."""
+
+    isa: DepthwiseSet
+    start: int
+    """First channel; also the first element of bias and multipliers, which are padded to whole blocks."""
+    count: int
+    valid: int
+    """Channels that exist of a block; fewer than a whole one only where count is 1."""
+    weights_start: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of a block."""
+        return sum(len(order) for order in self.isa.order)
+
+
+def _groups(isa: DepthwiseSet, kernel: tuple[int, int]) -> list[tuple[Tap, ...]]:
+    """Taps that one product sums: down each column, or simply in order."""
+    rows, columns = kernel
+    lines = (
+        [[(row, column) for row in range(rows)] for column in range(columns)]
+        if isa.vertical
+        else [[(row, column) for row in range(rows) for column in range(columns)]]
+    )
+    return [tuple(line[i : i + isa.group]) for line in lines for i in range(0, len(line), isa.group)]
+
+
+def _blocks(isa: DepthwiseSet, channels: int, kernel: tuple[int, int]) -> list[_Blocks]:
+    """Cut the channels into whole blocks and a last one, of a narrower instruction set if that holds it."""
+    block = sum(len(order) for order in isa.order)
+    groups = len(_groups(isa, kernel))
+    whole, rest = divmod(channels, block)
+    found = [_Blocks(isa, 0, whole, block, 0)] if whole else []
+    if rest:
+        last = isa
+        while last.narrower is not None and rest <= sum(len(order) for order in last.narrower.order):
+            last = last.narrower
+        found.append(_Blocks(last, whole * block, 1, rest, whole * block * groups * isa.group))
+    return found
+
+
+def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target) -> Geometry:
     n, h, w, c = operation.input_shape
     _, rows, columns, _ = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
-    row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * c
-    tile_rows = max(1, min(rows, target.l1d_bytes // row_bytes // operation.strides[0]))
+    row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * c * tir.lanes_bytes(isa.panel)
+    tile_rows = max(1, min(rows, _STRIPE_L1 * target.l1d_bytes // row_bytes // operation.strides[0]))
     tile_rows = -(-rows // -(-rows // tile_rows))  # tiles of equal height
     shape = Geometry(
         n, rows, columns, c, c, c, h, w, operation.strides, operation.pads[:2], kernel,
-        operation.dilations, tile_rows, columns, (min(_PIXELS, columns), 1), "int8", 0,
+        operation.dilations, tile_rows, columns, (min(_PIXELS, columns), 1), isa.panel, isa.panel_offset,
     )  # fmt: skip
-    as_it_stands = not any(operation.pads) and c % _block(isa) == 0
-    return replace(shape, direct=as_it_stands)
+    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, c, kernel))
+    return replace(shape, direct=isa.panel == "int8" and not any(operation.pads) and whole)
 
 
-def _block(isa: InstructionSet) -> int:
-    """Channels of a block."""
-    return sum(len(order) for order in isa.depthwise_order)
-
-
-def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode | None:
+def code(isa: DepthwiseSet, operation: Conv2d, target: Target) -> KernelCode | None:
     """Code of a depthwise convolution with one output per channel; None for any other convolution."""
     channels = operation.input_shape[3]
     if operation.groups != channels or len(operation.weights) != channels or channels == 1:
         return None
-    if not isa.accepts_depthwise(operation.weights):
+    if not isa.accepts(operation.weights):
         return None
     shape = _geometry(operation, isa, target)
-    block = _block(isa)
-    padded = -(-channels // block) * block
-    taps = operation.weights.reshape(channels, -1).T
-    weights = np.zeros((len(taps) + len(taps) % 2, padded), taps.dtype)
-    weights[: len(taps), :channels] = taps
-    order = np.concatenate([np.array(o) for o in isa.depthwise_order])
-
-    def ordered(values: np.ndarray[tuple[int], np.dtype[np.generic]]) -> np.ndarray:  # type: ignore[type-arg]
-        whole = np.zeros(padded, values.dtype)
-        whole[:channels] = values
-        return whole.reshape(-1, block)[:, order].reshape(-1)
-
-    packed = [isa.pack_depthwise(weights[:, i : i + block]).reshape(-1) for i in range(0, padded, block)]
-    parameters = [operation.low, operation.high, operation.output_zero_point, operation.input_zero_point]
+    parts = _blocks(isa, channels, shape.kernel)
+    parameters = [operation.low, operation.high, operation.output_zero_point]
+    parameters.append(operation.input_zero_point + isa.panel_offset)
+    bias = conv2d.folded_bias(operation, isa.panel_offset)
     return KernelCode(
-        key=f"depthwise {isa.name} {isa.weights} {shape}",
-        make=partial(_function, isa, shape, weights.size),
+        key=f"depthwise {isa.name} {shape}",
+        make=partial(_function, isa, shape),
         constants=(
-            np.concatenate(packed),
-            ordered(conv2d.folded_bias(operation, 0)),
-            ordered(operation.multiplier),
+            np.concatenate([_packed(blocks, operation.weights, shape.kernel) for blocks in parts]),
+            np.concatenate([_ordered(blocks, bias) for blocks in parts]),
+            np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
             np.array(parameters, np.int32),
         ),
         tiles=shape.tiles,
@@ -73,8 +108,35 @@ def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode |
     )
 
 
-def _function(isa: InstructionSet, shape: Geometry, weights: int) -> object:
-    padded = -(-shape.channels // _block(isa)) * _block(isa)
+def _packed(blocks: _Blocks, weights: NDArray[Any], kernel: tuple[int, int]) -> NDArray[Any]:
+    """Weights block by block, group of taps by group; missing taps and channels weigh zero."""
+    packed = []
+    for block in range(blocks.count):
+        start = blocks.start + block * blocks.channels
+        chosen = weights[start : start + blocks.valid, :, :, 0]
+        for group in _groups(blocks.isa, kernel):
+            taps = np.zeros((blocks.isa.group, blocks.channels), weights.dtype)
+            for i, (row, column) in enumerate(group):
+                taps[i, : blocks.valid] = chosen[:, row, column]
+            packed.append(blocks.isa.pack(taps).reshape(-1))
+    return np.concatenate(packed)
+
+
+def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
+    """Values per channel in the order of the accumulators."""
+    whole = np.zeros((blocks.count, blocks.channels), values.dtype)
+    chosen = values[blocks.start : blocks.start + blocks.count * blocks.valid]
+    whole[:, : blocks.valid] = chosen.reshape(blocks.count, blocks.valid)
+    return whole[:, [channel for order in blocks.isa.order for channel in order]].reshape(-1)
+
+
+def _function(isa: DepthwiseSet, shape: Geometry) -> object:
+    parts = _blocks(isa, shape.channels, shape.kernel)
+    padded = sum(blocks.count * blocks.channels for blocks in parts)
+    weights = sum(
+        blocks.count * blocks.channels * len(_groups(blocks.isa, shape.kernel)) * blocks.isa.group
+        for blocks in parts
+    )
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
@@ -84,19 +146,18 @@ def _function(isa: InstructionSet, shape: Geometry, weights: int) -> object:
             ("int32", 4),
             ("int8", shape.images * shape.rows * shape.columns * shape.channels),
         ],
-        "int8",
-        partial(_body, isa, shape),
+        isa.panel,
+        partial(_body, isa, shape, parts),
     )
 
 
 def _body(
-    isa: InstructionSet, shape: Geometry, x: Buffer, weights: Buffer, bias: Buffer, multiplier: Buffer,
-    parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+    isa: DepthwiseSet, shape: Geometry, parts: list[_Blocks], x: Buffer, weights: Buffer, bias: Buffer,
+    multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
-    block = _block(isa)
-    pixels = shape.register_tile[0]
-    accumulators = [T.alloc_buffer((block,), "int32", scope="global") for _ in range(pixels)]
-    whole, rest = divmod(shape.channels, block)
+    width = shape.register_tile[0]
+    largest = max(blocks.channels for blocks in parts)
+    accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width)]
 
     with T.serial(begin, end) as index:
         image = index // shape.blocks[0]
@@ -108,66 +169,73 @@ def _body(
         else:
             stripe.fill(shape, x, scratch, image, row0, T.int32(0), parameters[3])
 
-        def row(r: Expr, image: Expr = image, row0: Expr = row0, source: Buffer = source, origin: Expr = origin) -> None:
-            def channels(first: Expr, valid: int) -> None:
-                def pixel_block(column: Expr, count: int) -> None:
-                    start = origin + r * shape.strides[0] * shape.pitch + first
-                    output = (image * shape.rows + row0 + r) * shape.columns + column
-                    _pixels(
-                        isa, shape, accumulators[:count], source, start, column, weights, bias, multiplier,
-                        parameters, first, y, output, valid,
-                    )  # fmt: skip
+        def row(r: Expr, image: Expr, row0: Expr, source: Buffer, origin: Expr) -> None:
+            for blocks in parts:
 
-                full, tail = divmod(shape.columns, pixels)
-                tir.serial(full, lambda p: pixel_block(p * pixels, pixels))
-                if tail:
-                    pixel_block(full * pixels, tail)
+                def block(index: Expr, blocks: _Blocks = blocks) -> None:
+                    first = blocks.start + index * blocks.channels
 
-            if whole:
-                tir.serial(whole, lambda c: channels(c * block, block))
-            if rest:
-                channels(whole * block, rest)
+                    def pixels(column: Expr, count: int) -> None:
+                        start = origin + r * (shape.strides[0] * shape.pitch) + first
+                        output = (image * shape.rows + row0 + r) * shape.columns + column
+                        _pixels(
+                            blocks, shape, accumulators[:count], source, start, column, weights, bias,
+                            multiplier, parameters, index, y, output * shape.channels + first,
+                        )  # fmt: skip
+
+                    full, tail = divmod(shape.columns, width)
+                    tir.serial(full, lambda p: pixels(p * width, width))
+                    if tail:
+                        pixels(full * width, tail)
+
+                tir.serial(blocks.count, block)
 
         if shape.rows % shape.tile_rows:
             with T.serial(0, T.min(shape.tile_rows, shape.rows - row0)) as r:
-                row(r)
+                row(r, image, row0, source, origin)
         else:
-            tir.serial(shape.tile_rows, row)
+            tir.serial(shape.tile_rows, lambda r: row(r, image, row0, source, origin))  # noqa: B023 - called here
 
 
 def _pixels(
-    isa: InstructionSet, shape: Geometry, accumulators: list[Buffer], source: Buffer, start: Expr,
-    column: Expr, weights: Buffer, bias: Buffer, multiplier: Buffer, parameters: Buffer, first: Expr,
-    y: Buffer, output: Expr, valid: int,
+    blocks: _Blocks, shape: Geometry, accumulators: list[Buffer], source: Buffer, start: Expr, column: Expr,
+    weights: Buffer, bias: Buffer, multiplier: Buffer, parameters: Buffer, index: Expr, y: Buffer,
+    output: Expr,
 ) -> None:  # fmt: skip
     """Adjacent output pixels of one block of channels."""
-    lanes, block = isa.lanes, _block(isa)
-    parts = range(0, block, lanes)
-    kernel_rows, kernel_columns = shape.kernel
-    taps = [
-        row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.channels
-        for row in range(kernel_rows)
-        for tap in range(kernel_columns)
-    ]
+    isa, block = blocks.isa, blocks.channels
+    parts = range(0, block, isa.lanes)
+    base = blocks.start + index * block
     for accumulator in accumulators:
         for part in parts:
-            tir.store(accumulator, part, tir.load(bias, first + part, lanes), lanes)
-    packed_taps = len(taps) + len(taps) % 2
-    for tap in range(0, len(taps), 2):
-        # The last pair of an odd number of taps reads one tap twice, the second time against zero weights.
-        pair = taps[tap], taps[min(tap + 1, len(taps) - 1)]
-        for i, accumulator in enumerate(accumulators):
-            pixel = start + (column + i) * (shape.strides[1] * shape.channels)
-            a = tir.load(source, pixel + pair[0], block), tir.load(source, pixel + pair[1], block)
-            isa.depthwise(
-                [(accumulator, part) for part in parts], a, weights, first * packed_taps + tap * block
+            tir.store(accumulator, part, tir.load(bias, base + part, isa.lanes), isa.lanes)
+
+    groups = _groups(isa, shape.kernel)
+    size = isa.group * block
+    # Down the columns, products follow the input column, so that pixels share its interleaved taps while they
+    # are in registers; else they follow the weights, which pixels share as well.
+    products = [(pixel, number) for number in range(len(groups)) for pixel in range(len(accumulators))]
+    if isa.vertical:
+        products.sort(key=lambda p: p[0] * shape.strides[1] + groups[p[1]][0][1] * shape.dilations[1])
+    for pixel, number in products:
+        at = start + (column + pixel) * (shape.strides[1] * shape.channels)
+        a = [
+            tir.load(
+                source,
+                at + (row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.channels),
+                block,
             )
-    scales = [tir.load(multiplier, first + part, lanes) for part in parts]
-    order = [channel for part in isa.depthwise_order for channel in part]
+            for row, tap in groups[number]
+        ]
+        offset = blocks.weights_start + (index * len(groups) + number) * size
+        isa.products([(accumulators[pixel], part) for part in parts], a, weights, offset)
+
+    scales = [tir.load(multiplier, base + part, isa.lanes) for part in parts]
+    order = [channel for part in isa.order for channel in part]
     inverse = [order.index(channel) for channel in range(block)]
     bounds = [parameters[i] for i in range(3)]
-    for i, accumulator in enumerate(accumulators):
-        value = isa.requantize([tir.load(accumulator, part, lanes) for part in parts], scales, bounds)
-        if inverse != list(range(block)):
+    for pixel, accumulator in enumerate(accumulators):
+        value = isa.requantize([tir.load(accumulator, part, isa.lanes) for part in parts], scales, bounds)
+        if inverse != sorted(inverse):
             value = tir.shuffle(value, inverse)
-        tir.store_first(y, (output + i) * shape.channels + first, value, block, valid)
+        tir.store_first(y, output + pixel * shape.channels, value, block, blocks.valid)

@@ -10,8 +10,11 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 _SYMTAB, _STRTAB, _RELA, _NOBITS = 2, 3, 4, 8
 _ALLOC = 2  # section flag: loaded into memory
-_SECTION_SYMBOL, _FILE_SYMBOL = 3, 4
+_NAMELESS = (3, 4)  # kinds of symbol: a section's own, a source file's
 _RESERVED = 0xFF00  # section indices from here on are no sections (absolute, common)
+
+_Relocation = tuple[int, int, int]
+"""Offset, symbol << 32 | type, addend."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class _Object:
     symbols: tuple[_Symbol, ...]
 
 
-def undefined_symbols(code: bytes) -> set[str]:
-    """Return the names that an ELF64 object leaves for the linker to find."""
-    return {symbol.name for symbol in _read(code).symbols if symbol.section == 0 and symbol.name}
+def global_symbols(code: bytes) -> set[str]:
+    """Return the names that an ELF64 object shows to the linker: what it defines and what it needs."""
+    return {symbol.name for symbol in _read(code).symbols if symbol.info >> 4}
 
 
 def loaded_bytes(code: bytes) -> int:
@@ -80,7 +83,7 @@ def strip(code: bytes, keep: str) -> bytes:
     kept_symbols = [
         i
         for i, s in enumerate(symbols)
-        if i == 0 or i in named or (s.section in reached and s.info & 15 not in (_SECTION_SYMBOL, _FILE_SYMBOL))
+        if i == 0 or i in named or (s.section in reached and s.info & 15 not in _NAMELESS)
     ]
     kept = [i for i, s in enumerate(sections) if i in reached or s.name == ".note.GNU-stack"]
     return _write(parsed, kept, kept_symbols, relocations)
@@ -114,7 +117,7 @@ def _text(data: bytes, start: int) -> str:
 
 
 def _write(
-    parsed: _Object, kept: list[int], kept_symbols: list[int], relocations: dict[int, list[tuple[int, int, int]]]
+    parsed: _Object, kept: list[int], kept_symbols: list[int], relocations: dict[int, list[_Relocation]]
 ) -> bytes:
     new_section = {old: new for new, old in enumerate(kept, 1)}
     new_symbol = {old: new for new, old in enumerate(kept_symbols)}

@@ -81,8 +81,9 @@ def fill(
     """
     dtype = shape.dtype
     channels = shape.channels
-    left = shape.pads[1] * channels
-    taken = min(shape.stripe_columns - shape.pads[1], shape.in_columns) * channels
+    # A window may lie in the padding altogether: then the stripe holds nothing else.
+    left = min(shape.pads[1], shape.stripe_columns) * channels
+    taken = min(shape.pitch - left, shape.in_columns * channels)
     right = shape.pitch - left - taken
     padding = T.cast(pad_value, dtype)
 

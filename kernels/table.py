@@ -6,8 +6,8 @@ from typing import Any
 
 from edgec.kernels import conv2d, depthwise, elementwise, lookup, movement, pooling, softmax
 from edgec.kernels.isa import arm64, x86
-from edgec.kernels.isa.base import InstructionSet
-from edgec.kernels.isa.generic import Generic
+from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
+from edgec.kernels.isa.generic import Generic, GenericDepthwise
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operators import (
     AveragePool,
@@ -28,7 +28,7 @@ from edgec.targets.descriptor import Target
 
 
 def _vectorized(
-    family: str, code: Callable[[Any, Any, Target], KernelCode | None], isa: InstructionSet
+    family: str, code: Callable[[Any, Any, Target], KernelCode | None], isa: InstructionSet | DepthwiseSet
 ) -> Kernel:
     return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(code, isa))
 
@@ -38,11 +38,12 @@ def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target
 
 
 KERNELS: tuple[Kernel, ...] = (
-    _vectorized("depthwise", depthwise.code, x86.AVX512),
-    _vectorized("depthwise", depthwise.code, x86.AVX2),
-    _vectorized("depthwise", depthwise.code, arm64.NEON),
-    _vectorized("depthwise", depthwise.code, x86.SSE2),
-    _vectorized("depthwise", depthwise.code, Generic()),
+    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX512VNNI),
+    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX512),
+    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX2),
+    _vectorized("depthwise", depthwise.code, arm64.DEPTHWISE_NEON),
+    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_SSE2),
+    _vectorized("depthwise", depthwise.code, GenericDepthwise()),
     _vectorized("conv2d", conv2d.code, x86.AVX512VNNI),
     _vectorized("conv2d", conv2d.code, x86.AVX512),
     _vectorized("conv2d", conv2d.code, x86.AVX2),

@@ -65,7 +65,8 @@ def _mean_shift(
 ) -> NDArray[np.float64]:
     """Return what weight errors add to the mean of every output channel (borders taken like the inside)."""
     per_input = errors.reshape(groups, len(errors) // groups, errors.shape[1], -1).sum(axis=3)
-    return (per_input @ input_means.reshape(groups, -1, 1)).reshape(-1)
+    shift: NDArray[np.float64] = per_input @ input_means.reshape(groups, -1, 1)
+    return shift.reshape(-1)
 
 
 def quantize_operand(array: NDArray[Any]) -> tuple[NDArray[np.int8], Quantization]:

@@ -81,7 +81,7 @@ def _kernels_hash() -> str:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return the object at `path`, or None where there is none or its bytes aren't those that were written."""
+    """Return the object at `path`, or None where there is none or it isn't what was written."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -91,7 +91,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, code: bytes) -> None:
-    """Write aside and rename, so that a concurrent build reads all or nothing; the object's hash lies behind it.
+    """Write the object and its hash aside and rename, so that a concurrent build reads all or nothing.
 
     A cache that can't be written (a full disk, a read-only home) costs time, not the build.
     """

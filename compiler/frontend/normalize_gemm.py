@@ -50,7 +50,7 @@ def _from_matmul(node: onnx_ir.Node) -> None:
         extents = add_initializer(graph, f"{node.name}_rows", np.array([rows, inner], np.int64))
         name = f"{node.name}_flatten"
         matrix = add_node(last, "Reshape", [source, extents], {}, name, (rows, inner), dtype)
-    inputs = [matrix, add_initializer(graph, f"{node.name}_weights", weights.T)]
+    inputs: list[onnx_ir.Value | None] = [matrix, add_initializer(graph, f"{node.name}_weights", weights.T)]
     inputs += [bias] if bias is not None else []
     result = add_node(last, "Gemm", inputs, {"transB": 1}, str(node.name), (rows, columns), dtype)
     if len(shape) > 2:

@@ -1,19 +1,20 @@
-"""Lower a float island: the part of a model that Relax compiles, called through the same ABI as the kernels."""
+"""Lower a float island: the part of a model that Relax compiles, called through the kernels' ABI."""
 
 import hashlib
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper
-from tvm import relax, te, tirx
+from tvm import relax, te
 from tvm.ir import GenericConst
 
-from edgec.compiler.lower.float_schedule import Stage, is_view, stages
+from edgec.compiler.lower.float_schedule import is_view, stages
 from edgec.compiler.lower.relax_import import import_onnx
+from edgec.compiler.lower.tir_stage import Stage
 from edgec.compiler.program import Call, Function
 from edgec.errors import UnsupportedError
 from edgec.kernels.operators import Island, Operator, Tensor
@@ -48,7 +49,8 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
             raise UnsupportedError(
                 f"float island '{operator.name}' can't be compiled: {_reason(error)}"
             ) from error
-        raise UnsupportedError("; ".join(f"node '{n}' ({o}) can't be compiled: {r}" for n, o, r in refused)) from error
+        listed = "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
+        raise UnsupportedError(listed) from error
 
 
 class _Lowering:
@@ -100,7 +102,7 @@ class _Lowering:
             raise ValueError(f"no way to compile {getattr(value.op, 'name', value.op)}")
 
     def _stages_of(self, name: str, function: Any) -> list[Stage] | None:
-        """The stages of a fused function; None for one that only renames its input (a reshape)."""
+        """Return the stages of a fused function; None for one that only renames its input (a reshape)."""
         if name not in self._stages:
             self._stages[name] = None if is_view(function) else stages(function, self._target)
         return self._stages[name]
@@ -136,7 +138,7 @@ class _Lowering:
             text = stage.function.script()
             symbol = f"edgec_relax_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
             buffers = [names[buffer] for buffer in (*stage.reads, *stage.writes)]
-            self._functions[symbol] = Function(symbol, text, lambda f=stage.function: f, len(buffers))
+            self._functions[symbol] = Function(symbol, text, partial(_itself, stage.function), len(buffers))
             self._calls.append(
                 Call(
                     name=f"{self._operator.name}.{function}" + (f".{number}" if len(made) > 1 else ""),
@@ -152,8 +154,12 @@ class _Lowering:
             )
 
 
+def _itself(function: Any) -> Any:
+    return function
+
+
 def _results(main: Any, bindings: dict[Any, Any]) -> list[Any]:
-    """What `main` returns: one variable per output, looking through tuples."""
+    """Return what `main` returns: one variable per output, looking through tuples."""
     result = main.body.body
     while isinstance(bindings.get(result), relax.Var):
         result = bindings[result]

@@ -6,74 +6,84 @@ import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.lower import view
-from edgec.compiler.lower.view import View
+from edgec.compiler.lower.builder import Builder, Codes
 
 
-def _to_output_shape(node: onnx_ir.Node, source: View) -> list[View] | None:
+def _to_output_shape(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
     shape = shape_of(node.outputs[0])
-    assert shape is not None, "the frontend leaves static shapes only"
-    reshaped = view.reshape(source, shape)
-    return None if reshaped is None else [reshaped]
+    assert shape is not None, "accepts() saw it"
+    return [builder.reshape(source, shape, str(node.name))]
 
 
-def _transpose(node: onnx_ir.Node, source: View) -> list[View]:
-    rank = len(source.shape)
-    return [view.transpose(source, tuple(attribute(node, "perm", list(reversed(range(rank))))))]
+def _transpose(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    del builder
+    rank = len(source.view.shape)
+    order = attribute(node, "perm", list(reversed(range(rank))))
+    return [source.seen(view.transpose(source.view, tuple(order)))]
 
 
-def _slice(node: onnx_ir.Node, source: View) -> list[View]:
+def _slice(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    del builder
+    seen = source.view
+    given = [constant(value) for value in node.inputs[1:]]
     starts, ends, axes, steps = (
-        None if array is None else [int(i) for i in array]
-        for array in (constant(value) for value in (*node.inputs[1:], None, None)[:4])
+        None if array is None else [int(i) for i in array] for array in (*given, None, None)[:4]
     )
     assert starts is not None, "accepts() saw constants"
     assert ends is not None, "accepts() saw constants"
-    for i, axis in enumerate(axes or range(len(starts))):
-        step = (steps or [1] * len(starts))[i]
-        indices = range(source.shape[axis])[starts[i] : ends[i] : step]
-        source = view.take(source, axis % len(source.shape), indices.start, len(indices), step)
-    return [source]
+    axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        indices = range(seen.shape[axis])[start:end:step]
+        seen = view.take(seen, axis % len(seen.shape), indices.start, len(indices), step)
+    return [source.seen(seen)]
 
 
-def _split(node: onnx_ir.Node, source: View) -> list[View]:
-    axis = attribute(node, "axis", 0) % len(source.shape)
+def _split(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    del builder
+    axis = attribute(node, "axis", 0) % len(source.view.shape)
     parts, start = [], 0
     for output in node.outputs:
         shape = shape_of(output)
-        assert shape is not None, "the frontend leaves static shapes only"
-        parts.append(view.take(source, axis, start, shape[axis]))
+        assert shape is not None, "accepts() saw it"
+        parts.append(source.seen(view.take(source.view, axis, start, shape[axis])))
         start += shape[axis]
     return parts
 
 
-def _gather(node: onnx_ir.Node, source: View) -> list[View]:
+def _gather(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    del builder
     index = constant(node.inputs[1])
     assert index is not None, "accepts() saw a constant"
-    axis = attribute(node, "axis", 0) % len(source.shape)
-    return [view.drop(view.take(source, axis, int(index) % source.shape[axis], 1), axis)]
+    axis = attribute(node, "axis", 0) % len(source.view.shape)
+    one = view.take(source.view, axis, int(index) % source.view.shape[axis], 1)
+    return [source.seen(view.drop(one, axis))]
 
 
-def _depth_to_space(node: onnx_ir.Node, source: View) -> list[View] | None:
-    n, c, h, w = source.shape
+def _depth_to_space(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    n, c, h, w = source.view.shape
     b = attribute(node, "blocksize", 0)
-    columns_first = attribute(node, "mode", "DCR") == "DCR"
-    split = view.reshape(source, (n, b, b, c // b**2, h, w) if columns_first else (n, c // b**2, b, b, h, w))
-    if split is None:
-        return None
-    return _to_output_shape(node, view.transpose(split, (0, 3, 4, 1, 5, 2) if columns_first else (0, 1, 4, 2, 5, 3)))
+    depth_first = attribute(node, "mode", "DCR") == "DCR"
+    split, order = (
+        ((n, b, b, c // b**2, h, w), (0, 3, 4, 1, 5, 2))
+        if depth_first
+        else ((n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3))
+    )
+    blocks = builder.reshape(source, split, str(node.name))
+    return _to_output_shape(builder, node, blocks.seen(view.transpose(blocks.view, order)))
 
 
-def _space_to_depth(node: onnx_ir.Node, source: View) -> list[View] | None:
-    n, c, h, w = source.shape
+def _space_to_depth(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    n, c, h, w = source.view.shape
     b = attribute(node, "blocksize", 0)
-    split = view.reshape(source, (n, c, h // b, b, w // b, b))
-    return None if split is None else _to_output_shape(node, view.transpose(split, (0, 3, 5, 1, 2, 4)))
+    blocks = builder.reshape(source, (n, c, h // b, b, w // b, b), str(node.name))
+    return _to_output_shape(builder, node, blocks.seen(view.transpose(blocks.view, (0, 3, 5, 1, 2, 4))))
 
 
-MOVEMENTS: dict[str, Callable[[onnx_ir.Node, View], list[View] | None]] = {
+MOVEMENTS: dict[str, Callable[[Builder, onnx_ir.Node, Codes], list[Codes]]] = {
     "DepthToSpace": _depth_to_space,
     "Flatten": _to_output_shape,
     "Gather": _gather,
+    "Identity": lambda _builder, _node, source: [source],
     "Reshape": _to_output_shape,
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,
@@ -82,7 +92,7 @@ MOVEMENTS: dict[str, Callable[[onnx_ir.Node, View], list[View] | None]] = {
     "Transpose": _transpose,
     "Unsqueeze": _to_output_shape,
 }
-"""Per operator: the views of its outputs, or None where the input must first be copied to row-major order."""
+"""Per operator: its outputs, as views of its input where strides can say it, else of a copy."""
 
 
 def accepts(node: onnx_ir.Node) -> bool:
@@ -91,12 +101,12 @@ def accepts(node: onnx_ir.Node) -> bool:
         return False
     if any(value is not None and constant(value) is None for value in node.inputs[1:]):
         return False
-    if node.op_type == "Gather":
-        index = constant(node.inputs[1])
-        return index is not None and index.ndim == 0
-    return all(shape_of(value) is not None for value in (*node.inputs[:1], *node.outputs) if value is not None)
+    if any(value is None or shape_of(value) is None for value in (node.inputs[0], *node.outputs)):
+        return False
+    index = constant(node.inputs[1]) if node.op_type == "Gather" else None
+    return node.op_type != "Gather" or (index is not None and index.ndim == 0)
 
 
-def apply(node: onnx_ir.Node, source: View) -> list[View] | None:
-    """Return the views of the node's outputs; None: copy the input to row-major order and ask again."""
-    return MOVEMENTS[node.op_type](node, source)
+def move(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+    """Return the node's outputs."""
+    return MOVEMENTS[node.op_type](builder, node, source)

@@ -39,7 +39,7 @@ def plan(program: Program) -> Plan:
     buffers, pairs = _buffers(program)
     bound = _lower_bound(program, buffers, pairs)
     offsets = _search(buffers, pairs, bound)
-    scratch = tuple(offsets[i] if i in offsets else 0 for i in range(len(program.calls)))
+    scratch = tuple(offsets.get(i, 0) for i in range(len(program.calls)))
     result = Plan(
         offsets={name: offset for name, offset in offsets.items() if isinstance(name, str)},
         scratch_offsets=scratch,
@@ -117,7 +117,7 @@ def _buffers(program: Program) -> tuple[list[_Buffer], list[tuple[str, str]]]:
 
 
 def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> int:
-    """The most bytes alive at any one call, each in-place pair counted once."""
+    """Return the most bytes alive at any one call, each in-place pair counted once."""
     size = {b.name: b.size for b in buffers}
     first = {b.name: b.first for b in buffers}
     alive = [0] * len(program.calls)
@@ -139,9 +139,7 @@ def _most_saved(pairs: list[tuple[str, str, int]]) -> int:
     return max(weight + _most_saved(apart), _most_saved(pairs[1:]))
 
 
-def _search(
-    buffers: list[_Buffer], pairs: list[tuple[str, str]], bound: int
-) -> dict[str | int, int]:
+def _search(buffers: list[_Buffer], pairs: list[tuple[str, str]], bound: int) -> dict[str | int, int]:
     """Return offsets by name: the best of several orders, then of changes to the best order."""
     number = {b.name: i for i, b in enumerate(buffers)}
     sizes = [b.size for b in buffers]
@@ -210,17 +208,14 @@ def _place(
             if lowest + sizes[i] <= start:
                 break
             lowest = max(lowest, end)
-        offsets[i] = min(
-            [lowest, *(offsets[j] for j in partners[i] if offsets[j] >= 0 and _fits(offsets[j], i, sizes, taken, partners))]
-        )
+        placed = (offsets[j] for j in partners[i] if offsets[j] >= 0)
+        offsets[i] = min([lowest, *(at for at in placed if _fits(at, sizes[i], taken, partners[i]))])
     return offsets
 
 
-def _fits(
-    offset: int, i: int, sizes: list[int], taken: list[tuple[int, int, int]], partners: list[list[int]]
-) -> bool:
-    """Whether buffer i may lie at `offset`: free of all that is alive with it but partners at that very offset."""
+def _fits(offset: int, size: int, taken: list[tuple[int, int, int]], partners: list[int]) -> bool:
+    """Whether [offset, offset + size) is free but for in-place partners at that very offset."""
     return all(
-        end <= offset or offset + sizes[i] <= start or (start == offset and j in partners[i])
+        end <= offset or offset + size <= start or (start == offset and j in partners)
         for start, end, j in taken
     )

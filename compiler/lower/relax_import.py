@@ -20,11 +20,12 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 # layout that the model gave them: TVM's layout inference fails on some of them.
 _LAYOUT_FOLLOWERS = [
     f"relax.{name}"
-    for name in (
-        "nn.conv2d nn.relu nn.leakyrelu nn.prelu nn.silu nn.gelu nn.max_pool2d nn.avg_pool2d "
-        "nn.adaptive_avg_pool2d add subtract multiply divide maximum minimum sigmoid tanh exp erf sqrt "
-        "negative abs concat mean image.resize2d permute_dims"
-    ).split()
+    for name in [
+        *("nn.conv2d", "nn.relu", "nn.leakyrelu", "nn.prelu", "nn.silu", "nn.gelu", "sigmoid", "tanh", "exp"),
+        *("erf", "sqrt", "negative", "abs", "add", "subtract", "multiply", "divide", "maximum", "minimum"),
+        *("nn.max_pool2d", "nn.avg_pool2d", "nn.adaptive_avg_pool2d", "mean", "image.resize2d"),
+        *("concat", "permute_dims"),
+    ]
 ]
 
 
@@ -99,6 +100,10 @@ def _gather(inputs: list[Any], attributes: Any) -> Any:
 _CONVERTERS = {"Clip": _clip, "Max": _maximum, "Min": _minimum, "Gather": _gather}
 
 
+def _shape(call: Any) -> list[int]:
+    return [int(d) for d in call.ty.shape.values]
+
+
 def _is_constant(expression: Any) -> bool:
     return isinstance(expression, tvm.ir.GenericConst)
 
@@ -111,10 +116,10 @@ def _value(constant: Any) -> NDArray[np.generic]:
 # What the importer and the layout conversion do to weights. TVM's FoldConstant compiles a function for
 # each, which takes longer than all the rest.
 _SHAPING = {
-    "relax.permute_dims": lambda x, call: x.transpose([int(a) for a in call.attrs.axes or range(x.ndim)[::-1]]),
-    "relax.reshape": lambda x, call: x.reshape([int(d) for d in call.ty.shape.values]),
-    "relax.expand_dims": lambda x, call: x.reshape([int(d) for d in call.ty.shape.values]),
-    "relax.squeeze": lambda x, call: x.reshape([int(d) for d in call.ty.shape.values]),
+    "relax.permute_dims": lambda x, call: x.transpose(call.attrs.axes and [int(a) for a in call.attrs.axes]),
+    "relax.reshape": lambda x, call: x.reshape(_shape(call)),
+    "relax.expand_dims": lambda x, call: x.reshape(_shape(call)),
+    "relax.squeeze": lambda x, call: x.reshape(_shape(call)),
 }
 _FOLDABLE = {
     "relax.add": np.add,
@@ -128,6 +133,10 @@ _COMMUTATIVE = {"relax.add", "relax.multiply", "relax.maximum", "relax.minimum"}
 _BROADCASTING = _COMMUTATIVE | {"relax.subtract", "relax.divide", "relax.power"}
 
 
+# Columns that a matrix of constants is padded to: one vector of the widest kind.
+_COLUMNS = 16
+
+
 @mutator
 class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
     """Rewrite what the layout conversion can't see through.
@@ -135,6 +144,7 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
     permute(constant)             -->  constant
     constant[0-D] + x[4-D]        -->  x + constant[1, 1, 1, 1]     (the layout follows the first operand)
     clip(x, low, high)            -->  minimum(maximum(x, low), high)
+    x @ constant[K, 1001]         -->  (x @ constant[K, 1008])[..., :1001]
     """
 
     def visit_call_(self, call: Any) -> Any:
@@ -150,6 +160,9 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
             if name in _COMMUTATIVE and _is_constant(arguments[0]):
                 arguments.reverse()
             return relax.Call(call.op, arguments, call.attrs, call.ty_args)
+        if name == "relax.matmul" and _is_constant(arguments[1]):
+            padded = self._padded(*arguments)
+            return call if padded is None else padded
         if name == "relax.clip":
             data, low, high = arguments
             shape, dtype = (1,) * data.ty.ndim, str(data.ty.dtype)
@@ -157,6 +170,15 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
             above = self.builder_.emit(relax.op.maximum(data, low))
             return relax.op.minimum(above, high)
         return call
+
+    def _padded(self, data: Any, constant: Any) -> Any | None:
+        weights = _value(constant)
+        columns = weights.shape[-1]
+        if weights.ndim != 2 or columns < 4 * _COLUMNS or columns % _COLUMNS == 0:
+            return None
+        wide = np.pad(weights, ((0, 0), (0, -columns % _COLUMNS)))
+        product = self.builder_.emit(relax.op.matmul(data, relax.const(wide)))
+        return relax.op.strided_slice(product, [data.ty.ndim - 1], [0], [columns])
 
     def _constant(self, argument: Any) -> Any:
         bound = self.lookup_binding(argument) if isinstance(argument, relax.Var) else None

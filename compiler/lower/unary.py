@@ -8,19 +8,15 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edgec.compiler.graph import attribute, constant
+from edgec.compiler.graph import attribute, constant, shape_of
 
 Real = NDArray[np.float64]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def _sigmoid(x: Real) -> Real:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
 def _clip(node: onnx_ir.Node, x: Real) -> Real:
-    low, high = (constant(value) for value in (*node.inputs[1:3], None, None)[:2])
+    low, high = (constant(value) for value in (*node.inputs[1:], None, None)[:2])
     x = x if low is None else np.maximum(x, low.item())
     return x if high is None else np.minimum(x, high.item())
 
@@ -47,7 +43,7 @@ def _celu(node: onnx_ir.Node, x: Real) -> Real:
 
 
 def _hard_sigmoid(node: onnx_ir.Node, x: Real) -> Real:
-    return np.clip(attribute(node, "alpha", 0.2) * x + attribute(node, "beta", 0.5), 0, 1)
+    return np.asarray(np.clip(attribute(node, "alpha", 0.2) * x + attribute(node, "beta", 0.5), 0, 1))
 
 
 def _thresholded(node: onnx_ir.Node, x: Real) -> Real:
@@ -63,14 +59,13 @@ _PLAIN: dict[str, Callable[[Real], Any]] = {
     "Exp": np.exp,
     "Floor": np.floor,
     "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Identity": lambda x: x,
     "Log": np.log,
     "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "Neg": np.negative,
     "Reciprocal": lambda x: 1 / x,
     "Relu": lambda x: np.maximum(x, 0),
     "Round": np.rint,
-    "Sigmoid": _sigmoid,
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "Sign": np.sign,
     "Sin": np.sin,
     "Softplus": lambda x: np.logaddexp(0, x),
@@ -79,7 +74,7 @@ _PLAIN: dict[str, Callable[[Real], Any]] = {
     "Tanh": np.tanh,
 }
 
-_WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Real]] = {
+_WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Any]] = {
     "Celu": _celu,
     "Clip": _clip,
     "Elu": _elu,
@@ -104,35 +99,35 @@ _WITH_SCALAR: dict[str, Callable[[Real, Real], Any]] = {
 
 
 def operand(node: onnx_ir.Node) -> int | None:
-    """Return which input a node is a unary function of, or None where it is none."""
+    """Return which input a node is a unary function of, element by element, or None where it is none."""
     if node.domain:
         return None
     if node.op_type in _PLAIN:
         return 0
     if node.op_type in _WITH_ATTRIBUTES:
-        limits = node.inputs[1:]
-        arrays = [constant(value) for value in limits if value is not None]
-        return 0 if all(array is not None and array.size == 1 for array in arrays) else None
+        limits = [constant(value) for value in node.inputs[1:] if value is not None]
+        return 0 if all(limit is not None and limit.size == 1 for limit in limits) else None
     if node.op_type in _WITH_SCALAR and len(node.inputs) == 2:
-        for index in range(2):
-            array = constant(node.inputs[1 - index])
-            keeps_rank = array is not None and array.size == 1 and array.ndim <= 1
-            if keeps_rank and (index == 0 or node.op_type != "PRelu"):
+        for index in (0,) if node.op_type == "PRelu" else (0, 1):
+            value, scalar = node.inputs[index], constant(node.inputs[1 - index])
+            if value is None or scalar is None or scalar.size != 1:
+                continue
+            if shape_of(value) == shape_of(node.outputs[0]):  # no further dimensions by broadcasting
                 return index
     return None
 
 
 def evaluate(node: onnx_ir.Node, x: Real) -> Real:
-    """Return the node's result for real numbers `x`; not finite where the function isn't defined."""
+    """Return the node's result for real numbers `x`; NaN where the function isn't defined."""
     with np.errstate(all="ignore"):
         if node.op_type in _PLAIN:
             return np.asarray(_PLAIN[node.op_type](x), np.float64)
         if node.op_type in _WITH_ATTRIBUTES:
-            return _WITH_ATTRIBUTES[node.op_type](node, x)
+            return np.asarray(_WITH_ATTRIBUTES[node.op_type](node, x), np.float64)
         index = operand(node)
         assert index is not None, "operand() said so"
         scalar = constant(node.inputs[1 - index])
         assert scalar is not None, "operand() said so"
-        other = np.float64(scalar.reshape(())).astype(np.float64)
-        function = _WITH_SCALAR[node.op_type]
-        return np.asarray(function(x, other) if index == 0 else function(other, x), np.float64)
+        other = scalar.astype(np.float64).reshape(1)
+        pair = (x, other) if index == 0 else (other, x)
+        return np.asarray(_WITH_SCALAR[node.op_type](*pair), np.float64)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
+from edgec.kernels.isa.base import DepthwiseSet
 from edgec.kernels.tir import Buffer, Expr, T
 
 _TILES = (
@@ -106,27 +107,6 @@ class Neon:
         """See `_requantize`."""
         return _requantize(accumulators, multipliers, parameters)
 
-    depthwise_order: tuple[tuple[int, ...], ...] = tuple(tuple(range(i, i + 4)) for i in range(0, 16, 4))
-
-    def accepts_depthwise(self, weights: NDArray[np.generic]) -> bool:
-        """No weight of -128: two of its products would leave int16."""
-        return weights.dtype == np.int8 and (weights.size == 0 or int(weights.min()) > -128)
-
-    def pack_depthwise(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """As they are."""
-        return weights
-
-    def depthwise(
-        self, accumulators: Sequence[tuple[Buffer, int]], a: tuple[Expr, Expr], w: Buffer, offset: Expr
-    ) -> None:
-        """Two taps in int16 (`smull`, `smlal`), then `saddw` into int32."""
-        one, two = (tir.load(w, offset + tap * 16, 16) for tap in range(2))
-        sums = T.cast(a[0], "int16x16") * T.cast(one, "int16x16")
-        sums = sums + T.cast(a[1], "int16x16") * T.cast(two, "int16x16")
-        for index, accumulator in enumerate(accumulators):
-            part = tir.shuffle(sums, self.depthwise_order[index])
-            generic.accumulate(accumulator, 4, T.cast(part, "int32x4"))
-
 
 class DotProduct(Neon):
     """`sdot`: four int8 x int8 products into one int32, exact for every int8."""
@@ -170,5 +150,54 @@ class DotProduct(Neon):
                     tir.store(buffer, element, result, 4)
 
 
+class NeonDepthwise:
+    """Two taps in int16 (`smull`, `smlal`), then `saddw` into int32: 16 channels at once."""
+
+    name = "neon"
+    arch: str | None = "arm64"
+    features: frozenset[str] = frozenset()
+    lanes = 4
+    order: tuple[tuple[int, ...], ...] = tuple(tuple(range(i, i + 4)) for i in range(0, 16, 4))
+    group = 2
+    vertical = False  # products aren't interleaved: any two taps pair
+    panel = "int8"
+    panel_offset = 0
+    weights = "int8"
+    narrower: DepthwiseSet | None = None
+
+    def __init__(self, channels: int = 16) -> None:
+        """Work on 16 or 8 channels at once."""
+        self.order = tuple(tuple(range(i, i + 4)) for i in range(0, channels, 4))
+        self.narrower = NeonDepthwise(8) if channels == 16 else None
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """No weight of -128: two of its products would leave int16."""
+        return weights.dtype == np.int8 and (weights.size == 0 or int(weights.min()) > -128)
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """As they are."""
+        return weights
+
+    def products(
+        self, accumulators: Sequence[tuple[Buffer, int]], a: Sequence[Expr], w: Buffer, offset: Expr
+    ) -> None:
+        """Products of all channels, then one accumulation per four."""
+        channels = 4 * len(self.order)
+        wide = tir.vector("int16", channels)
+        sums = None
+        for tap, x in enumerate(a):
+            product = T.cast(x, wide) * T.cast(tir.load(w, offset + tap * channels, channels), wide)
+            sums = product if sums is None else sums + product
+        for accumulator, order in zip(accumulators, self.order, strict=True):
+            generic.accumulate(accumulator, 4, T.cast(tir.shuffle(sums, order), "int32x4"))
+
+    def requantize(
+        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
+    ) -> Expr:
+        """See `_requantize`."""
+        return _requantize(accumulators, multipliers, parameters)
+
+
 NEON = Neon()
 DOTPROD = DotProduct()
+DEPTHWISE_NEON = NeonDepthwise()

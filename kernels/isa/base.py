@@ -58,16 +58,42 @@ class InstructionSet(Protocol):
         `parameters` are int32 scalars: low, high, zero_point.
         """
 
-    depthwise_order: tuple[tuple[int, ...], ...]
-    """Depthwise works on a block of channels at once: [accumulator][lane] -> channel of the block."""
 
-    def accepts_depthwise(self, weights: NDArray[np.generic]) -> bool:
-        """Whether depthwise products of these weights are exact here."""
+class DepthwiseSet(Protocol):
+    """An int8 instruction set as depthwise convolution sees it: blocks of channels, a few taps at a time."""
 
-    def pack_depthwise(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """[taps (even), channels of a block] to the order that `depthwise` reads, pair after pair."""
+    name: str
+    arch: str | None
+    features: frozenset[str]
+    lanes: int
+    """int32 accumulators per vector register."""
+    order: tuple[tuple[int, ...], ...]
+    """[accumulator][lane] -> channel of the block: the order that interleaving taps leaves them in."""
+    group: int
+    """Taps that one product sums."""
+    vertical: bool
+    """Group taps of a column, so that neighbouring pixels share what interleaving them costs."""
+    panel: str
+    """dtype in which activations are read."""
+    panel_offset: int
+    """What is added to an activation on its way into the panel."""
+    weights: str
+    """dtype of packed weights."""
+    narrower: "DepthwiseSet | None"
+    """For the last channels, where half a block or less is left."""
 
-    def depthwise(
-        self, accumulators: Sequence[tuple[Buffer, int]], a: tuple[Expr, Expr], w: Buffer, offset: Expr
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Whether the products of these weights are exact here."""
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[group, channels of a block] to the order that `products` reads."""
+
+    def products(
+        self, accumulators: Sequence[tuple[Buffer, int]], a: Sequence[Expr], w: Buffer, offset: Expr
     ) -> None:
-        """accumulators += a[0] * w0 + a[1] * w1, int8 vectors of a block's channels at two taps."""
+        """accumulators += sum of a[t] * w[t]; fewer than `group` taps where the window has no more."""
+
+    def requantize(
+        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
+    ) -> Expr:
+        """As `InstructionSet.requantize`."""

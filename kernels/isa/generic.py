@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
+from edgec.kernels.isa.base import DepthwiseSet
 from edgec.kernels.tir import Buffer, Expr, T
 
 
@@ -15,23 +16,28 @@ def requantize(
     """Requantize with arithmetic alone: one int8 vector of all accumulators' lanes."""
     narrowed = []
     for accumulator, multiplier in zip(accumulators, multipliers, strict=True):
-        product = tir.fence(tir.cast(accumulator, "float32", lanes) * multiplier, lanes)
+        product = tir.cast(accumulator, "float32", lanes) * multiplier
         narrowed.append(round_and_clamp(product, parameters, lanes))
     return tir.cast(tir.concatenate(narrowed, lanes), "int8", lanes * len(narrowed))
 
 
 def round_and_clamp(value: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:
-    """float32 to int32: clamp(rne(value) + zero_point, low, high); `parameters` are low, high, zero_point.
-
-    Adding 1.5 * 2**23 rounds to nearest even within +-2**22; further out, and up to infinity, the bits of the
-    sum stay monotone as integers, so that clamping those bits is clamping the rounded value.
-    """
+    """float32 to int32: clamp(rne(value) + zero_point, low, high); `parameters` are low, high, zero_point."""
     low, high, zero_point = parameters
-    offset = zero_point - T.cast(tir.ROUNDING_MAGIC_BITS, "int32")
-    total = value + tir.constant(tir.ROUNDING_MAGIC, "float32", lanes)
+    integer = rounded(value, zero_point, lanes)
+    return T.max(T.min(integer, tir.broadcast(high, lanes)), tir.broadcast(low, lanes))
+
+
+def rounded(value: Expr, zero_point: Expr, lanes: int) -> Expr:
+    """float32 to int32: rne(value) + zero_point within +-2**22, and beyond that some integer further out still.
+
+    Adding 1.5 * 2**23 rounds to nearest even in the low bits of the sum. Up to infinity those bits stay
+    monotone as an integer, and taking the constant's bits off again doesn't overflow, so that clamping the
+    result to any int8 or int16 range gives what clamping the rounded value would.
+    """
+    total = tir.fence(value, lanes) + tir.constant(tir.ROUNDING_MAGIC, "float32", lanes)
     bits = T.reinterpret(tir.vector("int32", lanes), total)
-    bits = T.max(T.min(bits, tir.broadcast(high - offset, lanes)), tir.broadcast(low - offset, lanes))
-    return bits + tir.broadcast(offset, lanes)
+    return bits + tir.broadcast(zero_point - T.cast(tir.ROUNDING_MAGIC_BITS, "int32"), lanes)
 
 
 def accumulate(accumulator: tuple[Buffer, int], lanes: int, value: Expr) -> None:
@@ -88,20 +94,39 @@ class Generic:
         """Arithmetic alone."""
         return requantize(accumulators, multipliers, parameters, self.lanes)
 
-    depthwise_order: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3),)
 
-    def accepts_depthwise(self, weights: NDArray[np.generic]) -> bool:
-        """Any weights of this dtype."""
-        return self.accepts(weights)
+class GenericDepthwise:
+    """Portable: one tap at a time in int32."""
 
-    def pack_depthwise(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    name = "generic"
+    arch: str | None = None
+    features: frozenset[str] = frozenset()
+    lanes = 4
+    order: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3),)
+    group = 1
+    vertical = False
+    panel = "int8"
+    panel_offset = 0
+    weights = "int8"
+    narrower: DepthwiseSet | None = None
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Any int8 weights."""
+        return weights.dtype == np.int8
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
         """As they are."""
         return weights
 
-    def depthwise(
-        self, accumulators: Sequence[tuple[Buffer, int]], a: tuple[Expr, Expr], w: Buffer, offset: Expr
+    def products(
+        self, accumulators: Sequence[tuple[Buffer, int]], a: Sequence[Expr], w: Buffer, offset: Expr
     ) -> None:
-        """Products in int32."""
-        for tap, x in enumerate(a):
-            weights = tir.cast(tir.load(w, offset + tap * self.lanes, self.lanes), "int32", self.lanes)
-            accumulate(accumulators[0], self.lanes, tir.cast(x, "int32", self.lanes) * weights)
+        """One product."""
+        weights = tir.cast(tir.load(w, offset, self.lanes), "int32", self.lanes)
+        accumulate(accumulators[0], self.lanes, tir.cast(a[0], "int32", self.lanes) * weights)
+
+    def requantize(
+        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
+    ) -> Expr:
+        """Arithmetic alone."""
+        return requantize(accumulators, multipliers, parameters, self.lanes)

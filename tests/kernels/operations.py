@@ -99,7 +99,7 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
         pads = draw(st.just(pads) | st.tuples(*[st.integers(0, 3)] * 4))
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     smallest = [max(1, reach[0] - pads[0] - pads[2]), max(1, reach[1] - pads[1] - pads[3])]
-    height, width = (n + draw(st.integers(0, 12)) for n in smallest)
+    height, width = (n + draw(st.just(0) | st.integers(0, 12)) for n in smallest)
     shape = (draw(st.integers(1, 2)), height, width, groups * inputs)
     rng = _generator(draw)
     window = (groups * outputs, *kernel, inputs)

@@ -1,0 +1,55 @@
+# make demo   installs edgec into .venv, builds the example for two targets, verifies and measures it
+# make test   installs what tests need besides, and runs every check; CI runs this
+# make clean  removes what they made, .venv too
+
+PYTHON ?= python3
+WORKERS ?= 2
+# Tests in parallel: each worker holds TVM and, at times, a model; 2 need about 4 GB.
+
+BIN := .venv/bin
+EXAMPLE := fmnist_dscnn
+ARM := build/$(EXAMPLE)-arm64-int8.edgec
+HOST := build/$(EXAMPLE)-host-int8.edgec
+BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
+
+.PHONY: demo test clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	mkdir -p build
+	$(BUILD) --target arm64-int8 --output $(ARM)
+	$(BUILD) --target host-int8 --output $(HOST)
+	$(BIN)/edgec verify $(HOST)
+	@# Exit code 2: no emulator here, and edgec has said in one line how to get it.
+	$(BIN)/edgec verify $(ARM) || test $$? -eq 2
+	$(BIN)/edgec bench $(HOST)
+	$(BIN)/python examples/accuracy.py $(HOST) $(ARM)
+	@echo
+	@echo "What to look at:"
+	@echo "  $(ARM)/include/$(EXAMPLE).h   the C API; src/ beside it is the driver's source"
+	@echo "  $(ARM)/manifest.json          layers, memory, versions, checksums"
+	@echo "  $(HOST)/model.onnx   the quantized model, for Netron or ONNX Runtime"
+	@echo "  examples/README.md   how to link the library into a C program"
+
+test: .venv/installed-dev
+	@.ci/install-emulator
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(WORKERS) -q -rs --durations=10
+
+.venv/python:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/python pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/python pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch .venv/installed $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,77 @@
+"""Questions about the blocks of a TIR function: what one computes, and how it reads memory."""
+
+import math
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm_ffi import structural_map, structural_walk
+
+
+def is_reduction(node: Any) -> bool:
+    """Whether the block sums, or takes a maximum, over some of its axes."""
+    return any(v.iter_type == tirx.IterVar.CommReduce for v in node.iter_vars)
+
+
+def is_simple(node: Any) -> bool:
+    """One store, one loop per axis: what Relax's tensor expressions give, but for sorts and scans."""
+    return isinstance(node.body, tirx.BufferStore) and all(
+        v.iter_type in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for v in node.iter_vars
+    )
+
+
+def loads(expression: Any) -> list[Any]:
+    """Return all reads of buffers in an expression."""
+    found: list[Any] = []
+    structural_walk(expression, (tvm.ir.TensorLoad, lambda load: found.append(load)))
+    return found
+
+
+def called(expression: Any) -> set[str]:
+    """Return the names of the functions that an expression or statement calls (`tirx.exp`)."""
+    names: set[str] = set()
+
+    def visit(call: Any) -> None:
+        if isinstance(call.op, tvm.ir.Op):
+            names.add(str(call.op.name))
+
+    structural_walk(expression, (tvm.ir.Call, visit))
+    return names
+
+
+def macs(node: Any) -> int:
+    """Return the multiply-accumulates of y += a * b; 0 for any other reduction."""
+    value = node.body.value
+    if isinstance(value, tirx.Add) and isinstance(value.b, tirx.Mul):
+        return math.prod(int(v.dom.extent) for v in node.iter_vars)
+    return 0
+
+
+def is_identity(node: Any) -> bool:
+    """Whether the block copies elements to the same place of another buffer."""
+    value = node.body.value
+    return isinstance(value, tvm.ir.TensorLoad) and list(value.indices) == list(node.body.indices)
+
+
+def _step(index: Any, variable: Any) -> int | None:
+    """How far `index` moves when `variable` grows by one; None if that varies."""
+    moved = structural_map(index, (tirx.Var, lambda v: v + 1 if v.same_as(variable) else v), order="post")
+    difference = tvm.sym.Analyzer().simplify(moved - index)
+    return int(difference) if isinstance(difference, tirx.IntImm) else None
+
+
+def fills_vectors(node: Any, axis: Any) -> bool:
+    """Whether neighbours along `axis` lie beside each other, or are the same, in everything read."""
+    for load in loads(node.body.value):
+        steps = [_step(index, axis) for index in load.indices]
+        if any(s != 0 for s in steps[:-1]) or (steps and steps[-1] not in (0, 1)):
+            return False
+    return True
+
+
+def flat_offset(buffer: Any, indices: Any) -> Any:
+    """Return the row-major offset of an element."""
+    offset: Any = 0
+    for extent, index in zip(buffer.shape, indices, strict=True):
+        offset = offset * extent + index
+    return offset

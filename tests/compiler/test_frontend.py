@@ -1,0 +1,352 @@
+"""Reading models: every pass keeps what the model computes, and mistakes are one line that helps."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.compiler.frontend.convert_opset import convert_opset
+from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
+from edgec.compiler.frontend.explicit_pads import explicit_pads
+from edgec.compiler.frontend.fold_affine import fold_affine
+from edgec.compiler.frontend.fold_constants import fold_constants
+from edgec.compiler.frontend.fold_pad import fold_pad
+from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.frontend.load import PASSES, load
+from edgec.compiler.frontend.name_nodes import name_nodes
+from edgec.compiler.frontend.normalize_gemm import normalize_gemm
+from edgec.compiler.graph import shape_of
+from edgec.compiler.model import is_qdq, serialize
+from edgec.errors import ModelError
+
+SHARED = Path(__file__).parents[2] / "../shared/models"
+SHAPES = {"ppocrv4_rec": {"x": (1, 3, 48, 320)}}
+NO_SHAPES: dict[str, tuple[int, ...]] = {}
+random = np.random.default_rng(7)
+
+
+def proto(
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[int | str] = (1, 4, 9, 9),
+    constants: dict[str, Any] | None = None,
+    opset: int = 13,
+    functions: Sequence[onnx.FunctionProto] = (),
+) -> onnx.ModelProto:
+    """A model from input `x` to output `y`."""
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()],
+    )
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(made.domain, 1) for made in functions)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=functions)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return random.normal(size=shape).astype(np.float32)
+
+
+def outputs(
+    model: onnx.ModelProto | bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+) -> list[np.ndarray]:
+    serialized = model if isinstance(model, bytes) else model.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    feed = {
+        value.name: generator.normal(size=shapes.get(value.name, value.shape)).astype(np.float32)
+        for value in session.get_inputs()
+    }
+    return session.run(None, feed)
+
+
+def check(before: onnx.ModelProto, after: onnx_ir.Model) -> list[str]:
+    """Assert that a pass kept the outputs and made a valid model; return the operators left."""
+    made = onnx_ir.to_proto(after)
+    onnx.checker.check_model(made, full_check=True)
+    for expected, actual in zip(outputs(before), outputs(made), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    return [node.op_type for node in after.graph]
+
+
+def inferred(model: onnx.ModelProto) -> onnx_ir.Model:
+    return infer_shapes(name_nodes(onnx_ir.from_proto(model)))
+
+
+def batch_norm(source: str, result: str, channels: int) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
+    names = [f"{result}_{role}" for role in ("scale", "bias", "mean", "variance")]
+    arrays = [normal(channels), normal(channels), normal(channels), np.abs(normal(channels)) + 0.1]
+    node = helper.make_node("BatchNormalization", [source, *names], [result], epsilon=1e-3)
+    return node, dict(zip(names, arrays, strict=True))
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+def test_batch_norm_folds_into_the_convolution(operator: str, groups: int, bias: bool) -> None:
+    shape = (6, 4 // groups, 3, 3) if operator == "Conv" else (4, 6 // groups, 3, 3)
+    inputs = ["x", "w", "b"] if bias else ["x", "w"]
+    norm, constants = batch_norm("c", "y", 6)
+    model = proto(
+        [helper.make_node(operator, inputs, ["c"], group=groups), norm],
+        constants=constants | {"w": normal(*shape)} | ({"b": normal(6)} if bias else {}),
+    )
+    assert check(model, fold_affine(decompose_batch_norm(inferred(model)))) == [operator]
+
+
+def test_batch_norm_after_a_shared_result_stays_as_arithmetic() -> None:
+    norm, constants = batch_norm("c", "n", 6)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), norm, helper.make_node("Add", ["c", "n"], ["y"])]
+    model = proto(nodes, constants=constants | {"w": normal(6, 4, 3, 3)})
+    assert check(model, fold_affine(decompose_batch_norm(inferred(model)))) == ["Conv", "Mul", "Add", "Add"]
+
+
+def test_factors_that_are_not_per_channel_do_not_fold() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Mul", ["c", "f"], ["y"])]
+    model = proto(nodes, constants={"w": normal(6, 4, 3, 3), "f": normal(7)})
+    assert check(model, fold_affine(inferred(model))) == ["Conv", "Mul"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "nodes", "constants", "expected"),
+    [
+        ((3, 4), [("MatMul", ["x", "w"], {})], {"w": (4, 5)}, ["Gemm"]),
+        ((2, 3, 4), [("MatMul", ["x", "w"], {})], {"w": (4, 5)}, ["Reshape", "Gemm", "Reshape"]),
+        (
+            (2, 3, 4),
+            [("MatMul", ["x", "w"], {}), ("Add", ["b", "$"], {})],
+            {"w": (4, 5), "b": (5,)},
+            ["Reshape", "Gemm", "Reshape"],
+        ),
+        (
+            (3, 4),
+            [("Gemm", ["x", "w", "b"], {"alpha": 0.5, "beta": 2.0})],
+            {"w": (4, 5), "b": (1, 5)},
+            ["Gemm"],
+        ),
+        ((3, 4), [("Gemm", ["x", "w", "b"], {"transB": 1})], {"w": (5, 4), "b": ()}, ["Gemm"]),
+        ((3, 4), [("Gemm", ["x", "w"], {"alpha": 3.0})], {"w": (4, 5)}, ["Gemm"]),
+    ],
+)
+def test_products_by_constants_become_one_form(
+    shape: tuple[int, ...],
+    nodes: list[tuple[str, list[str], dict[str, Any]]],
+    constants: dict[str, tuple[int, ...]],
+    expected: list[str],
+) -> None:
+    made = [
+        helper.make_node(
+            operator,
+            [f"t{index - 1}" if name == "$" else name for name in inputs],
+            ["y" if index == len(nodes) - 1 else f"t{index}"],
+            **attributes,
+        )
+        for index, (operator, inputs, attributes) in enumerate(nodes)
+    ]
+    model = proto(made, shape, {name: normal(*extents) for name, extents in constants.items()})
+    result = normalize_gemm(inferred(model))
+    assert check(model, result) == expected
+    (gemm,) = (node for node in result.graph if node.op_type == "Gemm")
+    assert {name: value.value for name, value in gemm.attributes.items()} == {"transB": 1}
+    assert shape_of(gemm.inputs[1]) == (5, 4)  # type: ignore[arg-type]
+    assert len(gemm.inputs) == 2 or shape_of(gemm.inputs[2]) == (5,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("fill", "expected"), [(0.0, ["Conv"]), (1.0, ["Pad", "Conv"])])
+def test_only_zero_padding_folds(fill: float, expected: list[str]) -> None:
+    nodes = [
+        helper.make_node("Pad", ["x", "p", "v"], ["t"]),
+        helper.make_node("Conv", ["t", "w"], ["y"], pads=[1, 0, 0, 1]),
+    ]
+    constants = {"p": np.array([0, 0, 1, 2, 0, 0, 0, 3]), "v": np.float32(fill), "w": normal(6, 4, 3, 3)}
+    model = proto(nodes, constants=constants)
+    assert check(model, fold_pad(inferred(model))) == expected
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("operator", ["Conv", "MaxPool", "AveragePool"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_auto_pad_becomes_numbers(mode: str, operator: str, stride: int) -> None:
+    inputs = ["x", "w"] if operator == "Conv" else ["x"]
+    attributes = {"auto_pad": mode, "kernel_shape": [3, 4], "strides": [stride, stride]}
+    model = proto(
+        [helper.make_node(operator, inputs, ["y"], **attributes)], constants={"w": normal(6, 4, 3, 4)}
+    )
+    result = explicit_pads(inferred(model))
+    check(model, result)
+    assert "auto_pad" not in result.graph[0].attributes
+
+
+def test_shape_arithmetic_and_identities_fold() -> None:
+    nodes = [
+        helper.make_node("Identity", ["x"], ["i"]),
+        helper.make_node("Shape", ["i"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["n"]),
+        helper.make_node("Constant", [], ["rest"], value_ints=[-1]),
+        helper.make_node("Concat", ["n", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["i", "shape"], ["r"]),
+        helper.make_node("Dropout", ["r"], ["d"]),
+        helper.make_node("Identity", ["d"], ["y"]),
+    ]
+    model = proto(nodes, constants={"zero": np.array([0])})
+    result = fold_constants(inferred(model))
+    assert check(model, result) == ["Reshape"]
+    assert result.graph.outputs[0].name == "y"
+
+
+def test_quantized_weights_survive_folding() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["w", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Conv", ["x", "d"], ["y"]),
+    ]
+    model = proto(nodes, constants={"w": normal(6, 4, 3, 3), "s": np.float32(0.02), "z": np.int8(0)})
+    result = fold_constants(inferred(model))
+    assert check(model, result) == ["DequantizeLinear", "Conv"]
+    assert result.graph.initializers["q"].dtype == onnx_ir.DataType.INT8
+
+
+def test_old_opsets_are_converted() -> None:
+    nodes = [
+        helper.make_node("Squeeze", ["x"], ["t"], axes=[0]),
+        helper.make_node("Softmax", ["t"], ["y"], axis=1),
+    ]
+    model = proto(nodes, opset=11)
+    result = convert_opset(onnx_ir.from_proto(model))
+    check(model, infer_shapes(result))
+    assert result.opset_imports[""] == 13
+
+
+def test_functions_are_inlined() -> None:
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    twice = helper.make_function("local", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 13)])
+    model = proto([helper.make_node("Twice", ["x"], ["y"], domain="local")], functions=[twice])
+    assert check(model, infer_shapes(fold_constants(convert_opset(onnx_ir.from_proto(model))))) == ["Add"]
+
+
+def test_names_are_unique_and_stable() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"], name="Relu_0"),
+        helper.make_node("Relu", ["b"], ["c"], name="act"),
+        helper.make_node("Relu", ["c"], ["y"], name="act"),
+    ]
+    named = name_nodes(onnx_ir.from_proto(proto(nodes)))
+    assert [node.name for node in named.graph] == ["Relu_1", "Relu_0", "act", "act_0"]
+    assert [node.name for node in name_nodes(named).graph] == ["Relu_1", "Relu_0", "act", "act_0"]
+
+
+def written(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def relu(shape: Sequence[int | str] = (1, 4, 9, 9)) -> onnx.ModelProto:
+    return proto([helper.make_node("Relu", ["x"], ["y"])], shape)
+
+
+def test_passes_leave_their_input_alone(tmp_path: Path) -> None:
+    norm, constants = batch_norm("c", "y", 6)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], auto_pad="SAME_UPPER"), norm]
+    model = inferred(proto(nodes, constants=constants | {"w": normal(6, 4, 3, 3)}))
+    for normalize in PASSES:
+        before = onnx_ir.to_proto(model).SerializeToString(deterministic=True)
+        changed = normalize(model)
+        assert onnx_ir.to_proto(model).SerializeToString(deterministic=True) == before, normalize.__name__
+        model = changed
+
+
+def test_dynamic_inputs_take_their_shape_from_the_user(tmp_path: Path) -> None:
+    path = written(tmp_path, relu(("N", 3, "H", "W")))
+    model = load(path, {"x": (2, 3, 8, 9)})
+    assert shape_of(model.ir.graph.outputs[0]) == (2, 3, 8, 9)
+    assert (model.name, model.source_name, model.source_nodes, model.opset) == ("net", "net.onnx", 1, 13)
+    assert not is_qdq(model)
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "message"),
+    [
+        (
+            ("N", 3, "H", None),
+            {},
+            "dynamic dimensions: 'x' [N, 3, H, ?]; fix them, for example with --shape x=1x3xHxW",
+        ),
+        (("N", 3), {"z": (1, 3)}, "--shape z: the model has no such input; it has x"),
+        (("N", 3), {"x": (1, 3, 3)}, "--shape x=1x3x3: input 'x' has 2 dimensions [N, 3]"),
+        (("N", 3), {"x": (0, 3)}, "--shape x=0x3: every dimension must be at least 1"),
+    ],
+)
+def test_shape_mistakes(
+    tmp_path: Path, shape: tuple[Any, ...], given: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(ModelError) as raised:
+        load(written(tmp_path, relu(shape)), given)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_shape_that_the_graph_contradicts(tmp_path: Path) -> None:
+    model = proto([helper.make_node("Conv", ["x", "w"], ["y"])], (1, "C", 9, 9), {"w": normal(6, 4, 3, 3)})
+    path = written(tmp_path, model)
+    assert load(path, {"x": (1, 4, 9, 9)}).ir.graph[0].op_type == "Conv"
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    path = written(tmp_path, proto(nodes, (1, "C"), {"w": normal(1, 5)}))
+    with pytest.raises(ModelError, match=r"^net\.onnx: shapes don't fit together: [^\n]*$"):
+        load(path, {"x": (1, 4)})
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        load(tmp_path / "missing.onnx", {})
+    with pytest.raises(ModelError, match="not a file"):
+        load(tmp_path, {})
+    whole = written(tmp_path, relu()).read_bytes()
+    for content in (b"", b"not a model", whole[: len(whole) // 2], whole[:-3]):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        with pytest.raises(ModelError, match=r"^bad\.onnx: [^\n]*$"):
+            load(tmp_path / "bad.onnx", {})
+
+
+def test_external_data_is_loaded_or_missed(tmp_path: Path) -> None:
+    weights = normal(6, 4, 3, 3)
+    model = proto([helper.make_node("Conv", ["x", "w"], ["y"])], constants={"w": weights})
+    expected = outputs(model)
+    path = tmp_path / "net.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    loaded = load(path, {})
+    (tmp_path / "net.data").unlink()
+    np.testing.assert_allclose(outputs(serialize(loaded))[0], expected[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ModelError, match=r"^net\.onnx: [^\n]*net\.data"):
+        load(path, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(SHARED.glob("*.onnx")), ids=lambda path: path.stem)
+def test_real_models(path: Path) -> None:
+    shapes = SHAPES.get(path.stem, {})
+    model = load(path, shapes)
+    serialized = serialize(model)
+    onnx.checker.check_model(serialized, full_check=True)
+    for expected, actual in zip(outputs(path.read_bytes(), shapes), outputs(serialized, shapes), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-2, atol=1e-4 * np.abs(expected).max())
+    names = [node.name for node in model.ir.graph]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    left = Counter(node.op_type for node in model.ir.graph)
+    assert not left.keys() & {"Constant", "Identity", "BatchNormalization", "Shape", "Dropout"}
+    assert all(shape_of(output) is not None for node in model.ir.graph for output in node.outputs)
+    assert serialize(load(path, shapes)) == serialized

@@ -1,0 +1,64 @@
+"""The compiled code multiplies with the instructions that its line is there for, whatever this CPU has."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgec.kernels import codegen
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.table import KERNELS
+from edgec.targets import loader
+
+# Kernel, device, all the instructions that multiply and accumulate integers, and how each is written.
+LINES = (
+    ("conv2d_avx512vnni", "x86-64-v4", {"vpdpbusd"}, r"%zmm\d+$"),
+    ("conv2d_avx512", "x86-64-v4", {"vpmaddwd"}, r"%zmm\d+$"),
+    ("conv2d_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
+    ("conv2d_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
+    ("conv2d_dotprod", "rpi5", {"sdot"}, r"v\d+\.4s, v\d+\.16b, v\d+\.4b\[[0-3]\]$"),  # by element
+    ("conv2d_neon", "rpi4", {"smull", "smlal", "sadalp"}, r"v\d+\.(8h, v\d+\.8b, v\d+\.8b|4s, v\d+\.8h)$"),
+    ("depthwise_avx512", "x86-64-v4", {"vpmaddwd"}, r"%zmm\d+$"),
+    ("depthwise_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
+    ("depthwise_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
+    ("depthwise_neon", "rpi4", {"smull", "smull2", "smlal", "smlal2"}, r"v\d+\.8h, v\d+\.(8|16)b, v\d+\.(8|16)b$"),
+)
+# What multiplies integers in vector registers, on either architecture.
+_MULTIPLY = re.compile(r"v?pmul\w+|v?pmadd\w+|vpdp\w+|[su]dot|[su]?ml[as]l?2?|[su]?mull?2?|sadalp")
+
+
+def multiplications(assembly: str) -> list[tuple[str, str]]:
+    """Mnemonic and operands of every integer multiplication of vectors."""
+    found = []
+    for line in assembly.splitlines():
+        mnemonic, _, operands = line.strip().partition("\t")
+        if _MULTIPLY.fullmatch(mnemonic) and re.search(r"%[xyz]mm|\bv\d+\.", operands):
+            found.append((mnemonic, operands))
+    return found
+
+
+def sample(kernel: str) -> Conv2d:
+    groups, inputs = (64, 1) if kernel.startswith("depthwise") else (1, 64)
+    return Conv2d(
+        (1, 8, 8, 64), np.ones((64, 3, 3, inputs), np.int8), np.zeros(64, np.int32), np.ones(64, np.float32),
+        3, 4, -128, 127, pads=(1, 1, 1, 1), groups=groups,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "device", "mnemonics", "operands"), LINES, ids=[line[0] for line in LINES])
+def test_products_are_made_by_the_instruction_of_the_line(
+    name: str, device: str, mnemonics: set[str], operands: str
+) -> None:
+    kernel = next(kernel for kernel in KERNELS if kernel.name == name)
+    # No more features than the line asks for: with VNNI about, LLVM would make vpdpwssd of vpmaddwd.
+    target = replace(loader.load(f"{device}-int8"), features=kernel.features)
+    code = kernel.code(sample(name), target)
+    assert code is not None
+    found = multiplications(codegen.assembly(code.make(), "kernel", target))
+    assert {mnemonic for mnemonic, _ in found} == mnemonics
+    assert [text for _, text in found if not re.search(operands, text)] == []
+
+
+def test_every_line_of_an_instruction_set_is_here() -> None:
+    assert {kernel.name for kernel in KERNELS if kernel.arch} == {line[0] for line in LINES}

@@ -1,0 +1,138 @@
+"""What holds for every line of the table: names, a portable last line, keys, and nothing but plain code."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgec.kernels import codegen, elf, reference
+from edgec.kernels.kernel import Kernel, KernelCode
+from edgec.kernels.operators import Island, Operation
+from edgec.kernels.table import KERNELS, candidates
+from edgec.targets import loader
+from edgec.targets.descriptor import Target
+from tests.kernels.operations import CASES, batches
+
+EXACT = [operation for operation in get_args(Operation) if operation is not Island]
+COMMON = settings(
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+
+# Fields that the compiled function takes as arguments; every other field may be part of its code.
+VALUES = {
+    "bias", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier", "output_zero_point",
+    "scale", "table", "tables", "value", "weights", "zero_point", "zero_points",
+}  # fmt: skip
+
+
+def lines() -> Iterator[object]:
+    """Every kernel on the largest devices, which have fused multiply-add."""
+    for kernel in KERNELS:
+        for device in ("x86-64-v4", "rpi5"):
+            target = loader.load(f"{device}-int8")
+            if kernel.runs_on(target):
+                yield pytest.param(kernel, target, id=f"{kernel.name}-{device}")
+
+
+def test_names_are_unique() -> None:
+    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
+
+
+@pytest.mark.parametrize("operation", EXACT)
+def test_every_operation_has_a_meaning_a_test_and_a_portable_last_line(operation: type[Operation]) -> None:
+    assert operation in reference.SEMANTICS
+    assert operation in CASES
+    last = [kernel for kernel in KERNELS if kernel.operation is operation][-1]
+    assert (last.features, last.arch) == (frozenset(), None)
+
+
+@pytest.mark.parametrize("operation", EXACT)
+@settings(COMMON, max_examples=50)
+@given(data=st.data())
+def test_portable_lines_take_whatever_comes(operation: type[Operation], data: st.DataObject) -> None:
+    unknown = replace(loader.load("x86-64-int8"), arch="riscv64")
+    assert any(candidates(data.draw(CASES[operation]).operation, unknown))
+
+
+@pytest.mark.parametrize("operation", EXACT)
+@settings(COMMON, max_examples=20)
+@given(data=st.data())
+def test_values_are_arguments_and_not_code(operation: type[Operation], data: st.DataObject) -> None:
+    target = loader.load(f"{data.draw(st.sampled_from(('x86-64-v4', 'rpi5')))}-int8")
+    one = data.draw(CASES[operation]).operation
+    names = VALUES & {field.name for field in fields(operation)}
+    two = replace(one, **{name: _other(getattr(one, name)) for name in names})
+    for kernel in KERNELS:
+        codes = _codes(kernel, target, one, two)
+        if codes:
+            assert codes[0].key == codes[1].key
+            assert _text(codes[0]) == _text(codes[1])
+
+
+@pytest.mark.parametrize("operation", EXACT)
+@settings(COMMON, max_examples=30)
+@given(data=st.data())
+def test_equal_keys_mean_equal_code(operation: type[Operation], data: st.DataObject) -> None:
+    target = loader.load(f"{data.draw(st.sampled_from(('x86-64-v4', 'rpi5')))}-int8")
+    one = data.draw(CASES[operation]).operation
+    shapes = sorted({field.name for field in fields(operation)} - VALUES)
+    name = data.draw(st.sampled_from(shapes))
+    two = replace(one, **{name: data.draw(_bumped(getattr(one, name)))})
+    for kernel in KERNELS:
+        codes = _codes(kernel, target, one, two)
+        if codes and codes[0].key == codes[1].key:
+            assert _text(codes[0]) == _text(codes[1])
+
+
+@pytest.mark.parametrize(("kernel", "target"), list(lines()))
+@settings(COMMON, max_examples=2)
+@given(data=st.data())
+def test_code_is_plain(kernel: Kernel, target: Target, data: st.DataObject) -> None:
+    """One rounding for every product and sum, and no library but the C library's memory functions."""
+    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 2)):
+        code = kernel.code(case.operation, target)
+        assert code is not None
+        text = codegen.assembly(code.make(), "kernel", target)
+        assert re.findall(r"\bvfn?m(?:add|sub)\w+|\bfn?m(?:la|ls|add|sub)\b", text) == []
+        undefined = elf.undefined_symbols(codegen.compile_object(code.make(), "kernel", target))
+        assert undefined <= {"memcpy", "memmove", "memset"}
+
+
+def _codes(kernel: Kernel, target: Target, *operations: Operation) -> list[KernelCode]:
+    """The kernel's code for all of the operations; empty if there is one that it doesn't take."""
+    if not isinstance(operations[0], kernel.operation) or not kernel.runs_on(target):
+        return []
+    codes = [kernel.code(operation, target) for operation in operations]
+    return [code for code in codes if code is not None] if None not in codes else []
+
+
+def _text(code: KernelCode) -> str:
+    return str(code.make().script())
+
+
+def _other(value: Any) -> Any:
+    """A value of the same form that differs."""
+    if isinstance(value, np.ndarray):
+        return np.where(value == 1, 2, 1).astype(value.dtype)
+    if isinstance(value, tuple):
+        return tuple(map(_other, value))
+    return value if value is None else type(value)(2 if value == 1 else 1)
+
+
+def _bumped(value: Any) -> st.SearchStrategy[Any]:
+    """The same value with one number in it one larger, or another word."""
+    if isinstance(value, str):
+        return st.just({"add": "mul", "mul": "add"}.get(value, "int16" if value != "int16" else "int32"))
+    if isinstance(value, tuple) and value:
+        index = st.integers(0, len(value) - 1)
+        return index.flatmap(
+            lambda i: _bumped(value[i]).map(lambda bumped: (*value[:i], bumped, *value[i + 1 :]))
+        )
+    return st.just(value + 1)
