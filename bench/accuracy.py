@@ -124,6 +124,7 @@ def onnx_predictor(model: bytes, optimize: bool) -> Predictor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -189,6 +190,8 @@ def main(
     """Measure top-1 accuracy of int8 against float."""
     from edgec.compiler.frontend.load import load
 
+    if not (data_root / "data").is_dir():
+        raise typer.BadParameter(f"{data_root} has no folder 'data'", param_hint="--data-root")
     results = []
     for task in TASKS:
         if models and task.model not in models:

@@ -27,7 +27,6 @@ from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
 from edgec.kernels.operators import Island, Network
-from edgec.targets import loader
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -123,7 +122,7 @@ def to_json(verification: Verification) -> dict[str, Any]:
 def _network(bundle: Bundle) -> Network:
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    return network_of(bundle.file("model.onnx"), loader.from_data(bundle.manifest["target"]))
+    return network_of(bundle.file("model.onnx"))
 
 
 def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:

@@ -1,5 +1,6 @@
-"""`--dump`: every stage of a build as files that a person can read."""
+"""`--dump`: every stage of a build as files that a person can read, each written as soon as there is one."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.compiler.model import Model, serialize
@@ -7,32 +8,45 @@ from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Network
 
 
-def write(
-    folder: Path, source: Model, model: Model, network: Network, program: Program, plan: Plan
-) -> None:
-    """Write imported.onnx, quantized.onnx, network.txt, program.txt and functions/*.tir to `folder`."""
-    (folder / "functions").mkdir(parents=True, exist_ok=True)
-    (folder / "imported.onnx").write_bytes(serialize(source))
-    (folder / "quantized.onnx").write_bytes(serialize(model))
-    (folder / "network.txt").write_text(_network(network))
-    (folder / "program.txt").write_text(_program(program, plan))
-    for symbol, function in program.functions.items():
-        (folder / "functions" / f"{symbol}.tir").write_text(f"# {function.key}\n{function.make().script()}\n")
+@dataclass(frozen=True)
+class Dumps:
+    """The folder to write to; nothing is written where there is none."""
+
+    folder: Path | None
+
+    def model(self, name: str, model: Model) -> None:
+        """Write NAME.onnx."""
+        self._write(f"{name}.onnx", serialize(model))
+
+    def network(self, network: Network) -> None:
+        """Write network.txt: one line per operator, with the shapes of its results."""
+        lines = []
+        for operator in network.operators:
+            kind = type(operator.operation).__name__
+            results = ", ".join(f"{name} {network.tensors[name].shape}" for name in operator.outputs)
+            lines.append(f"{operator.name}: {kind}({', '.join(operator.inputs)}) -> {results}")
+        self._write("network.txt", _text(lines))
+
+    def program(self, program: Program, plan: Plan) -> None:
+        """Write program.txt, the arena and the calls, and functions/SYMBOL.tir."""
+        lines = [f"# arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes}"]
+        for name, offset in sorted(plan.offsets.items(), key=lambda item: item[1]):
+            lines.append(f"# {offset:>10}  {program.tensors[name].bytes:>10}  {name}")
+        for call, scratch in zip(program.calls, plan.scratch_offsets, strict=True):
+            where = f" scratch {call.scratch_bytes} at {scratch}" if call.scratch_bytes else ""
+            lines.append(f"{call.name}: {call.symbol}({', '.join(call.arguments)}) tiles {call.tiles}{where}")
+        self._write("program.txt", _text(lines))
+        if self.folder is not None:  # making the functions takes longer than all the rest
+            for symbol, function in program.functions.items():
+                script = f"# {function.key}\n{function.make().script()}\n"
+                self._write(f"functions/{symbol}.tir", script.encode())
+
+    def _write(self, file: str, content: bytes) -> None:
+        if self.folder is not None:
+            path = self.folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
-def _network(network: Network) -> str:
-    lines = []
-    for operator in network.operators:
-        outputs = ", ".join(f"{name} {network.tensors[name].shape}" for name in operator.outputs)
-        lines.append(f"{operator.name}: {type(operator.operation).__name__}({', '.join(operator.inputs)}) -> {outputs}")
-    return "\n".join(lines) + "\n"
-
-
-def _program(program: Program, plan: Plan) -> str:
-    lines = [f"# arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes}"]
-    for name, offset in sorted(plan.offsets.items(), key=lambda item: item[1]):
-        lines.append(f"# {offset:>10}  {program.tensors[name].bytes:>10}  {name}")
-    for call, scratch in zip(program.calls, plan.scratch_offsets, strict=True):
-        where = f" scratch {call.scratch_bytes} at {scratch}" if call.scratch_bytes else ""
-        lines.append(f"{call.name}: {call.symbol}({', '.join(call.arguments)}) tiles {call.tiles}{where}")
-    return "\n".join(lines) + "\n"
+def _text(lines: list[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()

@@ -1,29 +1,30 @@
 """The whole journey, from a model's file to a bundle: each step is a file of its own name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.compiler import dumps
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
+from edgec.compiler.dumps import Dumps
 from edgec.compiler.emit import bundle, manifest
 from edgec.compiler.emit.golden import Golden, checksum
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
+from edgec.compiler.lower.check import check
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.lower.select import select
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.program import Program
-from edgec.errors import ModelError
+from edgec.errors import ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operators import Conv2d, Island, Network
 from edgec.targets import loader
-from edgec.targets.descriptor import Target
 
 Progress = Callable[[str, str], None]
 """Called as progress(stage, detail): with no detail when a stage starts, then with what it found."""
@@ -52,27 +53,35 @@ def build(
     name = name or path.stem
     folder = Path(output) if output is not None else Path(f"{name}-{described.name}.edgec")
     bundle.check_output(folder)
+    dumps = Dumps(Path(dump) if dump is not None else None)
 
     report("import", "")
     source = load(path, shapes)
-    data = load_calibration(_source(calibration), source) if calibration is not None else synthetic(source)
+    dumps.model("imported", source)
     if described.precision == "fp32" and is_qdq(source):
         raise ModelError(f"{path.name} is quantized: build it for '{described.device}-int8'")
+    data = _samples(calibration, source)
+    with _naming(path):
+        check(source, described)
     report("import", f"{source.source_nodes} nodes, opset {source.opset}")
 
     model = source
     if described.precision == "int8":
         report("quantize", "")
         model = source if is_qdq(source) else quantize(source, data)
+        dumps.model("quantized", model)
         report("quantize", _quantized(model, source))
 
     report("lower", "")
     network = integer(model)
-    program = select(network, described)
+    dumps.network(network)
+    with _naming(path):
+        program = select(network, described)
     report("lower", _lowered(network, program))
 
     report("plan", "")
     planned = plan(program)
+    dumps.program(program, planned)
     report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, program))
 
     report("compile", "")
@@ -88,27 +97,33 @@ def build(
 
     report("emit", "")
     golden = _golden(network, program, source if model is not source else None, data)
-    if dump is not None:
-        dumps.write(Path(dump), source, model, network, program, planned)
-    written = bundle.write(
-        name, program, planned, objects, golden, _origin(source, model, network), folder
-    )
+    written = bundle.write(name, program, planned, objects, golden, _origin(source, model, network), folder)
     report("emit", str(folder))
     return written
 
 
-def network_of(path: Path, target: Target) -> Network:
+def network_of(path: Path) -> Network:
     """Return the network that a bundle's model.onnx was lowered to."""
-    del target
     return integer(load(path))
 
 
-def _source(calibration: str | Path | Mapping[str, NDArray[Any]]) -> Path | Mapping[str, NDArray[Any]]:
-    return Path(calibration) if isinstance(calibration, str | Path) else calibration
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the model's file in front of what it holds that can't be compiled."""
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path.name}: {error}") from error
+
+
+def _samples(given: str | Path | Mapping[str, NDArray[Any]] | None, model: Model) -> Calibration:
+    if given is None:
+        return synthetic(model)
+    return load_calibration(Path(given) if isinstance(given, str) else given, model)
 
 
 def _golden(network: Network, program: Program, float_model: Model | None, data: Calibration) -> Golden:
-    """One inference of the reference, on the first calibration sample."""
+    """Return one inference of the reference, on the first calibration sample."""
     inputs = data.feed(0)
     values = reference.evaluate(network, inputs)
     # What follows a float island differs from the reference by the island's tolerance.
@@ -128,7 +143,7 @@ def _golden(network: Network, program: Program, float_model: Model | None, data:
 
 
 def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
-    """What the manifest says of the model."""
+    """Return what the manifest says of the model."""
     kind = Provenance("qdq" if is_qdq(source) else "none")
     provenance = (model.calibration if model is not source else None) or kind
     islands = [o.operation.reasons for o in network.operators if isinstance(o.operation, Island)]

@@ -1,8 +1,8 @@
 /* Classifies the 28x28 images of a PGM file, which lie below each other, with the bundle's static library.
  *
  *     BUNDLE=build/fmnist_dscnn-host-int8.edgec
- *     cc -I$BUNDLE/include examples/classify.c $BUNDLE/lib/libfmnist_dscnn.a -lpthread -o classify
- *     ./classify examples/garments.pgm
+ *     cc -I$BUNDLE/include examples/classify.c $BUNDLE/lib/libfmnist_dscnn.a -lpthread -o build/classify
+ *     build/classify examples/garments.pgm
  */
 #include <stdalign.h>
 #include <stdio.h>

@@ -1,57 +1,112 @@
 """Moving data: strided copies, concatenation, padding."""
 
+import math
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from edgec.kernels import tir
+from edgec.kernels.elementwise import CHUNK
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Concat, Pad, Rearrange
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 _VECTOR_BYTES = 32
+# Strides and planes up to this many are loaded as whole vectors and shuffled.
+_PLANES = 4
 
 
 def rearrange(operation: Rearrange, target: Target) -> KernelCode:
-    """A strided copy, one run of the innermost dimension at a time."""
+    """A strided copy: the innermost dimension, or the two innermost, as runs of vectors."""
     del target
-    shape, (strides,) = tir.merge_dimensions(operation.shape, [operation.strides])
+    walk = _walk(operation)
     return KernelCode(
-        key=f"rearrange {operation.dtype} {shape} {strides} {operation.offset} {operation.input_size}",
-        make=partial(_rearrange, operation, shape, strides),
-        tiles=shape[0],
+        key=f"rearrange {operation.dtype} {walk} {operation.offset} {operation.input_size}",
+        make=partial(_rearrange, operation, walk),
+        tiles=math.prod(walk.outer) if walk.outer else -(-walk.count // CHUNK),
     )
 
 
-def _rearrange(operation: Rearrange, shape: list[int], strides: list[int]) -> object:
-    width = _VECTOR_BYTES // tir.lanes_bytes(operation.dtype)
+@dataclass(frozen=True)
+class _Walk:
+    """How a strided copy is run through."""
+
+    outer: tuple[int, ...]
+    outer_strides: tuple[int, ...]
+    count: int
+    """Steps of one run; each writes `width` elements next to each other."""
+    step: int
+    """Elements of the input between steps."""
+    width: int
+    plane: int
+    """Elements of the input between the elements of one step: a few planes become interleaved channels."""
+
+
+def _walk(operation: Rearrange) -> _Walk:
+    sizes, (steps,) = tir.merge_dimensions(operation.shape, [operation.strides])
+    if len(sizes) > 1 and sizes[-1] <= _PLANES and steps[-2] == 1:
+        return _Walk(tuple(sizes[:-2]), tuple(steps[:-2]), sizes[-2], 1, sizes[-1], steps[-1])
+    return _Walk(tuple(sizes[:-1]), tuple(steps[:-1]), sizes[-1], steps[-1], 1, 0)
+
+
+def _rearrange(operation: Rearrange, walk: _Walk) -> object:
+    lanes_at_once = _VECTOR_BYTES // tir.lanes_bytes(operation.dtype)
+    size = math.prod(operation.shape)
 
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
 
-        def run(source: Expr, destination: Expr, count: int, step: int) -> None:
+        def run(source: Expr, destination: Expr, count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                if step == 1 or lanes == 1:
-                    value = tir.load(x, source + offset * step, lanes)
-                elif step == 0:
-                    value = tir.broadcast(x[source], lanes)
-                else:
-                    value = x[T.ramp(source + offset * step, step, lanes)]
-                tir.store(y, destination + offset, value, lanes)
+                first = source + offset * walk.step
+                value = _interleaved(x, first, lanes, walk) if walk.width > 1 else _strided(x, first, lanes, walk.step, phase)
+                tir.store(y, destination + offset * walk.width, value, lanes * walk.width)
 
-            tir.vectors(count, width if step in (0, 1) else min(8, width), vector)
+            tir.vectors(count, lanes_at_once // walk.width if walk.width > 1 else lanes_at_once, vector)
 
-        inner = shape[-1] if len(shape) > 1 else 1
-        outer = shape[1:-1]
-        with T.serial(begin, end) as tile, T.serial(0, int(np.prod(outer, dtype=np.int64))) as index:
-            at = [tile, *tir.unravel(index, outer)]
-            source = sum((i * s for i, s in zip(at, strides, strict=False)), T.int32(operation.offset))
-            destination = (tile * int(np.prod(outer, dtype=np.int64)) + index) * inner
-            run(source, destination, inner, strides[-1] if len(shape) > 1 else 1)
+        phase = _phase(operation, walk)
+        if not walk.outer:
+            offset = operation.offset
+            tir.chunked(
+                begin, end, walk.count, CHUNK,
+                lambda i, count: run(i * walk.step + offset, i * walk.width, count),
+            )  # fmt: skip
+            return
+        with T.serial(begin, end) as index:
+            at = tir.unravel(index, walk.outer)
+            strides = zip(at, walk.outer_strides, strict=True)
+            source = sum((i * stride for i, stride in strides), T.int32(operation.offset))
+            run(source, index * (walk.count * walk.width), walk.count)
 
-    sizes = [(operation.dtype, operation.input_size), (operation.dtype, int(np.prod(shape)))]
-    return tir.kernel(sizes, "uint8", body)
+    return tir.kernel([(operation.dtype, operation.input_size), (operation.dtype, size)], "uint8", body)
+
+
+def _phase(operation: Rearrange, walk: _Walk) -> int | None:
+    """Where, among every `step` elements, a run takes its one; None unless all runs and the input agree on it."""
+    few = 1 < walk.step <= _PLANES
+    aligned = few and not any(extent % walk.step for extent in (*walk.outer_strides, operation.input_size))
+    return operation.offset % walk.step if aligned else None
+
+
+def _strided(x: Buffer, first: Expr, lanes: int, step: int, phase: int | None) -> Expr:
+    """One of every `step` elements: whole vectors picked apart where that stays inside the input."""
+    if lanes == 1:
+        return x[first]
+    if step == 1:
+        return tir.load(x, first, lanes)
+    if step == 0:
+        return tir.broadcast(x[first], lanes)
+    if phase is not None:
+        return tir.shuffle(tir.load(x, first - phase, lanes * step), range(phase, lanes * step, step))
+    return x[T.ramp(first, step, lanes)]
+
+
+def _interleaved(x: Buffer, first: Expr, lanes: int, walk: _Walk) -> Expr:
+    """Vectors of a few planes, element by element next to each other."""
+    planes = [tir.load(x, first + plane * walk.plane, lanes) for plane in range(walk.width)]
+    return T.Shuffle(planes, [plane * lanes + lane for lane in range(lanes) for plane in range(walk.width)])
 
 
 def concat(operation: Concat, target: Target) -> KernelCode:

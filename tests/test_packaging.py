@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -46,8 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, project)
     sdist = build("sdist", project, folder)
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+    subprocess.run(["tar", "-xzf", sdist.name], cwd=folder, check=True)
     return build("wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
 
 
@@ -88,7 +86,7 @@ def test_the_wheel_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path)
 
     assert Path(run(python, "-c", "import edgec; print(edgec.__file__)").strip()).is_relative_to(installed)
     command = home / "bin" / "edgec"
-    assert run(command, "--version").strip() == wheel.name.split("-")[1].join(("edgec ", ""))
+    assert run(command, "--version") == f"edgec {wheel.name.split('-')[1]}\n"
     run(command, "build", ROOT / "examples/fmnist_dscnn.onnx", "--target", "host-int8")
     assert "bit-exact with the reference" in run(command, "verify", "fmnist_dscnn-host-int8.edgec")
 

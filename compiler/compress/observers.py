@@ -8,7 +8,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.compiler.compress.calibration import Calibration
-from edgec.errors import CalibrationError
+from edgec.errors import CalibrationError, ModelError
 
 Range = tuple[float, float]
 """Smallest and largest value to represent."""
@@ -80,8 +80,12 @@ def _cut(full: Range, counts: NDArray[np.int64]) -> Range:
 def _runs(
     model: onnx_ir.Model, names: Sequence[str], calibration: Calibration
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Run the float model on one sample after the other; yield the named values of each."""
+    """Run the float model on one sample after the other; yield the named values of each.
+
+    Raises ModelError when ONNX Runtime can't run it.
+    """
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
     probe = model.clone()
     values = onnx_ir.convenience.create_value_mapping(probe.graph)
@@ -91,9 +95,12 @@ def _runs(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the same sums, in the same order, on every number of cores
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        onnx_ir.to_proto(probe).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    serialized = onnx_ir.to_proto(probe).SerializeToString()
+    try:
+        session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, NotImplemented) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"can't be quantized: ONNX Runtime doesn't run the float model: {reason}") from error
     fetched = [name for name in names if name not in inputs]
     for sample in range(len(calibration)):
         feed = calibration.feed(sample)

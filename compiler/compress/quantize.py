@@ -10,7 +10,7 @@ from edgec.compiler.compress.scales import observed, scales
 from edgec.compiler.compress.units import units
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
-from edgec.compiler.model import Model
+from edgec.compiler.model import Model, Provenance
 
 DEFAULT_OBSERVER = "min-max"
 """Over four draws of calibration samples each, keyword spotting, ResNet-8 and Fashion-MNIST DS-CNN lose less
@@ -21,10 +21,12 @@ def quantize(model: Model, calibration: Calibration, observer: str = DEFAULT_OBS
     """Return the model in int8 as QDQ ONNX: per-channel weights, per-tensor activations.
 
     `observer` is a key of OBSERVERS. Operators without an int8 form stay in float. Raises CalibrationError
-    when the float model doesn't stay finite on the samples.
+    when the float model doesn't stay finite on the samples, ModelError when it can't be run on them.
     """
     graph = rewrite_arithmetic(model.ir)
     int8 = units(graph.graph)
+    if not int8:
+        return replace(model, calibration=Provenance("none"))
     ranges = OBSERVERS[observer](graph, observed(int8), calibration)
     read = [str(unit.inputs[0].name) for unit in int8 if unit.role == "product"]
     means = channel_means(graph, list(dict.fromkeys(read)), calibration)

@@ -17,6 +17,7 @@ from edgec.compiler.frontend.fold_affine import fold_affine
 from edgec.compiler.frontend.fold_constants import fold_constants
 from edgec.compiler.frontend.fold_pad import fold_pad
 from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.model import Model
@@ -34,6 +35,7 @@ PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
     fold_affine,
     fold_pad,
     fold_constants,
+    merge_duplicates,
     name_nodes,
     infer_shapes,
 )

@@ -8,16 +8,24 @@ and Clip in between, becomes one integer operation when all its inputs are affin
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import onnx_ir
 
 from edgec.compiler.graph import constant, only_consumer
 from edgec.compiler.lower import movement, unary
+from edgec.compiler.lower.constants import is_known
 from edgec.compiler.lower.layer import Layer
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
+from edgec.kernels.operators import Quantization
 
-_INT8 = (onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
+INT8 = (onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
 _CLIPS = ("Relu", "Clip")
+
+_UNQUANTIZED = "its result isn't quantized right behind it, or is also read as it is"
+
+Kind = Quantization | Literal["mapped", "float"]
+"""An affine value's quantization, or which of the other kinds a value is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,23 +38,26 @@ class FoundLayer:
     layer: Layer
 
 
-def scalar_parameters(node: onnx_ir.Node) -> tuple[float, int] | None:
-    """Return scale and int8 zero point of a per-tensor QuantizeLinear or DequantizeLinear of 8 bits, or None."""
-    scale = constant(node.inputs[1])
-    quantized = node.inputs[0] if node.op_type == "DequantizeLinear" else node.outputs[0]
-    zero_point_value = node.inputs[2] if len(node.inputs) > 2 else None
-    zero_point = constant(zero_point_value)
-    if scale is None or scale.size != 1 or (zero_point_value is not None and zero_point is None):
+def parameters(node: onnx_ir.Node) -> Quantization | None:
+    """Return the quantization of a per-tensor QuantizeLinear or DequantizeLinear of 8 bits, else None.
+
+    The zero point is that of int8: uint8 is shifted by 128. A Cast of 8 bits to float32 dequantizes, too.
+    """
+    integers = node.inputs[0] if node.op_type != "QuantizeLinear" else node.outputs[0]
+    real = node.inputs[0] if node.op_type == "QuantizeLinear" else node.outputs[0]
+    if node.domain or node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast"):
         return None
-    dtype = quantized.dtype if quantized is not None else None
-    if zero_point is not None:
-        dtype = onnx_ir.DataType.from_numpy(zero_point.dtype)
-    elif node.op_type == "QuantizeLinear":
-        dtype = onnx_ir.DataType.UINT8  # ONNX's default
-    if dtype not in _INT8:
+    if integers is None or real is None or integers.dtype not in INT8 or real.dtype != onnx_ir.DataType.FLOAT:
+        return None
+    shift = 128 if integers.dtype == onnx_ir.DataType.UINT8 else 0
+    if node.op_type == "Cast":
+        return Quantization(1.0, -shift)
+    scale, zero_point = (constant(value) for value in (*node.inputs[1:], None)[:2])
+    given = len(node.inputs) > 2 and node.inputs[2] is not None
+    if scale is None or scale.size != 1 or (given and zero_point is None):
         return None
     offset = 0 if zero_point is None else int(zero_point.reshape(()))
-    return float(scale.reshape(())), offset - (128 if dtype == onnx_ir.DataType.UINT8 else 0)
+    return Quantization(float(scale.reshape(())), offset - shift)
 
 
 class Analysis:
@@ -55,121 +66,126 @@ class Analysis:
     def __init__(self, graph: onnx_ir.Graph) -> None:
         """Nothing is computed before it is asked for."""
         self.graph = graph
-        self._kinds: dict[onnx_ir.Value, str] = {}
+        self._kinds: dict[onnx_ir.Value, Kind] = {}
+        self._layers: dict[onnx_ir.Node, FoundLayer | None] = {}
         self._levels: dict[onnx_ir.Value, int] = {}
 
-    def kind(self, value: onnx_ir.Value) -> str:
-        """`affine`, `mapped` or `float`."""
+    def kind(self, value: onnx_ir.Value) -> Kind:
+        """Return what a value of float32 is to integers."""
         if value not in self._kinds:
             self._kinds[value] = self._kind(value)
         return self._kinds[value]
 
-    def _kind(self, value: onnx_ir.Value) -> str:
+    def _kind(self, value: onnx_ir.Value) -> Kind:
         node = value.producer()
         if node is None or node.domain:
             return "float"
-        if node.op_type == "DequantizeLinear":
-            return "affine" if scalar_parameters(node) is not None else "float"
-        if (index := unary.operand(node)) is not None and node.op_type != "Identity":
-            return "float" if self._input_kind(node, index) == "float" else "mapped"
-        if movement.accepts(node) or node.op_type == "Identity":
+        if (quantization := parameters(node)) is not None and node.op_type != "QuantizeLinear":
+            return quantization
+        if movement.accepts(node):
             return self._input_kind(node, 0)
-        if node.op_type in SAME_SCALE and SAME_SCALE[node.op_type].accepts(node) is None:
-            return "affine" if value is node.outputs[0] and self._input_kind(node, 0) == "affine" else "float"
+        if (index := unary.operand(node)) is not None:
+            return "float" if self._input_kind(node, index) == "float" else "mapped"
+        if node.op_type in SAME_SCALE and value is node.outputs[0]:
+            source = self._input_kind(node, 0)
+            refused = not isinstance(source, Quantization) or SAME_SCALE[node.op_type].accepts(
+                node, (source,)
+            )
+            return "float" if refused else source
         return "float"
 
-    def _input_kind(self, node: onnx_ir.Node, index: int) -> str:
+    def _input_kind(self, node: onnx_ir.Node, index: int) -> Kind:
         value = node.inputs[index]
         return "float" if value is None else self.kind(value)
 
     def layer(self, quantize: onnx_ir.Node) -> FoundLayer | None:
         """Return the integer operation that a QuantizeLinear closes, or None."""
+        if quantize not in self._layers:
+            self._layers[quantize] = self._layer(quantize)
+        return self._layers[quantize]
+
+    def _layer(self, quantize: onnx_ir.Node) -> FoundLayer | None:
         value = quantize.inputs[0]
-        if value is None or self.kind(value) != "float" or scalar_parameters(quantize) is None:
+        if value is None or self.kind(value) != "float" or parameters(quantize) is None:
             return None
         tail: list[onnx_ir.Node] = []
         node = value.producer()
-        while node is not None and only_consumer(value) is not None and node.op_type in _CLIPS and not node.domain:
-            if unary.operand(node) is None or node.inputs[0] is None:
+        while node is not None and node.op_type in _CLIPS and unary.operand(node) == 0:
+            if only_consumer(value) is None or node.inputs[0] is None:
                 return None
             tail.insert(0, node)
             value = node.inputs[0]
             node = value.producer()
-        if node is None or only_consumer(value) is None or self.refusal(node) is not None:
+        if node is None or only_consumer(value) is None or node.op_type not in LAYERS or self.refusal(node):
             return None
         return FoundLayer(node, tuple(tail), LAYERS[node.op_type])
 
     def refusal(self, node: onnx_ir.Node) -> str | None:
         """Return why a node is no integer layer, leaving aside what reads its result; None if it is one."""
-        layer = LAYERS.get(node.op_type)
+        layer = LAYERS.get(node.op_type) or SAME_SCALE.get(node.op_type)
         if layer is None or node.domain:
             return "no integer kernel for this operator"
-        activations = layer.activations(node)
-        if node.op_type in ("Add", "Mul") and len(activations) != 2:
-            return "not two operands"
-        if any(self._input_kind(node, index) != "affine" for index in activations):
+        sources = [self._input_kind(node, index) for index in layer.inputs(node)]
+        quantized = tuple(source for source in sources if isinstance(source, Quantization))
+        if len(quantized) < len(sources):
             return "its input isn't quantized"
-        return layer.accepts(node)
+        return layer.accepts(node, quantized)
 
     def reason(self, node: onnx_ir.Node) -> str:
         """Return why a node is computed in float."""
-        return self.refusal(node) or "its result isn't quantized, or is also used in float"
+        if movement.accepts(node) or unary.operand(node) is not None:
+            index = unary.operand(node) or 0
+            return "its input isn't quantized" if self._input_kind(node, index) == "float" else _UNQUANTIZED
+        return self.refusal(node) or _UNQUANTIZED
 
     def level(self, value: onnx_ir.Value) -> int:
-        """Number of float islands before the value: nodes of one level can be computed together.
+        """Return the number of float islands before the value: nodes of one level can be computed together.
 
         A path that leaves an island and comes back crosses a QuantizeLinear, which raises the level.
         """
-        if value not in self._levels:
-            stack = [value]
-            while stack:  # not recursive: models are deeper than Python's stack
-                current = stack[-1]
-                node = current.producer()
-                inputs = [] if node is None else [i for i in node.inputs if i is not None]
-                waiting = [i for i in inputs if i not in self._levels]
-                if waiting:
-                    stack += waiting
-                    continue
-                stack.pop()
-                level = max((self._levels[i] for i in inputs), default=0)
-                if node is not None and node.op_type == "QuantizeLinear" and self._leaves_island(node):
-                    level += 1
-                self._levels[current] = level
+        stack = [value]
+        while stack:  # not recursive: models are deeper than Python's stack
+            current = stack[-1]
+            node = current.producer()
+            inputs = [] if node is None else [part for part in node.inputs if part is not None]
+            waiting = [part for part in inputs if part not in self._levels]
+            if waiting and current not in self._levels:
+                stack += waiting
+                continue
+            stack.pop()
+            level = max((self._levels[part] for part in inputs), default=0)
+            leaves = node is not None and node.op_type == "QuantizeLinear" and self._reads_float(node)
+            self._levels[current] = level + leaves
         return self._levels[value]
 
-    def _leaves_island(self, quantize: onnx_ir.Node) -> bool:
+    def _reads_float(self, quantize: onnx_ir.Node) -> bool:
+        """Whether a QuantizeLinear reads what a float island computes."""
         value = quantize.inputs[0]
-        computed = value is not None and value.producer() is not None
-        return computed and value is not None and self.kind(value) == "float" and self.layer(quantize) is None
+        if value is None or value.producer() is None or self.layer(quantize) is not None:
+            return False
+        return self.kind(value) == "float" and not is_known(value)
 
     @cached_property
     def islands(self) -> dict[int, tuple[onnx_ir.Node, ...]]:
         """The nodes computed in float, by level, each level in the graph's order."""
-        wanted = [value for value in self.graph.outputs if value.dtype not in _INT8]
+        wanted = [value for value in self.graph.outputs if value.dtype not in INT8]
         for node in self.graph:
-            if node.op_type == "QuantizeLinear" and self.layer(node) is None and node.inputs[0] is not None:
-                if self.kind(node.inputs[0]) == "float":
-                    wanted.append(node.inputs[0])
+            if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and self._reads_float(node):
+                wanted.append(node.inputs[0])
         found: set[onnx_ir.Node] = set()
         while wanted:
             value = wanted.pop()
-            node = value.producer()
-            if node is None or node in found or self.kind(value) == "affine" or is_constant(value):
+            producer = value.producer()
+            if producer is None or producer in found or is_known(value):
                 continue
-            if node.op_type == "QuantizeLinear" and scalar_parameters(node) is not None:
+            if isinstance(self.kind(value), Quantization):
                 continue
-            found.add(node)
-            wanted += [i for i in node.inputs if i is not None]
+            if producer.op_type == "QuantizeLinear" and parameters(producer) is not None:
+                continue
+            found.add(producer)
+            wanted += [part for part in producer.inputs if part is not None]
         levels: dict[int, list[onnx_ir.Node]] = {}
         for node in self.graph:
             if node in found:
                 levels.setdefault(self.level(node.outputs[0]), []).append(node)
         return {level: tuple(nodes) for level, nodes in levels.items()}
-
-
-def is_constant(value: onnx_ir.Value) -> bool:
-    """Whether a value is known at compile time: an initializer, or one behind DequantizeLinear."""
-    node = value.producer()
-    if node is None:
-        return constant(value) is not None
-    return node.op_type == "DequantizeLinear" and all(i is None or constant(i) is not None for i in node.inputs)

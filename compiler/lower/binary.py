@@ -1,53 +1,54 @@
 """Add and Mul of two int8 tensors, read by strides so that broadcasting and transposing cost no copy."""
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import onnx_ir
 
 from edgec.compiler.lower import view
-from edgec.compiler.lower.arrangement import every_input
 from edgec.compiler.lower.builder import Builder, Codes
-from edgec.compiler.lower.layer import Layer, Request, result
-from edgec.kernels.operators import Binary
+from edgec.compiler.lower.layer import Layer, Request, emit, every_input
+from edgec.kernels.operators import Binary, Quantization
 
 
-def _binary(kind: str) -> Callable[[Builder, Request], Codes]:
-    def lower(builder: Builder, request: Request) -> Codes:
-        output = request.output
-        shape = np.broadcast_shapes(*(codes.view.shape for codes in request.inputs))
-        # The result takes the order of the operand that has its shape, so that the loop runs straight.
-        whole = next((codes for codes in request.inputs if codes.view.shape == shape), None)
-        order = view.dense_order(whole.view) if whole is not None else None
-        order = order or view.natural_order(len(shape))
-        strides = [view.broadcast_strides(codes.view, shape) for codes in request.inputs]
-        sources = list(request.inputs)
-        for i, codes in enumerate(sources):
-            if codes.view.offset:
-                sources[i] = builder.natural(codes, request.name)
-                strides[i] = view.broadcast_strides(sources[i].view, shape)
-        scales = [codes.quantization.scale for codes in sources if codes.quantization]
-        if kind == "add":
-            factors = [scale / output.scale for scale in scales]
-        else:
-            factors = [scales[0], scales[1] / output.scale]
-        operation = Binary(
-            kind,
-            tuple(shape[axis] for axis in order),
-            (tuple(strides[0][axis] for axis in order), tuple(strides[1][axis] for axis in order)),
-            tuple(codes.quantization.zero_point for codes in sources if codes.quantization),  # type: ignore[arg-type]
-            (float(np.float32(factors[0])), float(np.float32(factors[1]))),
-            output.zero_point, request.low, request.high,
-        )  # fmt: skip
-        tensor = builder.emit(
-            request.name, operation, (sources[0].tensor, sources[1].tensor), operation.shape, output,
-            tensor=str(request.node.outputs[0].name),
-        )  # fmt: skip
-        return result(request, tensor, view.ordered(shape, order))
+def _accepts(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
+    del node
+    return None if len(sources) == 2 else "not two operands"
 
-    return lower
+
+def _binary(kind: str, builder: Builder, request: Request) -> Codes:
+    shape, output = request.shape, request.output
+    order = _order(request.inputs, shape)
+    a, b = (_operand(builder, codes, order, request.name) for codes in request.inputs)
+    strides = [view.broadcast_strides(codes.view, shape) for codes in (a, b)]
+    (scale_a, scale_b), zero_points = zip(*((s.scale, s.zero_point) for s in request.sources), strict=True)
+    factors = scale_a / output.scale if kind == "add" else scale_a, scale_b / output.scale
+    operation = Binary(
+        kind,
+        tuple(shape[axis] for axis in order),
+        (tuple(strides[0][axis] for axis in order), tuple(strides[1][axis] for axis in order)),
+        (zero_points[0], zero_points[1]),
+        (float(np.float32(factors[0])), float(np.float32(factors[1]))),
+        output.zero_point, request.low, request.high,
+    )  # fmt: skip
+    return emit(builder, request, operation, (a.tensor, b.tensor), view.ordered(shape, order))
+
+
+def _order(inputs: tuple[Codes, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Order of the result: that of an operand of its shape, so that the loop runs straight."""
+    whole = (view.dense_order(codes.view) for codes in inputs if codes.view.shape == shape)
+    return next((order for order in whole if order is not None), view.natural_order(len(shape)))
+
+
+def _operand(builder: Builder, codes: Codes, order: tuple[int, ...], name: str) -> Codes:
+    """Return an operand that kernels can read from its buffer's start; a constant in the result's order."""
+    rank = len(codes.view.shape)
+    if codes.tensor in builder.constants and rank == len(order):
+        return builder.arranged(codes, view.ordered(codes.view.shape, order), name)
+    return builder.natural(codes, name) if codes.view.offset else codes
 
 
 BINARIES = {
-    "Add": Layer(_binary("add"), activations=every_input),
-    "Mul": Layer(_binary("mul"), activations=every_input),
+    "Add": Layer(partial(_binary, "add"), _accepts, inputs=every_input),
+    "Mul": Layer(partial(_binary, "mul"), _accepts, inputs=every_input),
 }

@@ -1,6 +1,6 @@
 """What lowering writes to: tensors, operators and constants of the network under construction."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from edgec.compiler.graph import unique
 from edgec.compiler.lower import view
 from edgec.compiler.lower.view import View
+from edgec.kernels import reference
 from edgec.kernels.operators import Lookup, Operation, Operator, Quantization, Rearrange, Tensor
 
 CODES = np.arange(-128, 128)
@@ -25,33 +26,61 @@ class Codes:
     quantization: Quantization | None
     """None where a function was applied to the numbers, so that they are no longer evenly spaced."""
 
+    def seen(self, other: View) -> "Codes":
+        """Return the same buffer seen through another view."""
+        return replace(self, view=other)
+
 
 def affine(quantization: Quantization) -> NDArray[np.float64]:
-    """The number that each code of a quantization stands for."""
-    return (CODES - quantization.zero_point) * np.float64(quantization.scale)
+    """Return the number that each code stands for, rounded to float32 as DequantizeLinear does."""
+    steps = (CODES - quantization.zero_point).astype(np.float32)
+    return (steps * np.float32(quantization.scale)).astype(np.float64)
 
 
 def quantized(real: NDArray[np.float64], quantization: Quantization) -> NDArray[np.int8]:
-    """clamp(rne(real / scale) + zero_point), in float64."""
-    codes = np.rint(real / np.float64(quantization.scale)) + quantization.zero_point
-    return np.clip(codes, -128, 127).astype(np.int8)
+    """Return clamp(rne(real / scale) + zero_point), in float32 as QuantizeLinear does; -128 for NaN.
+
+    NaN is no number's code; ONNX Runtime makes it the lowest, too.
+    """
+    with np.errstate(over="ignore"):
+        steps = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
+    codes = np.clip(np.nan_to_num(steps + quantization.zero_point, nan=-128), -128, 127)
+    return np.asarray(codes, np.int8)
 
 
 @dataclass
 class Builder:
-    """Collects a network; every method returns the name of the tensor that it made."""
+    """Collects a network."""
 
+    reserved: frozenset[str] = frozenset()
+    """Names that no tensor gets: the model's outputs take them in the end."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    operators: list[Operator] = field(default_factory=list)
+    operators: dict[str, Operator] = field(default_factory=dict)
+    """By name, in execution order."""
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def declare(
         self, name: str, shape: tuple[int, ...], dtype: str, quantization: Quantization | None = None
     ) -> str:
-        """Add a tensor, renamed where the name is taken."""
-        name = unique(name, self.tensors)
+        """Add a tensor, renamed where the name is taken; returns its name."""
+        name = unique(name, self.tensors.keys() | self.reserved)
         self.tensors[name] = Tensor(name, shape, dtype, quantization)
         return name
+
+    def constant(
+        self, name: str, array: NDArray[np.generic], quantization: Quantization | None = None
+    ) -> str:
+        """Add a tensor of known value; returns its name."""
+        name = self.declare(name, array.shape, array.dtype.name, quantization)
+        self.constants[name] = np.ascontiguousarray(array).reshape(array.shape)
+        return name
+
+    def append(
+        self, name: str, operation: Operation, inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> None:
+        """Add an operator, renamed where the name is taken."""
+        name = unique(name, self.operators)
+        self.operators[name] = Operator(name, operation, inputs, outputs)
 
     def emit(
         self,
@@ -63,53 +92,68 @@ class Builder:
         tensor: str | None = None,
         dtype: str = "int8",
     ) -> str:
-        """Add an operator with one new output."""
+        """Add an operator with one new output, or a constant where all its inputs are; returns the tensor."""
+        if all(source in self.constants for source in inputs):
+            arrays = [self.constants[source] for source in inputs]
+            value = reference.SEMANTICS[type(operation)](operation, *arrays)
+            return self.constant(tensor or name, value.reshape(shape), quantization)
         output = self.declare(tensor or name, shape, dtype, quantization)
-        taken = {operator.name for operator in self.operators}
-        self.operators.append(Operator(unique(name, taken), operation, inputs, (output,)))
+        self.append(name, operation, inputs, (output,))
         return output
 
-    def constant(self, name: str, array: NDArray[np.generic], quantization: Quantization | None = None) -> str:
-        """Add a tensor of known value."""
-        name = self.declare(name, array.shape, array.dtype.name, quantization)
-        self.constants[name] = array
-        return name
+    def dense(self, codes: Codes, name: str) -> Codes:
+        """Return codes whose view covers their whole tensor, in any order of dimensions."""
+        whole = self._size(codes.tensor) == codes.view.size
+        return codes if whole and view.dense_order(codes.view) is not None else self.natural(codes, name)
 
-    def copy(self, name: str, tensor: str, source: View, wanted: View) -> str:
-        """Return a tensor that holds the view's elements in the order of `wanted`; the same one if it does."""
-        declared = self.tensors[tensor]
-        size = int(np.prod(declared.shape, dtype=np.int64))
+    def natural(self, codes: Codes, name: str) -> Codes:
+        """Return codes in the order that kernels want."""
+        return self.arranged(codes, view.natural(codes.view.shape), name)
+
+    def row_major(self, codes: Codes, name: str) -> Codes:
+        """Return codes in ONNX's own order."""
+        return self.arranged(codes, view.row_major(codes.view.shape), name)
+
+    def arranged(self, codes: Codes, wanted: View, name: str) -> Codes:
+        """Return codes in the order of a dense view that covers its whole tensor."""
+        source, size = codes.view, self._size(codes.tensor)
         if view.same(source, wanted) and size == source.size:
-            return tensor
+            return codes
         order = view.dense_order(wanted)
         assert order is not None, "copies are dense"
         shape = tuple(source.shape[axis] for axis in order)
         strides = tuple(source.strides[axis] for axis in order)
-        operation = Rearrange(shape, strides, source.offset, declared.dtype, size)
-        return self.emit(name, operation, (tensor,), shape, declared.quantization, dtype=declared.dtype)
+        operation = Rearrange(shape, strides, source.offset, "int8", size)
+        quantization = self.tensors[codes.tensor].quantization
+        tensor = self.emit(f"{name}_layout", operation, (codes.tensor,), shape, quantization)
+        return replace(codes, tensor=tensor, view=wanted)
 
-    def dense(self, codes: Codes, name: str) -> Codes:
-        """Codes whose view covers their whole tensor, in any order of dimensions."""
-        size = int(np.prod(self.tensors[codes.tensor].shape, dtype=np.int64))
-        if size == codes.view.size and view.dense_order(codes.view) is not None:
-            return codes
-        return self.natural(codes, name)
+    def reshape(self, codes: Codes, shape: tuple[int, ...], name: str) -> Codes:
+        """Return the same elements, in row-major order, under another shape: a copy if no strides say that.
 
-    def natural(self, codes: Codes, name: str) -> Codes:
-        """Codes in the order that kernels want."""
-        return self.arranged(codes, view.natural(codes.view.shape), name)
-
-    def arranged(self, codes: Codes, wanted: View, name: str) -> Codes:
-        """Codes in the order of a dense view."""
-        tensor = self.copy(f"{name}_layout", codes.tensor, codes.view, wanted)
-        return Codes(tensor, wanted, codes.real, codes.quantization)
+        A copy lies as kernels want the new shape, where strides of the old one can say that in turn.
+        """
+        seen = view.reshape(codes.view, shape)
+        if seen is None:
+            old = codes.view.shape
+            wanted = view.reshape(view.natural(shape), old) or view.row_major(old)
+            codes = self.arranged(codes, wanted, name)
+            seen = view.reshape(codes.view, shape)
+            assert seen is not None, "the copy is in the order of the new shape"
+        return codes.seen(seen)
 
     def requantize(self, codes: Codes, quantization: Quantization, name: str) -> Codes:
-        """Codes under a quantization; a table of 256 bytes where that changes any."""
-        table = quantized(codes.real, quantization)
-        if np.array_equal(table, CODES):
-            return Codes(codes.tensor, codes.view, affine(quantization), quantization)
-        codes = self.dense(codes, name)
-        shape = self.tensors[codes.tensor].shape
-        output = self.emit(name, Lookup(codes.view.size, table), (codes.tensor,), shape, quantization)
-        return Codes(output, codes.view, affine(quantization), quantization)
+        """Return codes under a quantization; a table of 256 bytes where that changes any."""
+        return self.mapped(codes, quantized(codes.real, quantization), quantization, name)
+
+    def mapped(self, codes: Codes, table: NDArray[np.int8], quantization: Quantization, name: str) -> Codes:
+        """Return the codes table[code + 128], which have the given quantization."""
+        if not np.array_equal(table, CODES):
+            codes = self.dense(codes, name)
+            shape = self.tensors[codes.tensor].shape
+            tensor = self.emit(name, Lookup(codes.view.size, table), (codes.tensor,), shape, quantization)
+            codes = replace(codes, tensor=tensor)
+        return replace(codes, real=affine(quantization), quantization=quantization)
+
+    def _size(self, tensor: str) -> int:
+        return int(np.prod(self.tensors[tensor].shape, dtype=np.int64))

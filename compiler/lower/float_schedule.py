@@ -6,6 +6,7 @@ spatial axis fills vectors, the axes before it make the register tile, and what 
 next are tensors of the program, so that the arena planner places them and nothing is allocated at run time.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 from itertools import product
@@ -13,6 +14,7 @@ from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
+from tvm.s_tir.schedule import ScheduleError
 
 from edgec.compiler.lower.tir_blocks import (
     called,
@@ -73,12 +75,17 @@ def stages(function: Any, target: Target) -> list[Stage]:
         node = schedule.get(block)
         if not is_simple(node) or node.name_hint in done:
             continue
-        if not is_reduction(node):
-            _schedule_spatial(schedule, block, target)
-        elif (epilogue := _schedule_reduction(schedule, block, target)) is not None:
-            sums.append(block)
-            done.add(epilogue)
-            counts[node.name_hint] = macs(node)
+        attempt = schedule.copy()
+        try:
+            if not is_reduction(node):
+                _schedule_spatial(attempt, block, target)
+            elif (epilogue := _schedule_reduction(attempt, block, target)) is not None:
+                sums.append(block)
+                done.add(epilogue)
+                counts[node.name_hint] = macs(node)
+        except ScheduleError:
+            continue  # correct as it is, only slow
+        schedule = attempt
     registers = [schedule.get(block).writes[0].source for block in sums]
     scheduled = schedule.mod["main"]
     body = scheduled.body.block.body
@@ -102,17 +109,24 @@ def _inline(schedule: Any) -> None:
             continue
         users = [schedule.get(user) for user in schedule.get_consumers(block)]
         costly = called(node.body.value) - {"tirx.if_then_else"}
-        if not users or (len(users) > 1 and costly):
+        if not users or (len(users) > 1 and costly) or _is_result(schedule, block):
             continue
         if any(is_reduction(user) or not is_simple(user) for user in users) and not is_identity(node):
             continue
-        schedule.compute_inline(block)
+        with contextlib.suppress(ScheduleError):
+            schedule.compute_inline(block)
+
+
+def _is_result(schedule: Any, block: Any) -> bool:
+    """Whether the block writes a parameter of the function: used outside even if it is used inside too."""
+    written = schedule.get(block).writes[0].source
+    return any(written.same_as(parameter) for parameter in schedule.mod["main"].params)
 
 
 def _epilogue(schedule: Any, block: Any) -> Any | None:
     """Return the one block that uses a sum, if it does so elementwise; else None."""
     users = schedule.get_consumers(block)
-    if len(users) != 1:
+    if len(users) != 1 or _is_result(schedule, block):
         return None
     user, buffer = schedule.get(users[0]), schedule.get(block).writes[0].source
     axes = user.iter_vars

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 from tvm import relax, te
+from tvm.error import OpNotImplemented
 from tvm.ir import GenericConst
 
 from edgec.compiler.lower.float_schedule import is_view, stages
@@ -51,6 +52,10 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
             ) from error
         listed = "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
         raise UnsupportedError(listed) from error
+
+
+class _UnsupportedNodeError(Exception):
+    """A node whose reason is known here; `lower_island` collects them all."""
 
 
 class _Lowering:
@@ -99,7 +104,9 @@ class _Lowering:
             self._names[variable] = results if isinstance(variable.ty, relax.TupleType) else results[0]
             self._emit(function, made or stages(module[function], self._target), arguments + results)
         else:
-            raise ValueError(f"no way to compile {getattr(value.op, 'name', value.op)}")
+            raise _UnsupportedNodeError(
+                f"no kernel, and Relax can't legalize {getattr(value.op, 'name', value.op)}"
+            )
 
     def _stages_of(self, name: str, function: Any) -> list[Stage] | None:
         """Return the stages of a fused function; None for one that only renames its input (a reshape)."""
@@ -215,5 +222,10 @@ def _verdict(single: onnx.ModelProto, target: Target, verdicts: dict[bytes, str 
 
 
 def _reason(error: Exception) -> str:
+    """Put what TVM or this file said in one line."""
+    if isinstance(error, _UnsupportedNodeError):
+        return str(error)
+    if isinstance(error, OpNotImplemented):
+        return "no kernel, and Relax has no converter for it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"Relax: {lines[-1]}" if lines else f"Relax: {type(error).__name__}"
+    return f"Relax: {lines[-1] if lines else type(error).__name__}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir
 
+from edgec.compiler.graph import shape_of
 from edgec.compiler.lower import view
 from edgec.compiler.lower.builder import Builder, Codes, affine
 from edgec.compiler.lower.view import View
@@ -27,11 +28,16 @@ class Request:
         return str(self.node.name)
 
     @property
-    def source(self) -> Quantization:
-        """Quantization of the first input."""
-        quantization = self.inputs[0].quantization
-        assert quantization is not None, "layers take evenly spaced codes only"
-        return quantization
+    def sources(self) -> tuple[Quantization, ...]:
+        """Quantization of every input."""
+        return tuple(codes.quantization for codes in self.inputs if codes.quantization is not None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the result, in ONNX's order."""
+        shape = shape_of(self.node.outputs[0])
+        assert shape is not None, "check() leaves static shapes only"
+        return shape
 
 
 @dataclass(frozen=True)
@@ -39,22 +45,26 @@ class Layer:
     """How one ONNX operator is lowered."""
 
     lower: Callable[[Builder, Request], Codes]
-    accepts: Callable[[onnx_ir.Node], str | None] = lambda node: None
-    """Return why this node has no integer form, or None if it has one."""
-    activations: Callable[[onnx_ir.Node], tuple[int, ...]] = lambda node: (0,)
+    accepts: Callable[[onnx_ir.Node, tuple[Quantization, ...]], str | None] = lambda node, sources: None
+    """Return why this node, with inputs quantized so, has no integer form; None if it has one."""
+    inputs: Callable[[onnx_ir.Node], tuple[int, ...]] = lambda node: (0,)
     """Which inputs are int8 tensors."""
+    clamps: bool = True
+    """Whether the operation itself clamps to `low` and `high`; if not, a table behind it does."""
 
 
-def result(request: Request, tensor: str, seen: View) -> Codes:
-    """Return the codes of a layer's result, which lies in `tensor` as `seen` says."""
-    return Codes(tensor, seen, affine(request.output), request.output)
+def every_input(node: onnx_ir.Node) -> tuple[int, ...]:
+    """All inputs are int8 tensors."""
+    return tuple(range(len(node.inputs)))
 
 
-def emit(builder: Builder, request: Request, operation: Operation, tensor: str, seen: View) -> Codes:
-    """Emit an operation whose result lies dense, as `seen` says."""
+def emit(
+    builder: Builder, request: Request, operation: Operation, tensors: tuple[str, ...], seen: View
+) -> Codes:
+    """Emit an operation whose result lies dense, as `seen` says, and return its codes."""
     order = view.dense_order(seen)
     assert order is not None, "results are dense"
     shape = tuple(seen.shape[axis] for axis in order)
     name = str(request.node.outputs[0].name)
-    output = builder.emit(request.name, operation, (tensor,), shape, request.output, tensor=name)
-    return result(request, output, seen)
+    tensor = builder.emit(request.name, operation, tensors, shape, request.output, tensor=name)
+    return Codes(tensor, seen, affine(request.output), request.output)

@@ -7,72 +7,70 @@ import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.lower import view
+from edgec.compiler.lower import view, window
 from edgec.compiler.lower.builder import Builder, Codes
 from edgec.compiler.lower.layer import Layer, Request, emit
-from edgec.compiler.lower.view import View
-from edgec.kernels.operators import AveragePool, MaxPool, Mean, Softmax
+from edgec.kernels.operators import AveragePool, MaxPool, Mean, Quantization, Softmax
 
 
-def _accepts_pool(node: onnx_ir.Node) -> str | None:
-    shape = shape_of(node.outputs[0])
-    if shape is None or len(shape) != 4:
-        return "only 2-D pooling has an integer kernel"
+def _accepts_pool(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
+    del sources
     if any(step != 1 for step in attribute(node, "dilations", [1])):
         return "dilated pooling has no integer kernel"
-    if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return "auto_pad isn't explicit"
-    if len([output for output in node.outputs if output is not None and output.uses()]) > 1:
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return "pooling that also returns indices has no integer kernel"
-    return None
+    return window.refusal(node)
 
 
 def _pool(builder: Builder, request: Request) -> tuple[Codes, dict[str, Any]]:
     """Return the input as NHWC and the geometry of the window."""
-    node = request.node
-    source = builder.natural(request.inputs[0], request.name)
+    source = window.image(builder, request.inputs[0], request.name)
     n, c, h, w = source.view.shape
-    shape = shape_of(node.outputs[0])
-    assert shape is not None, "accepts() saw it"
-    pads = attribute(node, "pads", [0, 0, 0, 0])
+    place = window.window(request.node, tuple(attribute(request.node, "kernel_shape", ())))
+    *_, oh, ow = (1, *request.shape[2:])
     return source, {
         "input_shape": (n, h, w, c),
-        "output_shape": (shape[0], shape[2], shape[3], shape[1]),
-        "kernel": tuple(attribute(node, "kernel_shape", [1, 1])),
-        "strides": tuple(attribute(node, "strides", [1, 1])),
-        "pads": (pads[0], pads[1]),
+        "output_shape": (n, oh, ow, c),
+        "kernel": place.kernel,
+        "strides": place.strides,
+        "pads": place.pads[:2],
     }
 
 
 def _max_pool(builder: Builder, request: Request) -> Codes:
     """MaxPool at its input's own scale."""
     source, geometry = _pool(builder, request)
-    shape = shape_of(request.node.outputs[0])
-    assert shape is not None, "accepts() saw it"
-    return emit(builder, request, MaxPool(**geometry), source.tensor, view.natural(shape))
+    return emit(builder, request, MaxPool(**geometry), (source.tensor,), window.result(request.shape))
 
 
 def _average_pool(builder: Builder, request: Request) -> Codes:
-    node = request.node
-    pads = attribute(node, "pads", [0, 0, 0, 0])
+    node, source = request.node, request.sources[0]
+    pads = attribute(node, "pads", [0])
     if tuple(attribute(node, "kernel_shape", ())) == request.inputs[0].view.shape[2:] and not any(pads):
         return _mean(builder, request)  # one window that covers the image
-    source, geometry = _pool(builder, request)
-    counts = []
-    for axis, (extent, pad) in enumerate(zip(geometry["input_shape"][1:3], ((0, 2), (1, 3)), strict=True)):
-        starts = np.arange(geometry["output_shape"][1 + axis]) * geometry["strides"][axis] - pads[pad[0]]
-        ends = starts + geometry["kernel"][axis]
-        first, last = (-pads[pad[0]], extent + pads[pad[1]]) if attribute(node, "count_include_pad", 0) else (0, extent)
-        counts.append(np.minimum(ends, last) - np.maximum(starts, first))
-    ratio = request.source.scale / request.output.scale
-    multiplier = (ratio / np.outer(*counts)).astype(np.float32)
+    codes, geometry = _pool(builder, request)
+    counts = _counts(node, geometry)
     operation = AveragePool(
-        multiplier=multiplier, input_zero_point=request.source.zero_point,
-        output_zero_point=request.output.zero_point, low=request.low, high=request.high, **geometry,
+        multiplier=(source.scale / (request.output.scale * counts)).astype(np.float32),
+        input_zero_point=source.zero_point, output_zero_point=request.output.zero_point,
+        low=request.low, high=request.high, **geometry,
     )  # fmt: skip
-    shape = shape_of(node.outputs[0])
-    assert shape is not None, "accepts() saw it"
-    return emit(builder, request, operation, source.tensor, view.natural(shape))
+    return emit(builder, request, operation, (codes.tensor,), window.result(request.shape))
+
+
+def _counts(node: onnx_ir.Node, geometry: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """Return by how many positions each window divides, [OH, OW]."""
+    pads = window.window(node, tuple(attribute(node, "kernel_shape", ()))).pads
+    counted = bool(attribute(node, "count_include_pad", 0))
+    per_axis = []
+    for axis in range(2):
+        extent, outputs = geometry["input_shape"][1 + axis], geometry["output_shape"][1 + axis]
+        begin, end = pads[axis], pads[axis + 2]
+        starts = np.arange(outputs) * geometry["strides"][axis] - begin
+        first, last = (-begin, extent + end) if counted else (0, extent)
+        ends = np.minimum(starts + geometry["kernel"][axis], last)
+        per_axis.append(ends - np.maximum(starts, first))
+    return np.outer(*per_axis)
 
 
 def _reduced_axes(node: onnx_ir.Node) -> tuple[int, ...] | None:
@@ -81,7 +79,7 @@ def _reduced_axes(node: onnx_ir.Node) -> tuple[int, ...] | None:
     if shape is None:
         return None
     rank = len(shape)
-    if node.op_type in ("GlobalAveragePool", "AveragePool"):
+    if node.op_type != "ReduceMean":
         return tuple(range(2, rank))
     given = attribute(node, "axes", None)
     if len(node.inputs) > 1 and node.inputs[1] is not None:
@@ -94,68 +92,70 @@ def _reduced_axes(node: onnx_ir.Node) -> tuple[int, ...] | None:
     return tuple(sorted(axis % rank for axis in given))
 
 
-def _accepts_mean(node: onnx_ir.Node) -> str | None:
-    return None if _reduced_axes(node) else "its axes aren't known at compile time"
+def _accepts_mean(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
+    del sources
+    return "its axes aren't known at compile time" if _reduced_axes(node) is None else None
 
 
 def _mean(builder: Builder, request: Request) -> Codes:
     axes = _reduced_axes(request.node)
-    assert axes, "accepts() saw them"
+    assert axes is not None, "accepts() saw them"
     shape = request.inputs[0].view.shape
-    source = builder.dense(request.inputs[0], request.name)
-    order = view.dense_order(source.view)
+    codes = builder.dense(request.inputs[0], request.name)
+    order = view.dense_order(codes.view)
     assert order is not None, "dense() said so"
-    reduced = [i for i, axis in enumerate(order) if axis in axes and shape[axis] > 1]
-    if reduced and reduced[-1] - reduced[0] + 1 != len(
-        [i for i in range(reduced[0], reduced[-1] + 1) if order[i] in axes or shape[order[i]] == 1]
-    ):
+    if not _adjacent(shape, order, axes):
         order = (*(axis for axis in order if axis not in axes), *axes)
-        source = builder.arranged(source, view.ordered(shape, order), request.name)
-        reduced = [i for i, axis in enumerate(order) if axis in axes]
-    first, last = (reduced[0], reduced[-1]) if reduced else (0, -1)
+        codes = builder.arranged(codes, view.ordered(shape, order), request.name)
+    places = [place for place, axis in enumerate(order) if axis in axes and shape[axis] > 1]
+    first, last = (places[0], places[-1] + 1) if places else (0, 0)
     count = math.prod(shape[axis] for axis in axes)
-    extents = [shape[axis] for axis in order]
+    source, output = request.sources[0], request.output
     operation = Mean(
-        outer=math.prod(extents[:first]), reduced=count, inner=math.prod(extents[last + 1 :]),
-        multiplier=float(np.float32(request.source.scale / (request.output.scale * count))),
-        input_zero_point=request.source.zero_point, output_zero_point=request.output.zero_point,
+        outer=math.prod(shape[axis] for axis in order[:first]), reduced=count,
+        inner=math.prod(shape[axis] for axis in order[last:]),
+        multiplier=float(np.float32(source.scale / (output.scale * count))),
+        input_zero_point=source.zero_point, output_zero_point=output.zero_point,
         low=request.low, high=request.high,
     )  # fmt: skip
     kept = view.ordered(tuple(1 if axis in axes else n for axis, n in enumerate(shape)), order)
-    wanted = shape_of(request.node.outputs[0])
-    assert wanted is not None, "the frontend leaves static shapes only"
-    if len(wanted) != len(shape):
-        keeping = [axis for axis in range(len(shape)) if axis not in axes]
-        kept = View(tuple(shape[a] for a in keeping), tuple(kept.strides[a] for a in keeping))
-    return emit(builder, request, operation, source.tensor, kept)
+    if len(request.shape) != len(shape):
+        kept = view.transpose(kept, tuple(axis for axis in range(len(shape)) if axis not in axes))
+    return emit(builder, request, operation, (codes.tensor,), kept)
+
+
+def _adjacent(shape: tuple[int, ...], order: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether the reduced dimensions lie next to each other in the buffer; extents of 1 lie anywhere."""
+    reduced = [axis in axes for axis in order if shape[axis] > 1]
+    return True not in reduced or all(reduced[reduced.index(True) :][: sum(reduced)])
 
 
 def _softmax(builder: Builder, request: Request) -> Codes:
     shape = request.inputs[0].view.shape
     axis = attribute(request.node, "axis", -1) % len(shape)
-    source = builder.dense(request.inputs[0], request.name)
-    order = view.dense_order(source.view)
+    codes = builder.dense(request.inputs[0], request.name)
+    order = view.dense_order(codes.view)
     assert order is not None, "dense() said so"
     if order[-1] != axis:
-        order = (*(a for a in range(len(shape)) if a != axis), axis)
-        source = builder.arranged(source, view.ordered(shape, order), request.name)
+        order = (*(other for other in range(len(shape)) if other != axis), axis)
+        codes = builder.arranged(codes, view.ordered(shape, order), request.name)
     length = shape[axis]
-    bits = math.floor(math.log2((2**31 - 1) / length))
-    exponents = np.exp(-np.arange(256) * np.float64(request.source.scale))
+    bits = min(30, math.floor(math.log2((2**31 - 1) / length)))  # the sum of a row stays below 2**31
+    exponentials = np.exp(-np.arange(256) * np.float64(request.sources[0].scale))
     operation = Softmax(
         outer=math.prod(shape) // length, length=length,
-        table=np.rint(exponents * 2.0 ** min(bits, 30)).astype(np.int32),
+        table=np.rint(exponentials * 2.0**bits).astype(np.int32),
         inverse_scale=float(np.float32(1 / request.output.scale)),
         output_zero_point=request.output.zero_point,
     )  # fmt: skip
-    return emit(builder, request, operation, source.tensor, view.ordered(shape, order))
+    return emit(builder, request, operation, (codes.tensor,), view.ordered(shape, order))
 
 
 REDUCTIONS = {
     "AveragePool": Layer(_average_pool, _accepts_pool),
     "GlobalAveragePool": Layer(_mean, _accepts_mean),
     "ReduceMean": Layer(_mean, _accepts_mean),
-    "Softmax": Layer(_softmax),
+    "Softmax": Layer(_softmax, clamps=False),
 }
 
 MAX_POOLS = {"MaxPool": Layer(_max_pool, _accepts_pool)}

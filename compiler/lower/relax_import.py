@@ -4,8 +4,12 @@ TVM's importer is used as it is but for four operators that it takes apart in a 
 """
 
 import contextlib
-import io
+import os
+import sys
+import traceback
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,21 +38,46 @@ def import_onnx(model: onnx.ModelProto) -> Any:
 
     Shapes must be static, constants folded. Raises whatever TVM raises on a node it can't do.
     """
+    with _quiet():
+        try:
+            return _convert(model)
+        except Exception as error:
+            # What the frames hold of TVM's builder warns when it dies: let it do so now, unheard.
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence TVM: its importer prints, its C++ writes warnings to the process's standard error."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with (
+        Path(os.devnull).open("w") as nothing,
+        contextlib.redirect_stdout(nothing),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _convert(model: onnx.ModelProto) -> Any:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     importer = _Importer({}, "float32", keep_params_in_input=False, sanitize=True)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # TVM renames inputs and says so; it prints failing nodes
-        imported = importer.from_onnx(model.graph, opset)
-    module = _fold_constants(relax.transform.DecomposeOpsForInference()(imported))
-    return tvm.ir.transform.Sequential(
-        [
-            relax.transform.LegalizeOps(),
-            relax.transform.AnnotateTIROpPattern(),
-            relax.transform.DeadCodeElimination(),
-            relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-        ]
-    )(_channels_last(module))
+    module = relax.transform.DecomposeOpsForInference()(importer.from_onnx(model.graph, opset))
+    passes = [
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.DeadCodeElimination(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+    ]
+    return tvm.ir.transform.Sequential(passes)(_channels_last(_fold_constants(module)))
 
 
 def _channels_last(module: Any) -> Any:

@@ -43,7 +43,7 @@ def select(network: Network, target: Target) -> Program:
 
 
 def _lower(operator: Operator, target: Target) -> IslandCode:
-    """The best kernel of the table for one operator."""
+    """Return the call of the best kernel of the table for one operator."""
     found = next(candidates(operator.operation, target), None)
     if found is None:
         kind = type(operator.operation).__name__

@@ -66,6 +66,7 @@ def _lower(function: Any, begin: Any, end: Any) -> Any:
     In this order: with bounds unknown, TVM couldn't tell how much of an intermediate one tile needs.
     """
     passes = [
+        s_tir.transform.LowerInitBlock(),
         s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
         s_tir.transform.ConvertBlocksToOpaque(),
         s_tir.transform.CompactBufferAllocation(),

@@ -28,7 +28,8 @@ def _gelu(node: onnx_ir.Node, x: Real) -> Real:
 
 
 def _elu(node: onnx_ir.Node, x: Real) -> Real:
-    return np.where(x > 0, x, attribute(node, "alpha", 1.0) * np.expm1(np.minimum(x, 0)))
+    alpha = attribute(node, "alpha", 1.0)
+    return np.asarray(np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
 
 
 def _selu(node: onnx_ir.Node, x: Real) -> Real:
@@ -50,11 +51,22 @@ def _thresholded(node: onnx_ir.Node, x: Real) -> Real:
     return np.where(x > attribute(node, "alpha", 1.0), x, 0.0)
 
 
+def _shrink(node: onnx_ir.Node, x: Real) -> Real:
+    bias, threshold = attribute(node, "bias", 0.0), attribute(node, "lambd", 0.5)
+    return np.where(np.abs(x) > threshold, x - np.sign(x) * bias, 0.0)
+
+
 _PLAIN: dict[str, Callable[[Real], Any]] = {
     "Abs": np.abs,
+    "Acos": np.arccos,
+    "Acosh": np.arccosh,
+    "Asin": np.arcsin,
+    "Asinh": np.arcsinh,
     "Atan": np.arctan,
+    "Atanh": np.arctanh,
     "Ceil": np.ceil,
     "Cos": np.cos,
+    "Cosh": np.cosh,
     "Erf": _erf,
     "Exp": np.exp,
     "Floor": np.floor,
@@ -68,9 +80,11 @@ _PLAIN: dict[str, Callable[[Real], Any]] = {
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "Sign": np.sign,
     "Sin": np.sin,
+    "Sinh": np.sinh,
     "Softplus": lambda x: np.logaddexp(0, x),
     "Softsign": lambda x: x / (1 + np.abs(x)),
     "Sqrt": np.sqrt,
+    "Tan": np.tan,
     "Tanh": np.tanh,
 }
 
@@ -82,6 +96,8 @@ _WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Any]] = {
     "HardSigmoid": _hard_sigmoid,
     "LeakyRelu": lambda node, x: np.where(x < 0, attribute(node, "alpha", 0.01) * x, x),
     "Selu": _selu,
+    "Shrink": _shrink,
+    "Swish": lambda node, x: x / (1 + np.exp(-attribute(node, "alpha", 1.0) * x)),
     "ThresholdedRelu": _thresholded,
 }
 

@@ -88,8 +88,8 @@ class Neon:
         vectors = len(accumulators[0])
         for quad in range(step // 4):
             for j in range(vectors):
-                weights = tir.load(b, offset + (quad * vectors + j) * 16, 16)
-                low, high = tir.shuffle(weights, range(8)), tir.shuffle(weights, range(8, 16))
+                start = offset + (quad * vectors + j) * 16
+                low, high = tir.load(b, start, 8), tir.load(b, start + 8, 8)
                 for i, row in enumerate(rows):
                     pairs = T.reinterpret(f"int16x{step // 2}", tir.load(a, row, step))
                     first, second = (

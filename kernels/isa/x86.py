@@ -263,17 +263,21 @@ _TILES_32_REGISTERS = (
     (6, 4), (5, 4), (4, 4), (3, 4), (2, 4), (1, 4), (14, 1), (8, 1), (7, 1), (4, 1), (2, 1), (1, 1),
 )  # fmt: skip
 
-SSE2 = PairProducts("sse2", frozenset(), 4, _TILES_16_REGISTERS)
-AVX2 = PairProducts("avx2", frozenset({"avx2"}), 8, _TILES_16_REGISTERS)
-AVX512 = PairProducts("avx512", frozenset({"avx512bw", "avx512vl"}), 16, _TILES_32_REGISTERS)
-AVX512VNNI = QuadProducts(
-    "avx512vnni", frozenset({"avx512vnni", "avx512bw", "avx512vl"}), 16, _TILES_32_REGISTERS
-)
-
+_AVX2 = frozenset({"avx2"})
+_AVXVNNI = frozenset({"avx2", "avxvnni"})
 _AVX512 = frozenset({"avx512bw", "avx512vl"})
+_AVX512VNNI = frozenset({"avx512bw", "avx512vl", "avx512vnni"})
+
+SSE2 = PairProducts("sse2", frozenset(), 4, _TILES_16_REGISTERS)
+AVX2 = PairProducts("avx2", _AVX2, 8, _TILES_16_REGISTERS)
+AVXVNNI = QuadProducts("avxvnni", _AVXVNNI, 8, _TILES_16_REGISTERS)
+AVX512 = PairProducts("avx512", _AVX512, 16, _TILES_32_REGISTERS)
+AVX512VNNI = QuadProducts("avx512vnni", _AVX512VNNI, 16, _TILES_32_REGISTERS)
+
 DEPTHWISE_SSE2 = DepthwisePairs("sse2", frozenset(), 4)
-DEPTHWISE_AVX2 = DepthwisePairs("avx2", frozenset({"avx2"}), 8, DEPTHWISE_SSE2)
+DEPTHWISE_AVX2 = DepthwisePairs("avx2", _AVX2, 8, DEPTHWISE_SSE2)
+DEPTHWISE_AVXVNNI = DepthwiseQuads("avxvnni", _AVXVNNI, 8)
 DEPTHWISE_AVX512 = DepthwisePairs("avx512", _AVX512, 16, DEPTHWISE_AVX2)
 DEPTHWISE_AVX512VNNI = DepthwiseQuads(
-    "avx512vnni", _AVX512 | {"avx512vnni"}, 16, DepthwiseQuads("avx512vnni", _AVX512 | {"avx512vnni"}, 8)
+    "avx512vnni", _AVX512VNNI, 16, DepthwiseQuads("avx512vnni", _AVX512VNNI, 8)
 )

@@ -21,13 +21,12 @@ V3 = loader.load("x86-64-v3-int8")
 
 
 def scaled_copy(factor: int) -> Any:
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            source, result = (T.arg(name, T.buffer((64,), "int32", align=4)) for name in "ab")
-            T.arg("scratch", T.buffer((1,), "uint8"))
-            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-            with T.serial(begin, end) as i:
-                T.buffer_store(result, source[i] * factor, [i])
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        source, result = (T.arg(name, T.buffer((64,), "int32", align=4)) for name in "ab")
+        T.arg("scratch", T.buffer((1,), "uint8"))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        with T.serial(begin, end) as i:
+            T.buffer_store(result, source[i] * factor, [i])
     return builder.get()
 
 
@@ -92,7 +91,9 @@ def test_another_target_is_another_object(other: Target) -> None:
 def test_what_only_the_c_compiler_sees_does_not_matter() -> None:
     compile_objects(Counted().program(range(1)))
     again = Counted()
-    compile_objects(again.program(range(1), replace(V3, device="other", c_target="x86_64-linux-musl", cores=64)))
+    compile_objects(
+        again.program(range(1), replace(V3, device="other", c_target="x86_64-linux-musl", cores=64))
+    )
     assert again.made == []
 
 

@@ -55,7 +55,11 @@ def test_scratch_is_alive_during_its_call_only() -> None:
 
 
 def test_chains_of_inplace_calls_lie_at_one_offset() -> None:
-    calls = [call("x -> a"), *(call(f"{p} -> {q}", inplace=True) for p, q in ("ab", "bc", "cd")), call("d -> y")]
+    calls = [
+        call("x -> a"),
+        *(call(f"{p} -> {q}", inplace=True) for p, q in ("ab", "bc", "cd")),
+        call("d -> y"),
+    ]
     result = plan(program(calls, dict.fromkeys("xabcdy", 6400), "x", "y"))
     assert result.arena_bytes == result.lower_bound_bytes == 6400
     assert len(set(result.offsets.values())) == 1
@@ -84,7 +88,13 @@ def test_check_finds_overlaps_and_bad_offsets() -> None:
     source = program([call("x -> a"), call("a -> b"), call("b -> y")], dict.fromkeys("xaby", 100), "x", "y")
     good = plan(source)
     check(source, good)
-    for offsets in ({"a": 0, "b": 0}, {"a": 0, "b": 64}, {"a": 0, "b": 100}, {"a": 0, "b": 256}, {"a": -128, "b": 0}):
+    for offsets in (
+        {"a": 0, "b": 0},
+        {"a": 0, "b": 64},
+        {"a": 0, "b": 100},
+        {"a": 0, "b": 256},
+        {"a": -128, "b": 0},
+    ):
         with pytest.raises(AssertionError, match="call"):
             check(source, replace(good, offsets=offsets))
 

@@ -21,7 +21,7 @@ from edgec.compiler.compress.scales import quantization
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
 from edgec.compiler.frontend.load import load
 from edgec.compiler.model import Model, is_qdq, serialize
-from edgec.errors import CalibrationError
+from edgec.errors import CalibrationError, ModelError
 
 SHARED = Path(__file__).parents[2] / "../shared"
 random = np.random.default_rng(11)
@@ -250,6 +250,26 @@ def test_data_movement_in_front_of_float_is_left_alone(tmp_path: Path) -> None:
     nodes: list[Node] = [("Transpose", ["x"], "t", {"perm": [0, 2, 3, 1]}), ("Sqrt", ["t"], "y", {})]
     model = made(tmp_path, nodes)
     assert not is_qdq(quantize(model, synthetic(model)))
+
+
+@pytest.mark.parametrize("next_operator", ["Relu", "Gemm"])
+def test_a_model_that_cannot_be_observed(next_operator: str, tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
+    foo = helper.make_node("Foo", ["x"], ["t"], domain="acme")
+    follower = helper.make_node(next_operator, ["t"] if next_operator == "Relu" else ["t", "w"], ["y"])
+    between = helper.make_tensor_value_info("t", TensorProto.FLOAT, [1, 3])
+    weights = [numpy_helper.from_array(normal(3, 3), "w")]
+    graph = helper.make_graph([foo, follower], "g", [value], [result], weights, value_info=[between])
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("acme", 1)]
+    path = tmp_path / "net.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    model = load(path, {})
+    if next_operator == "Relu":  # nothing to quantize: what can't be compiled is for the lowering to say
+        assert not is_qdq(quantize(model, synthetic(model)))
+    else:
+        with pytest.raises(ModelError, match=r"acme:Foo[^\n]*$"):
+            quantize(model, synthetic(model))
 
 
 def test_outputs_keep_their_names_wherever_they_are_read(tmp_path: Path) -> None:

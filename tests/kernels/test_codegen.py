@@ -25,31 +25,29 @@ TARGETS = [PLAIN, V3, A53, RPI4, RPI5]
 
 def multiply_add(attributes: dict[str, Any] | None = None, tail: float | None = None) -> Any:
     """c[8 t : 8 t + 8] += a[...] * b[...] for the tiles t; then c[0] = tail, through a constant in memory."""
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            a, b, c = (T.arg(name, T.buffer((64,), "float32", align=4)) for name in "abc")
-            T.arg("scratch", T.buffer((1,), "uint8"))
-            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-            T.func_attr({"tirx.noalias": True, **(attributes or {})})
-            with T.serial(begin, end) as tile:
-                at = T.ramp(tile * 8, 1, 8)
-                T.buffer_store(c, a[at] * b[at] + c[at], [at])
-            if tail is not None:
-                T.buffer_store(c, T.exp(c[0] * T.float32(tail)), [0])
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        a, b, c = (T.arg(name, T.buffer((64,), "float32", align=4)) for name in "abc")
+        T.arg("scratch", T.buffer((1,), "uint8"))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        T.func_attr({"tirx.noalias": True, **(attributes or {})})
+        with T.serial(begin, end) as tile:
+            at = T.ramp(tile * 8, 1, 8)
+            T.buffer_store(c, a[at] * b[at] + c[at], [at])
+        if tail is not None:
+            T.buffer_store(c, T.exp(c[0] * T.float32(tail)), [0])
     return builder.get()
 
 
 def allocating() -> Any:
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            a = T.arg("a", T.buffer((4096,), "float32"))
-            T.arg("scratch", T.buffer((1,), "uint8"))
-            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-            large = T.alloc_buffer((4096,), "float32", scope="global")
-            with T.serial(begin, end) as i:
-                T.buffer_store(large, a[i], [i])
-            with T.serial(begin, end) as i:
-                T.buffer_store(a, large[4095 - i], [i])
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        a = T.arg("a", T.buffer((4096,), "float32"))
+        T.arg("scratch", T.buffer((1,), "uint8"))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        large = T.alloc_buffer((4096,), "float32", scope="global")
+        with T.serial(begin, end) as i:
+            T.buffer_store(large, a[i], [i])
+        with T.serial(begin, end) as i:
+            T.buffer_store(a, large[4095 - i], [i])
     return builder.get()
 
 
@@ -68,7 +66,9 @@ def test_only_the_symbol_is_defined_and_nothing_is_needed(target: Any) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.device)
 def test_bytes_are_the_same_every_time(target: Any) -> None:
-    assert codegen.compile_object(multiply_add(), "f", target) == codegen.compile_object(multiply_add(), "f", target)
+    assert codegen.compile_object(multiply_add(), "f", target) == codegen.compile_object(
+        multiply_add(), "f", target
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.device)
@@ -87,7 +87,10 @@ def test_a_cpu_name_brings_no_instruction_of_its_own() -> None:
         allowed = instructions(codegen.assembly(function, "f", target))
         used = instructions(codegen.assembly(function, "f", modern))
         vectors = re.compile(r"v|.*(xmm|ymm)|f|ld[rp]|st[rp]|z")
-        assert {i for i in used if vectors.match(i)} <= {i for i in allowed if vectors.match(i)} | {"ldr", "str"}
+        assert {i for i in used if vectors.match(i)} <= {i for i in allowed if vectors.match(i)} | {
+            "ldr",
+            "str",
+        }
         attributes = codegen.llvm_target(modern).attrs["mattr"]
         assert not {f"+{name}" for name in ("avx512f", "sve", "sve2")} & set(map(str, attributes))
 

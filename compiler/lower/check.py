@@ -1,0 +1,131 @@
+"""What can't be compiled, all of it, before any work is done on the rest."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from edgec.compiler.emit.names import C_TYPES
+from edgec.compiler.graph import constant, shape_of
+from edgec.compiler.lower import movement, unary
+from edgec.compiler.lower.analysis import INT8
+from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
+from edgec.compiler.model import Model, serialize
+from edgec.errors import UnsupportedError
+from edgec.targets.descriptor import Target
+
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+_INTEGER_OPERATORS = (
+    "ConvInteger",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+)
+_SUBGRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
+
+
+def check(model: Model, target: Target) -> None:
+    """Refuse a model that has nodes which no stage can compile.
+
+    What passes has static shapes and known types everywhere; whether Relax can legalize a float operator
+    shows when its island is lowered. Raises UnsupportedError that lists every node, with its operator and the
+    reason.
+    """
+    refused = {node: reason for node in model.ir.graph if (reason := _reason(node, target))}
+    if not refused:
+        return
+    refused = _refused_by_relax(model, target) | refused
+    nodes = [node for node in model.ir.graph if node in refused]
+    raise UnsupportedError(
+        "; ".join(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}" for node in nodes)
+    )
+
+
+def _reason(node: onnx_ir.Node, target: Target) -> str | None:
+    """Return why no stage can compile a node, as far as the node itself shows it."""
+    found = (rule(node) for rule in _RULES)
+    return next((reason for reason in found if reason), None) or _converter(node, target)
+
+
+def _domain(node: onnx_ir.Node) -> str | None:
+    return f"the operator set '{node.domain}' is unknown" if node.domain else None
+
+
+def _control_flow(node: onnx_ir.Node) -> str | None:
+    subgraphs = any(attribute.type in _SUBGRAPHS for attribute in node.attributes.values())
+    return "control flow isn't supported" if subgraphs else None
+
+
+def _integers(node: onnx_ir.Node) -> str | None:
+    if node.op_type in _INTEGER_OPERATORS:
+        return "only QDQ models are read as quantized: export it with QuantizeLinear and DequantizeLinear"
+    computed = node.op_type != "QuantizeLinear" and not movement.accepts(node)
+    if computed and any(value.dtype in INT8 for value in node.outputs):
+        return "only QuantizeLinear may compute 8-bit integers"
+    return None
+
+
+def _scale(node: onnx_ir.Node) -> str | None:
+    scale = constant(node.inputs[1]) if node.op_type in _QDQ else None
+    usable = scale is None or bool(np.all(np.isfinite(scale.astype(np.float64)) & (scale > 0)))
+    return None if usable else "its scale isn't positive"
+
+
+def _result(node: onnx_ir.Node) -> str | None:
+    if not _known(*(value for value in node.inputs if value is not None)):
+        return None  # the fault is further up
+    for value in (output for output in node.outputs if output.name):
+        shape = shape_of(value)
+        if shape is None:
+            return "the shape of its result depends on values that are known only when it runs"
+        if 0 in shape:
+            return "its result has no elements"
+        if value.dtype is None or value.dtype.numpy().name not in C_TYPES:
+            return "its result is no tensor of numbers"
+    return None
+
+
+_RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
+    _domain,
+    _control_flow,
+    _integers,
+    _scale,
+    _result,
+)
+"""Each returns why a node can't be compiled, or None where it has nothing against it."""
+
+
+def _converter(node: onnx_ir.Node, target: Target) -> str | None:
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    known = _has_integer_form(node, target) or node.op_type in onnx_frontend._get_convert_map()
+    return None if known else "no kernel, and Relax has no converter for it"
+
+
+def _refused_by_relax(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
+    """Return the float nodes that Relax can't compile, each tried alone."""
+    from edgec.compiler.lower.island import unsupported_nodes
+
+    proto = onnx.load_from_string(serialize(model))
+    reasons = {name: reason for name, _, reason in unsupported_nodes(proto, target)}
+    return {
+        node: reasons[str(node.name)]
+        for node in model.ir.graph
+        if str(node.name) in reasons
+        and not _has_integer_form(node, target)
+        and _known(*(value for value in (*node.inputs, *node.outputs) if value is not None and value.name))
+    }
+
+
+def _has_integer_form(node: onnx_ir.Node, target: Target) -> bool:
+    if target.precision != "int8" or node.domain:
+        return False
+    listed = node.op_type in (*_QDQ, *LAYERS, *SAME_SCALE, *movement.MOVEMENTS)
+    return listed or unary.operand(node) is not None
+
+
+def _known(*values: onnx_ir.Value) -> bool:
+    """Whether the shapes and types of all values are known."""
+    return all(shape_of(value) is not None and value.dtype is not None for value in values)
