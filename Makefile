@@ -26,8 +26,9 @@ demo: .venv/installed
 	$(BIN)/python examples/accuracy.py $(HOST) $(ARM)
 	@echo
 	@echo "What to look at:"
-	@echo "  $(ARM)/include/$(EXAMPLE).h   the C API; src/ beside it is the driver's source"
-	@echo "  $(ARM)/manifest.json          layers, memory, versions, checksums"
+	@echo "  $(ARM)/include/   the C API"
+	@echo "  $(ARM)/src/       the driver that is in the library, as C"
+	@echo "  $(ARM)/manifest.json"
 	@echo "  $(HOST)/model.onnx   the quantized model, for Netron or ONNX Runtime"
 	@echo "  examples/README.md   how to link the library into a C program"
 

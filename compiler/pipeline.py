@@ -175,7 +175,8 @@ def _lowered(network: Network, program: Program) -> str:
     macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d))
     kernels = len(network.operators) - islands
     floats = sum(not call.checked for call in program.calls)
-    return f"{kernels} kernels, {macs / 1e6:.1f} MMAC" + (f", {floats} float steps" if floats else "")
+    millions = f"{macs / 1e6:.3g}" if macs < 100e6 else f"{macs / 1e6:.0f}"
+    return f"{kernels} kernels, {millions} MMAC" + (f", {floats} float steps" if floats else "")
 
 
 def _planned(arena: int, bound: int, program: Program) -> str:

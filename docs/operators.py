@@ -16,13 +16,13 @@ PAGE = Path(__file__).with_suffix(".md")
 PRODUCT, WITH_SCALE, WITHOUT_SCALE = "product of weights", "new scale", "its input's scale"
 MOVEMENT, TABLE = "no arithmetic", "table of 256 bytes"
 LIMITS = {
-    "AveragePool": "2-D, explicit padding, no dilation",
+    "AveragePool": "1-D and 2-D, explicit padding, no dilation",
     "Clip": "constant limits; free behind a product, an addition or a mean",
     "Conv": "1-D and 2-D; constant weights; any stride, padding, dilation and number of groups",
     "Gather": "one constant index along an axis",
     "Gemm": "constant weights, A not transposed",
     "MatMul": "the second operand a constant matrix",
-    "MaxPool": "2-D, explicit padding, no dilation, no indices",
+    "MaxPool": "1-D and 2-D, explicit padding, no dilation, no indices",
     "Pad": "constant padding by constant amounts, none negative, no chosen axes",
     "ReduceMean": "constant axes",
     "Relu": "free behind a product, an addition or a mean",
@@ -39,16 +39,16 @@ HEAD = """\
 
 Written by `python docs/operators.py` from the compiler's tables; don't edit.
 
-A node runs in int8 when its operator is in this table, the tensors around it are quantized (by edgec, or by the
-QuantizeLinear and DequantizeLinear nodes of a QDQ model), and its limits are met. A node that doesn't becomes part of a
-float island, if Relax can compile it; `edgec build` names every such node with the reason. What neither can compile is
-an error that lists all such nodes.
+A node runs in int8 when its operator is in this table, the tensors around it are quantized (by edgec, or by
+the QuantizeLinear and DequantizeLinear nodes of a QDQ model), and its limits are met. Any other node becomes
+part of a float island, if Relax can compile it; `edgec build` names each with the reason. What neither can
+compile is an error that lists all such nodes.
 
-*Computed as*: a **product of weights** and the operators with a **new scale** compute int8 results of a scale of their
-own; those at **its input's scale** keep it; **no arithmetic** moves elements, mostly without a copy; a **table of 256
-bytes** takes in the whole chain of such operators around it. *Quantized by edgec*: whether edgec chooses the scales when
-it is given a float model; the others run in int8 in models that come as QDQ. BatchNormalization is folded into the
-layer before it.
+*Computed as*: a **product of weights** and the operators with a **new scale** compute int8 results of a scale
+of their own; those at **its input's scale** keep it; **no arithmetic** moves elements, mostly without a copy;
+a **table of 256 bytes** takes in the whole chain of such operators around it. *Quantized by edgec*: whether
+edgec chooses the scales when it is given a float model; the others run in int8 in models that come as QDQ.
+BatchNormalization is folded into the layer before it.
 
 | operator | computed as | quantized by edgec | limits |
 |---|---|---|---|
@@ -58,7 +58,11 @@ layer before it.
 def computed_as() -> dict[str, str]:
     """Return every operator with an integer form, and the kind of form."""
     scalar = {name: f"{TABLE}, with one constant operand" for name in unary._WITH_SCALAR}
-    found = scalar | dict.fromkeys(unary._PLAIN | unary._WITH_ATTRIBUTES, TABLE) | dict.fromkeys(MOVEMENTS, MOVEMENT)
+    found = (
+        scalar
+        | dict.fromkeys(unary._PLAIN | unary._WITH_ATTRIBUTES, TABLE)
+        | dict.fromkeys(MOVEMENTS, MOVEMENT)
+    )
     for name in LAYERS:
         kind = PRODUCT if name in PRODUCTS else WITH_SCALE
         found[name] = f"{kind}; {found[name]}" if name in scalar else kind
@@ -67,10 +71,10 @@ def computed_as() -> dict[str, str]:
 
 def page() -> str:
     """Return the page's text."""
-    rows = [
-        f"| {name} | {kind} | {'yes' if NORMALIZED.get(name, name) in RULES else 'no'} | {LIMITS.get(name, '')} |\n"
-        for name, kind in sorted(computed_as().items())
-    ]
+    rows = []
+    for name, kind in sorted(computed_as().items()):
+        quantized = "yes" if NORMALIZED.get(name, name) in RULES else "no"
+        rows.append(f"| {name} | {kind} | {quantized} | {LIMITS.get(name, '')} |\n")
     return HEAD + "".join(rows)
 
 

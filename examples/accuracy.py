@@ -1,4 +1,4 @@
-"""Accuracy of bundles on the test images, beside the float model's: `python examples/accuracy.py BUNDLE...`."""
+"""Accuracy of bundles on the test images: `python examples/accuracy.py BUNDLE...`."""
 
 import sys
 from pathlib import Path

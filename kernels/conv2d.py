@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgec.errors import UnsupportedError
 from edgec.kernels import stripe, tile, tir
@@ -56,7 +57,7 @@ def geometry(operation: Conv2d, isa: InstructionSet, target: Target) -> Geometry
 
 
 def reduction(shape: Geometry) -> tile.Reduction:
-    """A kernel row is one contiguous run unless groups or dilation tear it apart."""
+    """Return the runs of a window: a kernel row is one, unless groups or dilation tear it apart."""
     rows, columns = shape.kernel
     per_group = shape.channels // shape.groups
     if shape.groups == 1 and (shape.dilations[1] == 1 or columns == 1):
@@ -96,7 +97,7 @@ def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode |
     )
 
 
-def folded_bias(operation: Conv2d, panel_offset: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
     """Bias with the zero point's term folded in: bias - (z_a + panel_offset) * sum(w).
 
     Raises UnsupportedError where the weights don't prove that every sum stays within int32.
@@ -110,9 +111,9 @@ def folded_bias(operation: Conv2d, panel_offset: int) -> np.ndarray[tuple[int], 
     if len(reach) and max(reach.max(), (np.abs(flat).sum(axis=1) * 255 + np.abs(bias)).max()) >= 2**31:
         raise UnsupportedError(
             f"a convolution of {operation.input_shape} by {operation.weights.shape} may exceed int32 "
-            "accumulation: its reduction is too long or its bias too large; split the layer or keep it in float"
+            "accumulation: its reduction is too long or its bias too large; split it or keep it in float"
         )
-    return folded.astype(np.int32)
+    return np.asarray(folded, np.int32)
 
 
 def _function(isa: InstructionSet, shape: Geometry, weights: int) -> object:
@@ -226,8 +227,9 @@ class _Block:
             tir.serial(shape.tile_rows, row)
 
     def _tile(
-        self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr, height: int
-    ) -> None:
+        self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr,
+        height: int,
+    ) -> None:  # fmt: skip
         shape = self.shape
         per_group = shape.channels // shape.groups
         base = self.origin + row * (shape.strides[0] * shape.pitch) + g * per_group

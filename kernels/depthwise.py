@@ -194,7 +194,7 @@ def _body(
             with T.serial(0, T.min(shape.tile_rows, shape.rows - row0)) as r:
                 row(r, image, row0, source, origin)
         else:
-            tir.serial(shape.tile_rows, lambda r: row(r, image, row0, source, origin))  # noqa: B023 - called here
+            tir.serial(shape.tile_rows, lambda r: row(r, image, row0, source, origin))
 
 
 def _pixels(

@@ -67,8 +67,10 @@ def _binary(kind: str, shape: list[int], left: list[int], right: list[int], size
             return
         with T.serial(begin, end) as index:
             at = tir.unravel(index, shape[:-1])
-            starts = [sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)]
-            run(index * shape[-1], (starts[0], starts[1]), shape[-1])
+            one, two = (
+                sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)
+            )
+            run(index * shape[-1], (one, two), shape[-1])
 
     total = int(np.prod(shape))
     return tir.kernel(
@@ -125,7 +127,8 @@ def _dequantize(size: int) -> object:
 
         def run(first: Expr, count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                value = tir.cast(tir.load(x, first + offset, lanes), "int32", lanes) - tir.broadcast(p[1], lanes)
+                integer = tir.cast(tir.load(x, first + offset, lanes), "int32", lanes)
+                value = integer - tir.broadcast(p[1], lanes)
                 scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
                 tir.store(y, first + offset, tir.cast(value, "float32", lanes) * scale, lanes)
 

@@ -40,5 +40,5 @@ def _lookup(size: int) -> object:
 
 
 def entry(table: Buffer, index: Expr) -> Expr:
-    """The table's entry for an int8 value."""
+    """Return the table's entry for an int8 value."""
     return table[T.cast(index, "int32") + 128]

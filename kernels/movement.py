@@ -19,7 +19,7 @@ _PLANES = 4
 
 
 def rearrange(operation: Rearrange, target: Target) -> KernelCode:
-    """A strided copy: the innermost dimension, or the two innermost, as runs of vectors."""
+    """Copy by strides: the innermost dimension, or the two innermost, as runs of vectors."""
     del target
     walk = _walk(operation)
     return KernelCode(
@@ -61,7 +61,10 @@ def _rearrange(operation: Rearrange, walk: _Walk) -> object:
         def run(source: Expr, destination: Expr, count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
                 first = source + offset * walk.step
-                value = _interleaved(x, first, lanes, walk) if walk.width > 1 else _strided(x, first, lanes, walk.step, phase)
+                if walk.width > 1:
+                    value = _interleaved(x, first, lanes, walk)
+                else:
+                    value = _strided(x, first, lanes, walk.step, phase)
                 tir.store(y, destination + offset * walk.width, value, lanes * walk.width)
 
             tir.vectors(count, lanes_at_once // walk.width if walk.width > 1 else lanes_at_once, vector)
@@ -84,7 +87,7 @@ def _rearrange(operation: Rearrange, walk: _Walk) -> object:
 
 
 def _phase(operation: Rearrange, walk: _Walk) -> int | None:
-    """Where, among every `step` elements, a run takes its one; None unless all runs and the input agree on it."""
+    """Where, among every `step` elements, a run takes its one; None unless all runs and the input agree."""
     few = 1 < walk.step <= _PLANES
     aligned = few and not any(extent % walk.step for extent in (*walk.outer_strides, operation.input_size))
     return operation.offset % walk.step if aligned else None
@@ -195,4 +198,5 @@ def _pad(operation: Pad, padded: list[int]) -> object:
                 with T.Else():
                     fill(start, padded[-1])
 
-    return tir.kernel([("int8", int(np.prod(shape))), ("int32", 1), ("int8", int(np.prod(padded)))], "uint8", body)
+    sizes = [("int8", int(np.prod(shape))), ("int32", 1), ("int8", int(np.prod(padded)))]
+    return tir.kernel(sizes, "uint8", body)

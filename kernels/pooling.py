@@ -149,4 +149,5 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
 
             tir.vectors(inner, _LANES, vector)
 
-    return tir.kernel([("int8", outer * reduced * inner), ("int32", 5), ("int8", outer * inner)], "uint8", body)
+    sizes = [("int8", outer * reduced * inner), ("int32", 5), ("int8", outer * inner)]
+    return tir.kernel(sizes, "uint8", body)

@@ -56,10 +56,9 @@ def conv2d(op: Conv2d, x: Array) -> Array:
     accumulator = np.zeros((n, oh, ow, outputs), np.float64)
     for row in range(kh):
         for column in range(kw):
-            rows = slice(row * op.dilations[0], row * op.dilations[0] + (oh - 1) * op.strides[0] + 1, op.strides[0])
-            columns = slice(
-                column * op.dilations[1], column * op.dilations[1] + (ow - 1) * op.strides[1] + 1, op.strides[1]
-            )
+            first_row, first_column = row * op.dilations[0], column * op.dilations[1]
+            rows = slice(first_row, first_row + (oh - 1) * op.strides[0] + 1, op.strides[0])
+            columns = slice(first_column, first_column + (ow - 1) * op.strides[1] + 1, op.strides[1])
             window = image[:, rows, columns]
             weights = op.weights[:, row, column].astype(np.float64)
             if per_group == 1 and group_outputs == 1:  # depthwise

@@ -26,9 +26,7 @@ def softmax(operation: Softmax, target: Target) -> KernelCode:
 
 
 def _softmax(outer: int, length: int) -> object:
-    def body(
-        x: Buffer, table: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
-    ) -> None:
+    def body(x: Buffer, table: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
         state = T.alloc_buffer((2,), "int32", scope="global")  # the row's maximum, then its sum
         with T.serial(begin, end) as row:

@@ -114,7 +114,8 @@ def fill(
                 copy(taken)
             else:  # the last block of pixels is shorter
                 last = (shape.columns % shape.tile_columns) * channels
-                _either(column0 + shape.tile_columns <= shape.columns, lambda: copy(taken), lambda: copy(last))
+                whole = column0 + shape.tile_columns <= shape.columns
+                _either(whole, lambda: copy(taken), lambda: copy(last))
             pad(target + left + taken, right)
 
         always = not shape.pads[0] and shape.rows % shape.tile_rows == 0 and _rows_inside(shape)
@@ -141,7 +142,7 @@ def _either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], N
 
 
 def _spans(count: int) -> list[tuple[int, int, int]]:
-    """Cut a copy of `count` elements into (offset, lanes, times): whole 32s, then ever smaller powers of two."""
+    """Cut a copy of `count` elements into (offset, lanes, times): 32s, then ever smaller powers of two."""
     spans = [(0, 32, count // 32)] if count >= 32 else []
     start = count // 32 * 32
     spans += [(start + offset, lanes, 1) for offset, lanes in tir.pieces(count - start, 16)]

@@ -42,6 +42,7 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX512),
     _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVXVNNI),
     _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX2),
+    _vectorized("depthwise", depthwise.code, arm64.DEPTHWISE_DOTPROD),
     _vectorized("depthwise", depthwise.code, arm64.DEPTHWISE_NEON),
     _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_SSE2),
     _vectorized("depthwise", depthwise.code, GenericDepthwise()),

@@ -58,7 +58,7 @@ def column_blocks(isa: InstructionSet, outputs: int, vectors: int, length: int) 
 def pack_weights(
     isa: InstructionSet, weights: NDArray[np.generic], reduction: Reduction, vectors: int
 ) -> NDArray[np.generic]:
-    """[outputs, taps, run] to the order in which the tile reads: block, tap, group, vector, lane, group."""
+    """Bring [outputs, taps, run] to the tile's order of reading: block, tap, group, vector, lane, group."""
     outputs, taps, run = weights.shape
     length = padded_run(isa, reduction)
     packed = []
@@ -75,7 +75,7 @@ def pack_weights(
 
 
 def choose(isa: InstructionSet, rows: int, outputs: int) -> tuple[int, int]:
-    """The register tile with the fewest modelled instructions for a [rows, outputs] product.
+    """Return the register tile with the fewest modelled instructions for a [rows, outputs] product.
 
     Per group of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v operands;
     edge tiles cost what full ones of their size do.

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T  # noqa: N812 - TVM's own spelling
+from tvm.script.ir_builder import IRBuilder, tirx
 
+T: Any = tirx
+"""The builder of TIR, by TVM's own name for it."""
 Expr = Any
 """A `tirx.PrimExpr`; TVM ships no type stubs."""
 Buffer = Any
@@ -26,17 +27,16 @@ def kernel(
     is used as. `body(*buffers, scratch, begin, end)` is called once, inside the builder. `noalias` is False
     for kernels whose output may take over an input's buffer.
     """
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            # Callers' tensors may lie anywhere: promise no more than the element's own alignment.
-            buffers = [
-                T.arg(f"p{i}", T.buffer((size,), dtype, align=lanes_bytes(dtype)))
-                for i, (dtype, size) in enumerate(parameters)
-            ]
-            work = T.arg("scratch", T.buffer((1 << 30,), scratch, align=lanes_bytes(scratch)))
-            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-            T.func_attr({"tirx.noalias": noalias})
-            body(*buffers, work, begin, end)
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        # Callers' tensors may lie anywhere: promise no more than the element's own alignment.
+        buffers = [
+            T.arg(f"p{i}", T.buffer((size,), dtype, align=lanes_bytes(dtype)))
+            for i, (dtype, size) in enumerate(parameters)
+        ]
+        work = T.arg("scratch", T.buffer((1 << 30,), scratch, align=lanes_bytes(scratch)))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        T.func_attr({"tirx.noalias": noalias})
+        body(*buffers, work, begin, end)
     return builder.get()
 
 
@@ -66,17 +66,17 @@ def cast(value: Expr, dtype: str, lanes: int) -> Expr:
 
 
 def broadcast(value: Expr, lanes: int) -> Expr:
-    """The same scalar in every lane."""
+    """Return the same scalar in every lane."""
     return value if lanes == 1 else T.broadcast(value, lanes)
 
 
 def constant(value: float, dtype: str, lanes: int) -> Expr:
-    """A constant in every lane."""
+    """Return a constant in every lane."""
     return broadcast(T.cast(value, dtype), lanes)
 
 
 def intrinsic(result: str, name: str, *arguments: Expr) -> Expr:
-    """A pure LLVM intrinsic, `result` being its type."""
+    """Call a pure LLVM intrinsic; `result` is its type."""
     return T.call_llvm_pure_intrin(result, name, *arguments)
 
 
@@ -126,7 +126,7 @@ def serial(extent: Expr, body: Callable[[Expr], None]) -> None:
 
 
 def vectors(count: int, lanes: int, body: Callable[[Expr, int], None]) -> None:
-    """Cover `count` elements: body(offset, lanes) for whole vectors in a loop, then for ever smaller pieces."""
+    """Cover `count` elements: body(offset, lanes) for whole vectors in a loop, then smaller pieces."""
     full = count // lanes
     if full:
         serial(full, lambda i: body(i * lanes, lanes))

@@ -72,6 +72,7 @@ def test_a_failing_build_is_one_line_and_leaves_nothing(folder: Path) -> None:
     assert not list(folder.glob("*failed*"))
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_verify(folder: Path) -> None:
     done = command("verify", "small-rpi5-int8.edgec", "--data", "samples.npz", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -83,6 +84,7 @@ def test_verify(folder: Path) -> None:
     assert "bit-exact with the reference on 8 samples" in done.stderr
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_bench(folder: Path) -> None:
     done = command("bench", "small-rpi5-int8.edgec", "--device", "emulator", "--json", cwd=folder)
     data = json.loads(done.stdout)
@@ -93,6 +95,7 @@ def test_bench(folder: Path) -> None:
     assert data["mac_instructions"] < data["instructions"]
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_run_and_the_python_api_agree(folder: Path) -> None:
     run = ["run", "small-rpi5-int8.edgec", "--input", "samples.npz", "--output", "out.npz", "--json"]
     done = command(*run, cwd=folder)
@@ -105,6 +108,7 @@ def test_run_and_the_python_api_agree(folder: Path) -> None:
     np.testing.assert_array_equal(written[0], bundle.run({"image": samples[0]})["scores"])
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_build_in_python_returns_a_bundle_that_runs(folder: Path) -> None:
     samples = np.load(folder / "samples.npz")["image"]
     bundle = edgec.build(

@@ -36,7 +36,9 @@ def test_the_readme_lists_every_device() -> None:
     assert [device for device in loader.devices() if f"`{device}`" not in readme] == []
 
 
-@pytest.mark.parametrize("page", sorted({*ROOT.glob("*.md"), *ROOT.glob("*/*.md")}), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted({*ROOT.glob("*.md"), *ROOT.glob("*/*.md")}), ids=lambda page: page.name
+)
 def test_links_between_pages_resolve(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]

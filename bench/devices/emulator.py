@@ -22,8 +22,11 @@ from edgec.errors import DeviceError
 from edgec.targets import detect, loader
 from edgec.targets.descriptor import Target
 
-_PACKAGES = {"qemu-aarch64": "qemu-user", "/usr/aarch64-linux-gnu": "libc6-arm64-cross"}
-"""What a descriptor names -> the Debian and Ubuntu package that holds it."""
+_PACKAGES = {
+    "qemu-aarch64": "qemu-user libc6-arm64-cross",
+    "/usr/aarch64-linux-gnu": "libc6-arm64-cross",
+}
+"""What a descriptor names -> Debian and Ubuntu packages with it, and what running a bundle needs besides."""
 
 _COUNTER = Path(__file__).with_name("qemu_counter.c")
 _INTERFACES = (((9, 1), 3), ((9, 0), 2), ((4, 2), 1))

@@ -1,0 +1,1 @@
+"""The bundle: objects, C driver, library, manifest, golden vectors."""

@@ -20,11 +20,13 @@ from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
+from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.model import Model
 from edgec.errors import ModelError
 
 PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
     name_nodes,
+    standard_qdq,
     convert_opset,
     infer_shapes,
     fold_constants,

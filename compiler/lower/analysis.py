@@ -35,7 +35,17 @@ class FoundLayer:
     node: onnx_ir.Node
     tail: tuple[onnx_ir.Node, ...]
     """Relu and Clip, in order."""
+    moves: tuple[onnx_ir.Node, ...]
+    """Movements between it and its QuantizeLinear, in order: they can as well be done with the codes."""
     layer: Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A value that a QuantizeLinear quantizes, as a float or in a table, and the movements in between."""
+
+    value: onnx_ir.Value
+    moves: tuple[onnx_ir.Node, ...]
 
 
 def parameters(node: onnx_ir.Node) -> Quantization | None:
@@ -109,22 +119,41 @@ class Analysis:
         if value is None or self.kind(value) != "float" or parameters(quantize) is None:
             return None
         tail: list[onnx_ir.Node] = []
-        node = value.producer()
-        while node is not None and node.op_type in _CLIPS and unary.operand(node) == 0:
-            if only_consumer(value) is None or node.inputs[0] is None:
+        moves: list[onnx_ir.Node] = []
+        while only_consumer(value) is not None and (node := value.producer()) is not None:
+            if node.op_type in LAYERS:
+                refused = self.refusal(node) is not None
+                return None if refused else FoundLayer(node, tuple(tail), tuple(moves), LAYERS[node.op_type])
+            if node.op_type in _CLIPS and unary.operand(node) == 0:
+                tail.insert(0, node)
+            elif _moves_alone(node):
+                moves.insert(0, node)
+            else:
                 return None
-            tail.insert(0, node)
+            assert node.inputs[0] is not None, "clips and movements have an input"
             value = node.inputs[0]
+        return None
+
+    def source(self, quantize: onnx_ir.Node) -> Source:
+        """Return what a QuantizeLinear that closes no layer quantizes."""
+        value = quantize.inputs[0]
+        assert value is not None, "QuantizeLinear has an input"
+        moves: list[onnx_ir.Node] = []
+        while self.kind(value) == "float" and only_consumer(value) is not None:
             node = value.producer()
-        if node is None or only_consumer(value) is None or node.op_type not in LAYERS or self.refusal(node):
-            return None
-        return FoundLayer(node, tuple(tail), LAYERS[node.op_type])
+            if node is None or not _moves_alone(node):
+                break
+            moves.insert(0, node)
+            assert node.inputs[0] is not None, "movements have an input"
+            value = node.inputs[0]
+        return Source(value, tuple(moves))
 
     def refusal(self, node: onnx_ir.Node) -> str | None:
         """Return why a node is no integer layer, leaving aside what reads its result; None if it is one."""
         layer = LAYERS.get(node.op_type) or SAME_SCALE.get(node.op_type)
         if layer is None or node.domain:
-            return "no integer kernel for this operator"
+            quantizes = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            return "not 8 bits with one scale" if quantizes else "no integer kernel for this operator"
         sources = [self._input_kind(node, index) for index in layer.inputs(node)]
         quantized = tuple(source for source in sources if isinstance(source, Quantization))
         if len(quantized) < len(sources):
@@ -159,9 +188,9 @@ class Analysis:
         return self._levels[value]
 
     def _reads_float(self, quantize: onnx_ir.Node) -> bool:
-        """Whether a QuantizeLinear reads what a float island computes."""
-        value = quantize.inputs[0]
-        if value is None or value.producer() is None or self.layer(quantize) is not None:
+        """Whether a QuantizeLinear closes a float island."""
+        value = self.source(quantize).value
+        if value.producer() is None or parameters(quantize) is None or self.layer(quantize) is not None:
             return False
         return self.kind(value) == "float" and not is_known(value)
 
@@ -170,8 +199,8 @@ class Analysis:
         """The nodes computed in float, by level, each level in the graph's order."""
         wanted = [value for value in self.graph.outputs if value.dtype not in INT8]
         for node in self.graph:
-            if node.op_type == "QuantizeLinear" and node.inputs[0] is not None and self._reads_float(node):
-                wanted.append(node.inputs[0])
+            if node.op_type == "QuantizeLinear" and self._reads_float(node):
+                wanted.append(self.source(node).value)
         found: set[onnx_ir.Node] = set()
         while wanted:
             value = wanted.pop()
@@ -189,3 +218,8 @@ class Analysis:
             if node in found:
                 levels.setdefault(self.level(node.outputs[0]), []).append(node)
         return {level: tuple(nodes) for level, nodes in levels.items()}
+
+
+def _moves_alone(node: onnx_ir.Node) -> bool:
+    """Whether a node moves elements to one result."""
+    return movement.accepts(node) and len(node.outputs) == 1

@@ -58,6 +58,8 @@ class Builder:
     operators: dict[str, Operator] = field(default_factory=dict)
     """By name, in execution order."""
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    _copies: dict[tuple[str, View, View], str] = field(default_factory=dict)
+    """By tensor, the view of it that was copied, and how the copy lies: every reader shares one."""
 
     def declare(
         self, name: str, shape: tuple[int, ...], dtype: str, quantization: Quantization | None = None
@@ -119,14 +121,16 @@ class Builder:
         source, size = codes.view, self._size(codes.tensor)
         if view.same(source, wanted) and size == source.size:
             return codes
-        order = view.dense_order(wanted)
-        assert order is not None, "copies are dense"
-        shape = tuple(source.shape[axis] for axis in order)
-        strides = tuple(source.strides[axis] for axis in order)
-        operation = Rearrange(shape, strides, source.offset, "int8", size)
-        quantization = self.tensors[codes.tensor].quantization
-        tensor = self.emit(f"{name}_layout", operation, (codes.tensor,), shape, quantization)
-        return replace(codes, tensor=tensor, view=wanted)
+        key = codes.tensor, source, wanted
+        if key not in self._copies:
+            order = view.dense_order(wanted)
+            assert order is not None, "copies are dense"
+            shape = tuple(source.shape[axis] for axis in order)
+            strides = tuple(source.strides[axis] for axis in order)
+            operation = Rearrange(shape, strides, source.offset, "int8", size)
+            quantization = self.tensors[codes.tensor].quantization
+            self._copies[key] = self.emit(f"{name}_layout", operation, (codes.tensor,), shape, quantization)
+        return replace(codes, tensor=self._copies[key], view=wanted)
 
     def reshape(self, codes: Codes, shape: tuple[int, ...], name: str) -> Codes:
         """Return the same elements, in row-major order, under another shape: a copy if no strides say that.

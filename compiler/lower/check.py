@@ -7,9 +7,9 @@ import onnx
 import onnx_ir
 
 from edgec.compiler.emit.names import C_TYPES
-from edgec.compiler.graph import constant, shape_of
+from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.lower import movement, unary
-from edgec.compiler.lower.analysis import INT8
+from edgec.compiler.lower.analysis import INT8, parameters
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
 from edgec.compiler.model import Model, serialize
 from edgec.errors import UnsupportedError
@@ -61,16 +61,29 @@ def _control_flow(node: onnx_ir.Node) -> str | None:
 def _integers(node: onnx_ir.Node) -> str | None:
     if node.op_type in _INTEGER_OPERATORS:
         return "only QDQ models are read as quantized: export it with QuantizeLinear and DequantizeLinear"
-    computed = node.op_type != "QuantizeLinear" and not movement.accepts(node)
-    if computed and any(value.dtype in INT8 for value in node.outputs):
+    if movement.accepts(node) or not any(value.dtype in INT8 for value in node.outputs):
+        return None
+    if node.op_type != "QuantizeLinear":
         return "only QuantizeLinear may compute 8-bit integers"
+    codes = node.outputs[0]
+    only_dequantized = all(use.node.op_type == "DequantizeLinear" for use in codes.uses())
+    if parameters(node) is None and (codes.is_graph_output() or not only_dequantized):
+        return "8-bit integers of several scales can only be dequantized"
     return None
 
 
 def _scale(node: onnx_ir.Node) -> str | None:
     scale = constant(node.inputs[1]) if node.op_type in _QDQ else None
-    usable = scale is None or bool(np.all(np.isfinite(scale.astype(np.float64)) & (scale > 0)))
-    return None if usable else "its scale isn't positive"
+    if scale is None:
+        return None
+    if not np.all(np.isfinite(scale.astype(np.float64)) & (scale > 0)):
+        return "its scale isn't positive"
+    shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+    if shape is None or scale.ndim != 1 or scale.size == 1:
+        return None
+    axis = attribute(node, "axis", 1)
+    fits = -len(shape) <= axis < len(shape) and shape[axis] == scale.size
+    return None if fits else f"it has {scale.size} scales for axis {axis} of {list(shape)}"
 
 
 def _result(node: onnx_ir.Node) -> str | None:

@@ -41,10 +41,8 @@ class _Lowering:
         self.model = model
         self.graph = model.ir.graph
         self.analysis = Analysis(self.graph)
-        names = {str(value.name) for value in self.graph.outputs} - {
-            str(value.name) for value in self.graph.inputs
-        }
-        self.builder = Builder(reserved=frozenset(names))
+        outputs = {str(value.name) for value in self.graph.outputs if not value.is_graph_input()}
+        self.builder = Builder(reserved=frozenset(outputs))
         self.codes: dict[onnx_ir.Value, Codes] = {}
         """Of 8-bit integers and of affine and mapped floats."""
         self.plain: dict[onnx_ir.Value, str] = {}
@@ -162,18 +160,21 @@ class _Lowering:
 
     def _quantized(self, node: onnx_ir.Node) -> Codes:
         """Return the codes that a QuantizeLinear computes."""
-        quantization, source, name = parameters(node), node.inputs[0], str(node.name)
+        quantization, found, name = parameters(node), self.analysis.layer(node), str(node.name)
         assert quantization is not None, "asked for 8-bit values only"
-        assert source is not None, "QuantizeLinear has an input"
-        if self.analysis.kind(source) != "float":
-            return self.builder.requantize(self._codes(source), quantization, name)
-        found = self.analysis.layer(node)
-        if found is not None:
-            return self._layer(found, quantization)
-        shape, _ = _described(source)
-        operation = Quantize(math.prod(shape), quantization.scale, quantization.zero_point)
-        tensor = self.builder.emit(name, operation, (self._plain(source),), shape, quantization)
-        return Codes(tensor, view.row_major(shape), affine(quantization), quantization)
+        source = found or self.analysis.source(node)
+        if isinstance(source, FoundLayer):
+            codes = self._layer(source, quantization)
+        elif self.analysis.kind(source.value) != "float":
+            codes = self.builder.requantize(self._codes(source.value), quantization, name)
+        else:
+            shape, _ = _described(source.value)
+            operation = Quantize(math.prod(shape), quantization.scale, quantization.zero_point)
+            tensor = self.builder.emit(name, operation, (self._plain(source.value),), shape, quantization)
+            codes = Codes(tensor, view.row_major(shape), affine(quantization), quantization)
+        for move in source.moves:
+            (codes,) = movement.move(self.builder, move, codes)
+        return codes
 
     def _layer(self, found: FoundLayer, quantization: Quantization) -> Codes:
         """Return the result of an integer operation; Relu and Clip behind it are its clamps."""
@@ -222,7 +223,7 @@ class _Lowering:
         )
 
     def _island(self, level: int) -> None:
-        """All float nodes of a level, as one operator."""
+        """Emit all float nodes of a level as one operator."""
         nodes = self.analysis.islands[level]
         outputs = _read_outside(nodes)
         model, inputs = submodel(self.model, nodes, outputs)
@@ -247,7 +248,7 @@ def _read_outside(nodes: tuple[onnx_ir.Node, ...]) -> list[onnx_ir.Value]:
 
 
 def _described(value: onnx_ir.Value) -> tuple[tuple[int, ...], str]:
-    """Shape and numpy dtype of a value."""
+    """Return shape and numpy dtype of a value."""
     shape = shape_of(value)
     assert shape is not None, "check() leaves static shapes only"
     assert value.dtype is not None, "check() leaves typed values only"

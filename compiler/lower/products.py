@@ -15,6 +15,7 @@ from edgec.compiler.lower.constants import is_known, known
 from edgec.compiler.lower.layer import Layer, Request, emit
 from edgec.kernels.operators import Conv2d, Quantization
 
+_DTYPES = ("int8", "uint8", "int4", "uint4")
 _LARGEST_SUM = 2**31 - 1
 _REACH = 255 + 256
 """Of one activation: less its zero point at most 255, and kernels that multiply unsigned bytes add 128 to
@@ -38,7 +39,7 @@ def _weights(node: onnx_ir.Node) -> Weights | None:
     if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.domain:
         return None
     integers, scales, zero_points = (constant(part) for part in (*dequantize.inputs, None)[:3])
-    if integers is None or scales is None or integers.dtype not in (np.int8, np.uint8) or scales.ndim > 1:
+    if integers is None or scales is None or integers.dtype.name not in _DTYPES or scales.ndim > 1:
         return None
     if zero_points is None:
         if len(dequantize.inputs) > 2 and dequantize.inputs[2] is not None:
@@ -62,7 +63,7 @@ def _bias(node: onnx_ir.Node, channels: int) -> NDArray[np.float64] | None:
     if len(node.inputs) < 3 or node.inputs[2] is None:
         return np.zeros(channels)
     bias = known(node.inputs[2])
-    if bias is None or bias.size not in (1, channels) or bias.shape[-1:] not in ((), (1,), (channels,)):
+    if bias is None or (bias.size != 1 and (bias.size, bias.shape[-1]) != (channels, channels)):
         return None
     return np.broadcast_to(bias.astype(np.float64).reshape(-1), channels)
 
@@ -78,7 +79,7 @@ def _steps(weights: Weights, source: Quantization, bias: NDArray[np.float64]) ->
 
 
 def _accepts(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
-    """Why a product has no integer form, but for its geometry."""
+    """Return why a product has no integer form, its geometry left aside; None if it has one."""
     weights = _weights(node)
     if weights is None:
         return "its weights aren't int8 constants with one scale, or one per output channel"

@@ -35,7 +35,7 @@ def _elu(node: onnx_ir.Node, x: Real) -> Real:
 def _selu(node: onnx_ir.Node, x: Real) -> Real:
     alpha = attribute(node, "alpha", 1.67326319217681884765625)
     gamma = attribute(node, "gamma", 1.05070102214813232421875)
-    return np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0)))
+    return np.asarray(np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0))))
 
 
 def _celu(node: onnx_ir.Node, x: Real) -> Real:

@@ -10,6 +10,8 @@ from edgec.kernels.isa import generic
 from edgec.kernels.isa.base import DepthwiseSet
 from edgec.kernels.tir import Buffer, Expr, T
 
+_SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+
 _TILES = (
     (8, 2), (6, 4), (4, 4), (7, 2), (5, 4), (6, 3), (8, 3), (7, 3), (3, 4), (6, 2), (4, 2), (2, 4), (5, 2),
     (3, 2), (2, 2), (1, 4), (1, 8), (1, 2), (8, 1), (4, 1), (2, 1), (1, 1),
@@ -56,14 +58,14 @@ class Neon:
     """
 
     name = "neon"
-    arch = "arm64"
+    arch: str | None = "arm64"
     features: frozenset[str] = frozenset()
     lanes = 4
     group = 4
     panel = "int8"
     panel_offset = 0
     weights = "int8"
-    steps = (8, 4)
+    steps: tuple[int, ...] = (8, 4)
     tiles = tuple(tile for tile in _TILES if tile[0] * tile[1] <= 16)
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
@@ -113,7 +115,7 @@ class DotProduct(Neon):
 
     name = "dotprod"
     features = frozenset({"dotprod"})
-    steps = (16, 4)
+    steps: tuple[int, ...] = (16, 4)
     tiles = tuple(tile for tile in _TILES if tile[0] * (tile[1] + 1) + tile[1] <= 32)
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
@@ -144,7 +146,7 @@ class DotProduct(Neon):
                     left = T.reinterpret("int8x16", T.broadcast(one, 4))
                     buffer, element = accumulators[i][j]
                     result = tir.intrinsic(
-                        "int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8",
+                        "int32x4", _SDOT,
                         tir.load(buffer, element, 4), weights, left,
                     )  # fmt: skip
                     tir.store(buffer, element, result, 4)
@@ -198,6 +200,39 @@ class NeonDepthwise:
         return _requantize(accumulators, multipliers, parameters)
 
 
+class DotProductDepthwise(NeonDepthwise):
+    """Four taps of a column interleaved by `zip` for `sdot`: neighbouring pixels share the interleaving."""
+
+    name = "dotprod"
+    features = frozenset({"dotprod"})
+    group = 4
+    vertical = True
+
+    def __init__(self) -> None:
+        """Work on 16 channels at once."""
+        super().__init__(16)
+        self.narrower = None
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Any int8 weights."""
+        return weights.dtype == np.int8
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[channel, tap]: interleaved as the activations will be."""
+        return np.ascontiguousarray(weights.T)
+
+    def products(
+        self, accumulators: Sequence[tuple[Buffer, int]], a: Sequence[Expr], w: Buffer, offset: Expr
+    ) -> None:
+        """Interleave, multiply and add."""
+        for index, quad in enumerate(generic.interleaved_quads(a, "int8", 16)):
+            buffer, element = accumulators[index]
+            sums, weights = tir.load(buffer, element, 4), tir.load(w, offset + index * 16, 16)
+            result = tir.intrinsic("int32x4", _SDOT, sums, weights, quad)
+            tir.store(buffer, element, result, 4)
+
+
 NEON = Neon()
 DOTPROD = DotProduct()
 DEPTHWISE_NEON = NeonDepthwise()
+DEPTHWISE_DOTPROD = DotProductDepthwise()

@@ -45,7 +45,7 @@ class InstructionSet(Protocol):
         offset: Expr,
         step: int,
     ) -> None:
-        """accumulators[i][j] += A[rows[i] : rows[i] + step] · B, B's `step` of reduction starting at `offset`.
+        """accumulators[i][j] += A[rows[i] : rows[i] + step] · B, B's reduction starting at `offset`.
 
         An accumulator is a (buffer, element) pair of `lanes` int32.
         """

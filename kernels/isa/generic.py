@@ -24,20 +24,35 @@ def requantize(
 def round_and_clamp(value: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:
     """float32 to int32: clamp(rne(value) + zero_point, low, high); `parameters` are low, high, zero_point."""
     low, high, zero_point = parameters
-    integer = rounded(value, zero_point, lanes)
-    return T.max(T.min(integer, tir.broadcast(high, lanes)), tir.broadcast(low, lanes))
+    offset = _rounding_offset(zero_point)
+    bits = _rounded_bits(value, lanes)
+    bits = T.max(T.min(bits, tir.broadcast(high - offset, lanes)), tir.broadcast(low - offset, lanes))
+    return bits + tir.broadcast(offset, lanes)
 
 
 def rounded(value: Expr, zero_point: Expr, lanes: int) -> Expr:
-    """float32 to int32: rne(value) + zero_point within +-2**22, and beyond that some integer further out still.
+    """float32 to int32: rne(value) + zero_point wherever int16 holds that; beyond, something as far out.
 
-    Adding 1.5 * 2**23 rounds to nearest even in the low bits of the sum. Up to infinity those bits stay
-    monotone as an integer, and taking the constant's bits off again doesn't overflow, so that clamping the
-    result to any int8 or int16 range gives what clamping the rounded value would.
+    For instruction sets that narrow with saturation, and so need no more than one bound here: from far below,
+    taking the rounding constant's bits off would wrap around.
+    """
+    lowest = T.cast(tir.ROUNDING_MAGIC_BITS - 2**16, "int32")
+    bits = T.max(_rounded_bits(value, lanes), tir.broadcast(lowest, lanes))
+    return bits + tir.broadcast(_rounding_offset(zero_point), lanes)
+
+
+def _rounded_bits(value: Expr, lanes: int) -> Expr:
+    """Integers in the order of rne(value), and exactly rne(value) + ROUNDING_MAGIC_BITS within +-2**22.
+
+    Adding 1.5 * 2**23 rounds to nearest even in the low bits of the sum. Up to infinity, and down to where
+    the sum turns negative, its bits stay monotone as an integer; below that they are some negative integer.
     """
     total = tir.fence(value, lanes) + tir.constant(tir.ROUNDING_MAGIC, "float32", lanes)
-    bits = T.reinterpret(tir.vector("int32", lanes), total)
-    return bits + tir.broadcast(zero_point - T.cast(tir.ROUNDING_MAGIC_BITS, "int32"), lanes)
+    return T.reinterpret(tir.vector("int32", lanes), total)
+
+
+def _rounding_offset(zero_point: Expr) -> Expr:
+    return zero_point - T.cast(tir.ROUNDING_MAGIC_BITS, "int32")
 
 
 def accumulate(accumulator: tuple[Buffer, int], lanes: int, value: Expr) -> None:
@@ -46,18 +61,39 @@ def accumulate(accumulator: tuple[Buffer, int], lanes: int, value: Expr) -> None
     tir.store(buffer, element, tir.load(buffer, element, lanes) + value, lanes)
 
 
+def interleaved_quads(taps: Sequence[Expr], dtype: str, wide: int) -> list[Expr]:
+    """Up to four byte vectors, channel by channel next to each other: four int8 vectors of `wide` lanes.
+
+    Two rounds of interleaving within 128 bits (`punpck`, `zip`) leave channels 16u + 4k .. 16u + 4k + 3 of
+    every 16 in vector k.
+    """
+    taps = [*taps, *[tir.constant(0, dtype, wide)] * (4 - len(taps))]
+    half = wide // 2
+    quads = []
+    for upper in (0, 8):
+        order = [k for u in range(upper, wide, 16) for i in range(u, u + 8) for k in (i, wide + i)]
+        pairs = [
+            T.reinterpret(tir.vector("int16", half), T.Shuffle([one, two], order))
+            for one, two in (taps[:2], taps[2:])
+        ]
+        for quarter in (0, 4):
+            order = [k for u in range(quarter, half, 8) for i in range(u, u + 4) for k in (i, half + i)]
+            quads.append(T.reinterpret(tir.vector("int8", wide), T.Shuffle(pairs, order)))
+    return quads
+
+
 class Generic:
     """Portable: int32 products, no intrinsic; any weights, int16 ones included."""
 
     name = "generic"
-    arch = None
+    arch: str | None = None
     features: frozenset[str] = frozenset()
     lanes = 4
     group = 1
     panel = "int8"
     panel_offset = 0
-    steps = (1,)
-    tiles = ((4, 2), (2, 2), (1, 4), (1, 2), (1, 1))
+    steps: tuple[int, ...] = (1,)
+    tiles: tuple[tuple[int, int], ...] = ((4, 2), (2, 2), (1, 4), (1, 2), (1, 1))
 
     def __init__(self, weights: str = "int8") -> None:
         """Read `weights` of dtype int8, or int16 for imported weights that int8 can't hold."""

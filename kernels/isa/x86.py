@@ -70,12 +70,12 @@ class PairProducts:
     vector and halves the traffic.
     """
 
-    arch = "x86-64"
+    arch: str | None = "x86-64"
     group = 2
     panel = "int16"
     panel_offset = 0
     weights = "int8"
-    steps = (2,)
+    steps: tuple[int, ...] = (2,)
 
     def __init__(
         self, name: str, features: frozenset[str], lanes: int, tiles: tuple[tuple[int, int], ...]
@@ -100,7 +100,7 @@ class PairProducts:
         offset: Expr,
         step: int,
     ) -> None:
-        """A pair of A in every lane against `lanes` pairs of B."""
+        """Multiply a pair of A, in every lane, by `lanes` pairs of B."""
         del step
         wide = 2 * self.lanes
         # Rows outside: the vectors of B stay in registers and one broadcast of A lives at a time.
@@ -127,7 +127,7 @@ class QuadProducts(PairProducts):
     group = 4
     panel = "uint8"
     panel_offset = 128
-    steps = (4,)
+    steps: tuple[int, ...] = (4,)
 
     def multiply_accumulate(
         self,
@@ -231,29 +231,14 @@ class DepthwiseQuads(DepthwisePairs):
     def products(
         self, accumulators: Sequence[tuple[Buffer, int]], a: Sequence[Expr], w: Buffer, offset: Expr
     ) -> None:
-        """Interleave bytes, then pairs of bytes; multiply and add."""
-        wide = 4 * self.lanes
-        taps = [*a, *[tir.constant(0, "uint8", wide)] * (4 - len(a))]
-        for half in range(2):
-            pairs = []
-            for one, two in (taps[:2], taps[2:]):
-                order = [k for u in range(0, wide, 16) for i in range(8) for k in (u + 8 * half + i, wide + u + 8 * half + i)]
-                pairs.append(T.reinterpret(tir.vector("int16", wide // 2), T.Shuffle([one, two], order)))
-            for quarter in range(2):
-                order = [
-                    k
-                    for u in range(0, wide // 2, 8)
-                    for i in range(4)
-                    for k in (u + 4 * quarter + i, wide // 2 + u + 4 * quarter + i)
-                ]
-                quads = T.reinterpret(tir.vector("int8", wide), T.Shuffle(pairs, order))
-                index = 2 * half + quarter
-                buffer, element = accumulators[index]
-                result = tir.intrinsic(
-                    tir.vector("int32", self.lanes), _QUAD_PRODUCT[self.lanes],
-                    tir.load(buffer, element, self.lanes), quads, tir.load(w, offset + index * wide, wide),
-                )  # fmt: skip
-                tir.store(buffer, element, result, self.lanes)
+        """Interleave, multiply and add."""
+        wide, ints = 4 * self.lanes, tir.vector("int32", self.lanes)
+        quads = generic.interleaved_quads(a, "uint8", wide)
+        for index, (accumulator, quad) in enumerate(zip(accumulators, quads, strict=True)):
+            buffer, element = accumulator
+            sums, weights = tir.load(buffer, element, self.lanes), tir.load(w, offset + index * wide, wide)
+            result = tir.intrinsic(ints, _QUAD_PRODUCT[self.lanes], sums, quad, weights)
+            tir.store(buffer, element, result, self.lanes)
 
 
 _TILES_16_REGISTERS = ((6, 2), (5, 2), (4, 2), (3, 2), (2, 2), (1, 2), (2, 4), (1, 4), (4, 1), (8, 1), (1, 1))

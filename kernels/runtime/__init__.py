@@ -1,0 +1,1 @@
+"""Templates of the C files that a bundle needs beside its kernels."""

@@ -135,7 +135,7 @@ def local_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def a76_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def a76_bundle(tmp_path_factory: pytest.TempPathFactory, arm_emulator: None) -> Bundle:
     """For a Raspberry Pi 5, which QEMU can stand in for."""
     return build("rpi5-int8", tmp_path_factory.mktemp("toy-a76"))
 

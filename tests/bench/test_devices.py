@@ -16,6 +16,7 @@ RPI5 = loader.load("rpi5-int8")
 FOREIGN = loader.load("x86-64-int8" if detect.host_arch() == "arm64" else "rpi5-int8")
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_without_a_name_a_bundle_runs_here_or_else_on_its_emulator(local_bundle: Bundle) -> None:
     assert local_bundle.device().name == "local"
     if detect.host_arch() != "arm64":
@@ -43,6 +44,7 @@ def test_a_missing_emulator_is_told_with_its_package(monkeypatch: pytest.MonkeyP
         devices.connect("emulator", RPI5)
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_a_missing_sysroot_is_told_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_dir", lambda path: False)
     with pytest.raises(DeviceError, match="aarch64-linux-gnu is missing: sudo apt install libc6-arm64-cross"):
@@ -127,6 +129,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle(folder, {"identifier": "loop", "files": {"bin/loop-bench": digest}})
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_instructions_are_counted_exactly_and_by_class(counted: Bundle) -> None:
     device = devices.connect("emulator", RPI5)
     assert isinstance(device, CountingDevice)
@@ -142,6 +145,7 @@ def test_instructions_are_counted_exactly_and_by_class(counted: Bundle) -> None:
     assert device.count(counted) == regions
 
 
+@pytest.mark.usefixtures("arm_emulator")
 def test_the_counter_is_built_once(counted: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emulator.platformdirs, "user_cache_path", lambda name: tmp_path / "a,comma" / name)
     device = devices.connect("emulator", RPI5)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,11 @@ class Call:
 
     code: KernelCode
     inputs: tuple[NDArray[np.generic], ...]
-    output_bytes: int
+    expected: NDArray[np.generic]
+    """What the output must be; the kernel sees its size alone."""
     boundaries: tuple[int, ...]
     """Tile ranges: [b0, b1), [b1, b2), ..."""
-    at_end: bool
+    at_end: bool = True
     """Buffers end where a page begins that can't be touched; otherwise they begin where one ends."""
     inplace: int | None = None
     """Input whose buffer the output takes over."""
@@ -41,7 +42,7 @@ class Call:
         """The call in the driver's format (driver.c)."""
         readable = [np.ascontiguousarray(a).tobytes() for a in (*self.inputs, *self.code.constants)]
         buffers = [(len(data), -1, data) for data in readable]
-        buffers.append((self.output_bytes, -1 if self.inplace is None else self.inplace, b""))
+        buffers.append((self.expected.nbytes, -1 if self.inplace is None else self.inplace, b""))
         buffers.append((self.code.scratch_bytes, -1, b""))
         head = [_number(self.code), len(buffers), len(self.boundaries) - 1, *self.boundaries]
         return _words(*head) + b"".join(
@@ -64,12 +65,12 @@ def command(target: Target) -> list[str]:
     return [target.emulator.program, "-L", target.emulator.sysroot, "-cpu", target.emulator.cpu]
 
 
-@dataclass(frozen=True, eq=False)
 class Machines:
     """Compiles kernels and runs them, in `folder`; objects are kept, as equal keys mean equal code."""
 
-    folder: Path
-    objects: dict[tuple[str, str], Path] = field(default_factory=dict)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.objects: dict[tuple[str, str], Path] = {}
 
     def run(self, target: Target, calls: Sequence[Call]) -> list[bytes]:
         """Return the output of each call; fails the test when a kernel touches memory that isn't its own."""
@@ -81,9 +82,9 @@ class Machines:
         data.write_bytes(_words(len(calls)) + b"".join(call.written() for call in calls))
         _check([*prefix, driver, library, data, output])
         result = output.read_bytes()
-        ends = np.cumsum([call.output_bytes for call in calls])
+        ends = np.cumsum([call.expected.nbytes for call in calls])
         assert len(result) == ends[-1]
-        return [result[end - call.output_bytes : end] for call, end in zip(calls, ends, strict=True)]
+        return [result[end - call.expected.nbytes : end] for call, end in zip(calls, ends, strict=True)]
 
     def _object(self, target: Target, code: KernelCode) -> Path:
         name = (target.name, code.key)

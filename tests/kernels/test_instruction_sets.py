@@ -19,10 +19,19 @@ LINES = (
     ("conv2d_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
     ("conv2d_dotprod", "rpi5", {"sdot"}, r"v\d+\.4s, v\d+\.16b, v\d+\.4b\[[0-3]\]$"),  # by element
     ("conv2d_neon", "rpi4", {"smull", "smlal", "sadalp"}, r"v\d+\.(8h, v\d+\.8b, v\d+\.8b|4s, v\d+\.8h)$"),
+    ("conv2d_avxvnni", "x86-64-avxvnni", {"vpdpbusd"}, r"%ymm\d+$"),
+    ("depthwise_avx512vnni", "x86-64-v4", {"vpdpbusd"}, r"%[xyz]mm\d+$"),
+    ("depthwise_avxvnni", "x86-64-avxvnni", {"vpdpbusd"}, r"%[xy]mm\d+$"),
+    ("depthwise_dotprod", "rpi5", {"sdot"}, r"v\d+\.4s, v\d+\.16b, v\d+\.16b$"),
     ("depthwise_avx512", "x86-64-v4", {"vpmaddwd"}, r"%zmm\d+$"),
     ("depthwise_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
     ("depthwise_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
-    ("depthwise_neon", "rpi4", {"smull", "smull2", "smlal", "smlal2"}, r"v\d+\.8h, v\d+\.(8|16)b, v\d+\.(8|16)b$"),
+    (
+        "depthwise_neon",
+        "rpi4",
+        {"smull", "smull2", "smlal", "smlal2"},
+        r"v\d+\.8h, v\d+\.(8|16)b, v\d+\.(8|16)b$",
+    ),
 )
 # What multiplies integers in vector registers, on either architecture.
 _MULTIPLY = re.compile(r"v?pmul\w+|v?pmadd\w+|vpdp\w+|[su]dot|[su]?ml[as]l?2?|[su]?mull?2?|sadalp")
@@ -32,7 +41,7 @@ def multiplications(assembly: str) -> list[tuple[str, str]]:
     """Mnemonic and operands of every integer multiplication of vectors."""
     found = []
     for line in assembly.splitlines():
-        mnemonic, _, operands = line.strip().partition("\t")
+        mnemonic, _, operands = line.strip().removeprefix("{vex}").strip().partition("\t")
         if _MULTIPLY.fullmatch(mnemonic) and re.search(r"%[xyz]mm|\bv\d+\.", operands):
             found.append((mnemonic, operands))
     return found

@@ -1,0 +1,57 @@
+"""Real models: the same bytes from every instruction set, on this machine and on emulated ones.
+
+Each is quantized once, on synthetic inputs, and built for every target. Golden checksums, one per layer, are
+the reference's, and `verify` compares every layer of a run with the reference.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from edgec.bench.bundle import Bundle
+from edgec.targets.detect import host_arch
+from tests.compiler.building import build, checksums, verified
+from tests.compiler.onnx_models import SHARED
+
+pytestmark = pytest.mark.slow
+
+TARGETS = ("x86-64-int8", "x86-64-v3-int8", "cortex-a53-int8", "rpi4-int8", "rpi5-int8")
+"""Portable, AVX2, NEON scheduled in order and out of order, dotprod."""
+
+MODELS = {
+    "mlperf_kws_dscnn": 20.0,
+    "mlperf_ic_resnet8": 20.0,
+    "fmnist_dscnn": 20.0,
+    "efficientnet_lite0": 10.0,
+    "fastestdet_coco": 10.0,
+}
+"""Least SQNR in dB against the float model, on inputs that are noise."""
+
+
+Bundles = dict[str, Bundle]
+"""By model: the first that was built."""
+
+
+@pytest.fixture(scope="module")
+def firsts() -> Bundles:
+    return {}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", MODELS)
+def test_real_models_are_exact(name: str, target: str, firsts: Bundles, tmp_path: Path) -> None:
+    path = SHARED / f"models/{name}.onnx"
+    if not path.exists():
+        pytest.skip("no shared models")
+    if target.startswith("x86") and host_arch() != "x86-64":
+        pytest.skip("x86 isn't emulated")
+    source = firsts[name].file("model.onnx") if name in firsts else path
+    bundle = build(source, tmp_path, target, name=name)
+    first = firsts.setdefault(name, bundle)
+    assert not bundle.manifest["islands"]
+    assert checksums(bundle) == checksums(first)
+    assert None not in checksums(bundle)
+    found = verified(bundle)
+    assert found.exact_layers == len(bundle.steps)
+    if bundle is first:
+        assert all((output.sqnr_db or 99) > MODELS[name] for output in found.float_outputs)
