@@ -1,11 +1,12 @@
 """Comparing arrays: bit for bit, within a tolerance, and with the float model."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgec.compiler.emit.golden import sqnr
 
 Array = NDArray[Any]
 
@@ -73,12 +74,9 @@ def largest(expected: Array) -> float:
 def compare_with_float(output: str, device: Array, reference: Array) -> FloatComparison:
     """Compare [S, *shape] with the float model's."""
     a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (device, reference))
-    noise = float(np.square(a - b).sum())
-    signal = float(np.square(b).sum())
-    sqnr = 10 * math.log10(signal / noise) if noise and signal else None
     is_vector = a.shape[1] > 1 and a.shape[1] == max(device.shape[1:])
     agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))) if is_vector else None
-    return FloatComparison(output, sqnr, agreement)
+    return FloatComparison(output, sqnr(b, a), agreement)
 
 
 def _bytes(array: Array) -> Array:

@@ -12,7 +12,7 @@ from edgec.compiler.compress.calibration import Calibration, load_calibration, s
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
 from edgec.compiler.emit import bundle, manifest
-from edgec.compiler.emit.golden import Golden, checksum
+from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
@@ -98,7 +98,7 @@ def build(
     report("emit", "")
     golden = _golden(network, program, source if model is not source else None, data)
     written = bundle.write(name, program, planned, objects, golden, _origin(source, model, network), folder)
-    report("emit", str(folder))
+    report("emit", _faithful(golden))
     return written
 
 
@@ -168,6 +168,19 @@ def _quantized(model: Model, source: Model) -> str:
     assert provenance is not None, "quantize() sets it"
     kind = "synthetic " if provenance.kind == "synthetic" else ""
     return f"int8 per channel, {provenance.samples} {kind}samples"
+
+
+def _faithful(golden: Golden) -> str:
+    """Say how near the golden run comes to the float model's, the worst output first."""
+    compared = {
+        name: noise
+        for name, floats in (golden.float_outputs or {}).items()
+        if (noise := sqnr(floats, golden.outputs[name])) is not None
+    }
+    if not compared:
+        return "golden vectors"
+    worst = min(compared, key=lambda name: compared[name])
+    return f"golden vectors; '{worst}' {compared[worst]:.1f} dB from the float model"
 
 
 def _lowered(network: Network, program: Program) -> str:

@@ -1,0 +1,1 @@
+"""From a quantized model to a program: operators, kernels, and where every buffer lies."""

@@ -169,4 +169,6 @@ def test_graphs_as_other_tools_write_them_run_in_integers(name: str, tmp_path: P
     assert not onnx_models.islands(network)
     assert onnx_models.operations(network) == operations.split()
     ours, theirs = onnx_models.run_network(network, inputs), onnx_models.run_onnx(model, inputs)
-    assert onnx_models.difference(network, ours, theirs).steps == 0
+    found = onnx_models.difference(network, ours, theirs)
+    assert found.steps <= 1
+    assert found.share <= 0.05  # float biases are rounded to a step of the sums

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
@@ -17,6 +17,7 @@ SHAPES = st.lists(st.integers(1, 4), min_size=0, max_size=5).map(tuple)
 
 
 BUFFER = 4**5
+unhurried = settings(deadline=None)
 
 
 def read(seen: View, buffer: np.ndarray) -> np.ndarray:
@@ -82,6 +83,7 @@ def _first(array: np.ndarray, axis: int) -> np.ndarray:
     return array[(slice(None),) * axis + (0,)]
 
 
+@unhurried
 @given(moved())
 def test_movements_read_what_numpy_reads(case: tuple[View, np.ndarray]) -> None:
     seen, array = case
@@ -90,6 +92,7 @@ def test_movements_read_what_numpy_reads(case: tuple[View, np.ndarray]) -> None:
     assert seen.shape == array.shape
 
 
+@unhurried
 @given(moved(), st.data())
 def test_a_reshape_is_a_view_exactly_where_numpy_needs_no_copy(
     case: tuple[View, np.ndarray], data: st.DataObject
@@ -107,6 +110,7 @@ def test_a_reshape_is_a_view_exactly_where_numpy_needs_no_copy(
         assert (read(changed, flat) == array.reshape(shape)).all()
 
 
+@unhurried
 @given(moved())
 def test_a_dense_order_is_the_order_of_a_packed_buffer(case: tuple[View, np.ndarray]) -> None:
     seen, array = case
@@ -120,6 +124,7 @@ def test_a_dense_order_is_the_order_of_a_packed_buffer(case: tuple[View, np.ndar
         assert (array.transpose(order).reshape(-1) == np.arange(array.size)).all()
 
 
+@unhurried
 @given(moved(), st.data())
 def test_copies_hold_what_the_view_showed(case: tuple[View, np.ndarray], data: st.DataObject) -> None:
     seen, array = case
@@ -143,6 +148,7 @@ def test_copies_hold_what_the_view_showed(case: tuple[View, np.ndarray], data: s
     assert view.dense_order(results["dense"].view) is not None
 
 
+@unhurried
 @given(SHAPES, SHAPES)
 def test_broadcasting_is_numpys(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     try:
