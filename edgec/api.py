@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgec.bench.bundle import Bundle
+from edgec.targets import loader
 
 
 def build(
@@ -28,6 +29,7 @@ def build(
     folder for the model after every stage. `progress` is called with a stage's name and what it did, and
     with an empty text when the stage begins. Raises EdgecError for what is the caller's to mend.
     """
+    loader.load(target)  # a wrong name fails at once
     from edgec.compiler import pipeline  # seconds, for TVM and ONNX, that load() does without
 
     built = pipeline.build(

@@ -84,7 +84,9 @@ def build(
     A bundle is a folder with a library, a header, a manifest and golden vectors.
     """
     from edgec import output as show
+    from edgec.targets import loader
 
+    loader.load(target)  # a wrong name fails at once, not after the compiler's import
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")  # the spinner is there while the compiler is being imported
