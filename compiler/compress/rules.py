@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
+from edgec.compiler.resizing import no_repetition
 
 Role = Literal["product", "binary", "reduction", "movement", "concat", "unary"]
 """What an operator does with scales.
@@ -73,20 +74,8 @@ def _constant_mode(node: onnx_ir.Node) -> bool:
     return attribute(node, "mode", "constant") == "constant" and _constants(node, 1)
 
 
-def _replicating(node: onnx_ir.Node) -> bool:
-    """Whether a Resize repeats every element a whole number of times."""
-    before = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
-    after = shape_of(node.outputs[0])
-    if attribute(node, "mode", "nearest") != "nearest" or not before or not after or not _constants(node, 1):
-        return False
-    if len(before) != len(after) or any(new % old for old, new in zip(before, after, strict=True)):
-        return False
-    coordinates = attribute(node, "coordinate_transformation_mode", "half_pixel")
-    rounding = attribute(node, "nearest_mode", "round_prefer_floor")
-    if coordinates == "asymmetric":
-        largest = max(new // old for old, new in zip(before, after, strict=True))
-        return rounding == "floor" or (rounding == "round_prefer_floor" and largest <= 2)
-    return coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
+def _repeating(node: onnx_ir.Node) -> bool:
+    return _constants(node, 1) and no_repetition(node) is None
 
 
 _TABLE = (
@@ -112,7 +101,7 @@ RULES: dict[str, Rule] = {
     "MaxPool": Rule("movement", _one_output),
     "Pad": Rule("movement", _constant_mode),
     "Reshape": Rule("movement", _parameters),
-    "Resize": Rule("movement", _replicating),
+    "Resize": Rule("movement", _repeating),
     "Slice": Rule("movement", _parameters),
     "SpaceToDepth": Rule("movement"),
     "Split": Rule("movement", _parameters),

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import onnx_ir
 
-from edgec.compiler.graph import attribute, constant, shape_of
+from edgec.compiler.graph import attribute, constant
 from edgec.compiler.lower import view
 from edgec.compiler.lower.builder import CODES, Builder, Codes, quantized
 from edgec.compiler.lower.constants import is_known, known
 from edgec.compiler.lower.layer import Layer, Request, emit, every_input
+from edgec.compiler.resizing import no_repetition
 from edgec.kernels.operators import Concat, Pad, Quantization, Rearrange
 
 
@@ -57,20 +58,7 @@ def _pad(builder: Builder, request: Request) -> Codes:
 
 def _accepts_resize(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
     del sources
-    before = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
-    after = shape_of(node.outputs[0])
-    if attribute(node, "mode", "nearest") != "nearest" or before is None or after is None or len(before) != 4:
-        return "only nearest-neighbour resizing of images has an integer kernel"
-    if any(new % old for old, new in zip(before, after, strict=True)) or before[:2] != after[:2]:
-        return "only resizing by whole factors has an integer kernel"
-    coordinates = attribute(node, "coordinate_transformation_mode", "half_pixel")
-    rounding = attribute(node, "nearest_mode", "round_prefer_floor")
-    factor = max(new // old for old, new in zip(before, after, strict=True))
-    floors = rounding == "floor" or (rounding == "round_prefer_floor" and factor <= 2)
-    centred = coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
-    if centred or (coordinates == "asymmetric" and floors):
-        return None
-    return f"nearest-neighbour resizing by {coordinates} and {rounding} isn't repetition"
+    return no_repetition(node)
 
 
 def _resize(builder: Builder, request: Request) -> Codes:
