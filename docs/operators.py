@@ -57,10 +57,10 @@ BatchNormalization is folded into the layer before it.
 
 def computed_as() -> dict[str, str]:
     """Return every operator with an integer form, and the kind of form."""
-    scalar = {name: f"{TABLE}, with one constant operand" for name in unary._WITH_SCALAR}
+    scalar = {name: f"{TABLE}, with one constant operand" for name in unary.WITH_SCALAR}
     found = (
         scalar
-        | dict.fromkeys(unary._PLAIN | unary._WITH_ATTRIBUTES, TABLE)
+        | dict.fromkeys(unary.PLAIN | unary.WITH_ATTRIBUTES, TABLE)
         | dict.fromkeys(MOVEMENTS, MOVEMENT)
     )
     for name in LAYERS:

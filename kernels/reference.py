@@ -1,6 +1,6 @@
 """The integer semantics in numpy: what every kernel on every target must equal, bit for bit.
 
-This file is DESIGN's "Integer semantics" as code, and is kept plain enough to be read as such. int8 tensors
+This file is docs/semantics.md as code, and is kept plain enough to be read as such. int8 tensors
 are flat or shaped arrays; every function returns an array in the physical layout of its operation. The
 arithmetic after an integer sum is float32 IEEE 754, one rounding per operation, nothing contracted.
 """

@@ -56,7 +56,7 @@ def _shrink(node: onnx_ir.Node, x: Real) -> Real:
     return np.where(np.abs(x) > threshold, x - np.sign(x) * bias, 0.0)
 
 
-_PLAIN: dict[str, Callable[[Real], Any]] = {
+PLAIN: dict[str, Callable[[Real], Any]] = {
     "Abs": np.abs,
     "Acos": np.arccos,
     "Acosh": np.arccosh,
@@ -88,7 +88,7 @@ _PLAIN: dict[str, Callable[[Real], Any]] = {
     "Tanh": np.tanh,
 }
 
-_WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Any]] = {
+WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Any]] = {
     "Celu": _celu,
     "Clip": _clip,
     "Elu": _elu,
@@ -101,7 +101,7 @@ _WITH_ATTRIBUTES: dict[str, Callable[[onnx_ir.Node, Real], Any]] = {
     "ThresholdedRelu": _thresholded,
 }
 
-_WITH_SCALAR: dict[str, Callable[[Real, Real], Any]] = {
+WITH_SCALAR: dict[str, Callable[[Real, Real], Any]] = {
     "Add": np.add,
     "Div": np.divide,
     "Max": np.maximum,
@@ -118,12 +118,12 @@ def operand(node: onnx_ir.Node) -> int | None:
     """Return which input a node is a unary function of, element by element, or None where it is none."""
     if node.domain:
         return None
-    if node.op_type in _PLAIN:
+    if node.op_type in PLAIN:
         return 0
-    if node.op_type in _WITH_ATTRIBUTES:
+    if node.op_type in WITH_ATTRIBUTES:
         limits = [constant(value) for value in node.inputs[1:] if value is not None]
         return 0 if all(limit is not None and limit.size == 1 for limit in limits) else None
-    if node.op_type in _WITH_SCALAR and len(node.inputs) == 2:
+    if node.op_type in WITH_SCALAR and len(node.inputs) == 2:
         for index in (0,) if node.op_type == "PRelu" else (0, 1):
             value, scalar = node.inputs[index], constant(node.inputs[1 - index])
             if value is None or scalar is None or scalar.size != 1:
@@ -136,14 +136,14 @@ def operand(node: onnx_ir.Node) -> int | None:
 def evaluate(node: onnx_ir.Node, x: Real) -> Real:
     """Return the node's result for real numbers `x`; NaN where the function isn't defined."""
     with np.errstate(all="ignore"):
-        if node.op_type in _PLAIN:
-            return np.asarray(_PLAIN[node.op_type](x), np.float64)
-        if node.op_type in _WITH_ATTRIBUTES:
-            return np.asarray(_WITH_ATTRIBUTES[node.op_type](node, x), np.float64)
+        if node.op_type in PLAIN:
+            return np.asarray(PLAIN[node.op_type](x), np.float64)
+        if node.op_type in WITH_ATTRIBUTES:
+            return np.asarray(WITH_ATTRIBUTES[node.op_type](node, x), np.float64)
         index = operand(node)
         assert index is not None, "operand() said so"
         scalar = constant(node.inputs[1 - index])
         assert scalar is not None, "operand() said so"
         other = scalar.astype(np.float64).reshape(1)
         pair = (x, other) if index == 0 else (other, x)
-        return np.asarray(_WITH_SCALAR[node.op_type](*pair), np.float64)
+        return np.asarray(WITH_SCALAR[node.op_type](*pair), np.float64)
