@@ -138,23 +138,10 @@ def _body(
     parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     accumulators = tile.allocate(isa, shape.register_tile)
-    row_blocks, column_blocks = shape.blocks
+    bounds = tuple(parameters[i] for i in range(3))
     with T.serial(begin, end) as index:
-        image = index // (row_blocks * column_blocks)
-        row0 = index // column_blocks % row_blocks * shape.tile_rows
-        column0 = index % column_blocks * shape.tile_columns
-        source, origin = scratch, T.int32(0)
-        if shape.direct:
-            source = x
-            first = (image * shape.in_rows + row0 * shape.strides[0]) * shape.in_columns
-            origin = (first + column0 * shape.strides[1]) * shape.channels
-        else:
-            stripe.fill(shape, x, scratch, image, row0, column0, parameters[3])
-        block = _Block(
-            isa, shape, accumulators, source, origin, weights, bias, multiplier,
-            tuple(parameters[i] for i in range(3)), y, image, row0, column0,
-        )  # fmt: skip
-        block.emit()
+        where = stripe.tile(shape, x, scratch, index, parameters[3])
+        _Block(isa, shape, accumulators, where, weights, bias, multiplier, bounds, y).emit()
 
 
 @dataclass(frozen=True)
@@ -164,16 +151,12 @@ class _Block:
     isa: InstructionSet
     shape: Geometry
     accumulators: list[Buffer]
-    source: Buffer
-    origin: Expr
+    where: stripe.Tile
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
     parameters: tuple[Expr, ...]
     y: Buffer
-    image: Expr
-    row0: Expr
-    column0: Expr
 
     def emit(self) -> None:
         shape = self.shape
@@ -198,33 +181,27 @@ class _Block:
 
     def _rows(self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr) -> None:
         shape, height = self.shape, self.shape.register_tile[0]
+        rest = shape.columns % shape.tile_columns  # of the last tile along a row, where tiles cut rows
 
         def row(r: Expr) -> None:
-            tail = shape.columns % shape.tile_columns % height
-            full = shape.tile_columns // height
-            if shape.columns % shape.tile_columns:
-                full = T.min(full, (shape.columns - self.column0) // height)
-            else:
-                tail = shape.tile_columns % height
-            if isinstance(full, int):
-                if full:
-                    tir.serial(full, lambda p: self._tile(columns, g, channel, offset, r, p * height, height))
-            else:
-                with T.serial(0, full) as p:
-                    self._tile(columns, g, channel, offset, r, p * height, height)
-            if tail:
-                start = (shape.columns if shape.rows > 1 else shape.columns - self.column0) - tail
-                if shape.tile_columns == shape.columns:
-                    self._tile(columns, g, channel, offset, r, shape.columns - tail, tail)
-                else:
-                    with T.If(self.column0 + shape.tile_columns > shape.columns), T.Then():
-                        self._tile(columns, g, channel, offset, r, start, tail)
+            def register_tile(column: Expr, height: int) -> None:
+                self._tile(columns, g, channel, offset, r, column, height)
 
-        if shape.rows % shape.tile_rows:
-            with T.serial(0, T.min(shape.tile_rows, shape.rows - self.row0)) as r:
-                row(r)
-        else:
-            tir.serial(shape.tile_rows, row)
+            full, tail = divmod(shape.tile_columns, height)
+            if not rest:
+                if full:
+                    tir.serial(full, lambda p: register_tile(p * height, height))
+                if tail:
+                    register_tile(full * height, tail)
+                return
+            left = shape.columns - self.where.column0
+            with T.serial(0, T.min(full, left // height)) as p:
+                register_tile(p * height, height)
+            if rest % height:
+                with T.If(left < shape.tile_columns), T.Then():
+                    register_tile(left - rest % height, rest % height)
+
+        stripe.each_row(shape, self.where.row0, row)
 
     def _tile(
         self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr,
@@ -232,15 +209,16 @@ class _Block:
     ) -> None:  # fmt: skip
         shape = self.shape
         per_group = shape.channels // shape.groups
-        base = self.origin + row * (shape.strides[0] * shape.pitch) + g * per_group
+        base = self.where.origin + row * (shape.strides[0] * shape.pitch) + g * per_group
         starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
-        pixel = (self.image * shape.rows + self.row0 + row) * shape.columns + self.column0 + column
+        where = self.where
+        pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
 
         def store(i: int, value: Expr) -> None:
             lanes = columns.vectors * self.isa.lanes
             tir.store_first(self.y, (pixel + i) * shape.outputs + channel, value, lanes, columns.valid)
 
         tile.emit(
-            self.isa, self.accumulators, columns.vectors, self.source, starts, reduction(shape), self.weights,
-            offset, self.bias, self.multiplier, channel, self.parameters, store,
+            self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape),
+            self.weights, offset, self.bias, self.multiplier, channel, self.parameters, store,
         )  # fmt: skip

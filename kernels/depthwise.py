@@ -160,26 +160,19 @@ def _body(
     accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width)]
 
     with T.serial(begin, end) as index:
-        image = index // shape.blocks[0]
-        row0 = index % shape.blocks[0] * shape.tile_rows
-        source, origin = scratch, T.int32(0)
-        if shape.direct:
-            source = x
-            origin = (image * shape.in_rows + row0 * shape.strides[0]) * shape.pitch
-        else:
-            stripe.fill(shape, x, scratch, image, row0, T.int32(0), parameters[3])
+        where = stripe.tile(shape, x, scratch, index, parameters[3])
 
-        def row(r: Expr, image: Expr, row0: Expr, source: Buffer, origin: Expr) -> None:
+        def row(r: Expr, where: stripe.Tile = where) -> None:
             for blocks in parts:
 
                 def block(index: Expr, blocks: _Blocks = blocks) -> None:
                     first = blocks.start + index * blocks.channels
 
                     def pixels(column: Expr, count: int) -> None:
-                        start = origin + r * (shape.strides[0] * shape.pitch) + first
-                        output = (image * shape.rows + row0 + r) * shape.columns + column
+                        start = where.origin + r * (shape.strides[0] * shape.pitch) + first
+                        output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
                         _pixels(
-                            blocks, shape, accumulators[:count], source, start, column, weights, bias,
+                            blocks, shape, accumulators[:count], where.source, start, column, weights, bias,
                             multiplier, parameters, index, y, output * shape.channels + first,
                         )  # fmt: skip
 
@@ -190,11 +183,7 @@ def _body(
 
                 tir.serial(blocks.count, block)
 
-        if shape.rows % shape.tile_rows:
-            with T.serial(0, T.min(shape.tile_rows, shape.rows - row0)) as r:
-                row(r, image, row0, source, origin)
-        else:
-            tir.serial(shape.tile_rows, lambda r: row(r, image, row0, source, origin))
+        stripe.each_row(shape, where.row0, row)
 
 
 def _pixels(

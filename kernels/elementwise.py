@@ -50,13 +50,13 @@ def _binary(kind: str, shape: list[int], left: list[int], right: list[int], size
                 value = x[T.ramp(base + offset * step, step, lanes)]
             integer = tir.cast(value, "int32", lanes) - tir.broadcast(p[which], lanes)
             factor = tir.broadcast(T.reinterpret("float32", p[2 + which]), lanes)
-            return tir.fence(tir.cast(integer, "float32", lanes) * factor, lanes)
+            return tir.cast(integer, "float32", lanes) * factor
 
         def run(first: Expr, starts: tuple[Expr, Expr], count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
                 one = operand(a, starts[0], offset, left[-1], lanes, 0)
                 two = operand(b, starts[1], offset, right[-1], lanes, 1)
-                result = one + two if kind == "add" else tir.fence(one * two, lanes)
+                result = one + two if kind == "add" else one * two
                 value = generic.round_and_clamp(result, (p[4], p[5], p[6]), lanes)
                 tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
 

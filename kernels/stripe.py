@@ -10,6 +10,9 @@ from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
 SLACK = 64
 """Elements that vector loads may read past a stripe's end (their products are discarded or times zero)."""
 
+_LANES = 32
+"""Elements copied at a time; LLVM splits them into what the target has."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -72,6 +75,42 @@ class Geometry:
         return -(-self.rows // self.tile_rows), -(-self.columns // self.tile_columns)
 
 
+@dataclass(frozen=True)
+class Tile:
+    """Where one tile of the output lies, and where its input is read."""
+
+    image: Expr
+    row0: Expr
+    """First output row and column."""
+    column0: Expr
+    source: Buffer
+    """The stripe, or the input itself."""
+    origin: Expr
+    """First element of the tile's input in `source`."""
+
+
+def tile(shape: Geometry, x: Buffer, scratch: Buffer, index: Expr, pad_value: Expr) -> Tile:
+    """Write the code that makes tile `index`'s input ready, and return where everything is."""
+    row_blocks, column_blocks = shape.blocks
+    image = index // (row_blocks * column_blocks)
+    row0 = index // column_blocks % row_blocks * shape.tile_rows
+    column0 = index % column_blocks * shape.tile_columns
+    if not shape.direct:
+        fill(shape, x, scratch, image, row0, column0, pad_value)
+        return Tile(image, row0, column0, scratch, T.int32(0))
+    first = (image * shape.in_rows + row0 * shape.strides[0]) * shape.in_columns
+    return Tile(image, row0, column0, x, (first + column0 * shape.strides[1]) * shape.channels)
+
+
+def each_row(shape: Geometry, row0: Expr, body: Callable[[Expr], None]) -> None:
+    """Write the loop over a tile's output rows; the last tile of an image may have fewer."""
+    if shape.rows % shape.tile_rows:
+        with T.serial(0, T.min(shape.tile_rows, shape.rows - row0)) as row:
+            body(row)
+    else:
+        tir.serial(shape.tile_rows, body)
+
+
 def fill(
     shape: Geometry, x: Buffer, stripe: Buffer, image: Expr, row0: Expr, column0: Expr, pad_value: Expr
 ) -> None:
@@ -88,9 +127,10 @@ def fill(
     padding = T.cast(pad_value, dtype)
 
     def pad(start: Expr, count: int) -> None:
-        for offset, lanes, times in _spans(count):
-            with T.serial(0, times) as i:
-                tir.store(stripe, start + offset + i * lanes, tir.broadcast(padding, lanes), lanes)
+        def vector(offset: Expr, lanes: int) -> None:
+            tir.store(stripe, start + offset, tir.broadcast(padding, lanes), lanes)
+
+        tir.vectors(count, _LANES, vector)
 
     def row(r: Expr) -> None:
         in_row = row0 * shape.strides[0] + r - shape.pads[0]
@@ -98,19 +138,20 @@ def fill(
         first = ((image * shape.in_rows + in_row) * shape.in_columns + column0 * shape.strides[1]) * channels
 
         def copy(count: int) -> None:
-            for offset, lanes, times in _spans(count):
-                with T.serial(0, times) as i:
-                    value = tir.load(x, first + offset + i * lanes, lanes)
-                    if shape.offset:
-                        flipped = T.reinterpret(tir.vector("uint8", lanes), value)
-                        value = flipped ^ tir.constant(shape.offset, "uint8", lanes)
-                    else:
-                        value = tir.cast(value, dtype, lanes)
-                    tir.store(stripe, target + left + offset + i * lanes, value, lanes)
+            def vector(offset: Expr, lanes: int) -> None:
+                value = tir.load(x, first + offset, lanes)
+                if shape.offset:
+                    flipped = T.reinterpret(tir.vector("uint8", lanes), value)
+                    value = flipped ^ tir.constant(shape.offset, "uint8", lanes)
+                else:
+                    value = tir.cast(value, dtype, lanes)
+                tir.store(stripe, target + left + offset, value, lanes)
+
+            tir.vectors(count, _LANES, vector)
 
         def inside() -> None:
             pad(target, left)
-            if shape.columns % shape.tile_columns == 0 or shape.rows > 1:
+            if shape.columns % shape.tile_columns == 0:
                 copy(taken)
             else:  # the last block of pixels is shorter
                 last = (shape.columns % shape.tile_columns) * channels
@@ -139,11 +180,3 @@ def _either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], N
             then()
         with T.Else():
             otherwise()
-
-
-def _spans(count: int) -> list[tuple[int, int, int]]:
-    """Cut a copy of `count` elements into (offset, lanes, times): 32s, then ever smaller powers of two."""
-    spans = [(0, 32, count // 32)] if count >= 32 else []
-    start = count // 32 * 32
-    spans += [(start + offset, lanes, 1) for offset, lanes in tir.pieces(count - start, 16)]
-    return spans

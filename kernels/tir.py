@@ -80,11 +80,6 @@ def intrinsic(result: str, name: str, *arguments: Expr) -> Expr:
     return T.call_llvm_pure_intrin(result, name, *arguments)
 
 
-def fence(value: Expr, lanes: int) -> Expr:
-    """Keep LLVM from contracting a float32 product with the sum that follows into a fused multiply-add."""
-    return intrinsic(vector("float32", lanes), "llvm.arithmetic.fence", value)
-
-
 def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
     """Pick lanes of one vector."""
     return T.Shuffle([value], list(indices))

@@ -47,7 +47,7 @@ def _rounded_bits(value: Expr, lanes: int) -> Expr:
     Adding 1.5 * 2**23 rounds to nearest even in the low bits of the sum. Up to infinity, and down to where
     the sum turns negative, its bits stay monotone as an integer; below that they are some negative integer.
     """
-    total = tir.fence(value, lanes) + tir.constant(tir.ROUNDING_MAGIC, "float32", lanes)
+    total = value + tir.constant(tir.ROUNDING_MAGIC, "float32", lanes)
     return T.reinterpret(tir.vector("int32", lanes), total)
 
 
