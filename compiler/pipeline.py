@@ -16,6 +16,7 @@ from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
+from edgec.compiler.lower.fuse_residuals import fuse_residuals
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.lower.select import select
@@ -73,7 +74,7 @@ def build(
         report("quantize", _quantized(model, source))
 
     report("lower", "")
-    network = integer(model)
+    network = fuse_residuals(integer(model))
     dumps.network(network)
     with _naming(path):
         program = select(network, described)
@@ -104,7 +105,7 @@ def build(
 
 def network_of(path: Path) -> Network:
     """Return the network that a bundle's model.onnx was lowered to."""
-    return integer(load(path))
+    return fuse_residuals(integer(load(path)))
 
 
 @contextmanager

@@ -7,14 +7,16 @@ and nothing is padded, there is no copy either.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.errors import UnsupportedError
-from edgec.kernels import stripe, tile, tir
+from edgec.kernels import elementwise, stripe, tile, tir
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
@@ -22,32 +24,56 @@ from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# Output pixels per tile: enough to use a block of weights many times while it is in the L1 cache.
-_PIXELS = 64
+# Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
+# the L1 cache.
+_PIXELS = (64, 128, 32, 256)
+# Register tiles worth trying, of those that the model of the machine ranks first.
+_TILES = 6
+# Without and with a residual.
+_PARAMETERS = (4, 4 + elementwise.PARAMETERS)
 # A stripe may take this part of the L1 data cache; weights and outputs share the rest.
 _STRIPE_SHARE = 0.5
 
 
-def geometry(operation: Conv2d, isa: InstructionSet, target: Target) -> Geometry:
-    """Choose tiles for a convolution on an instruction set."""
+def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Geometry]:
+    """Yield the ways to tile a convolution on an instruction set, the one expected to be fastest first."""
+    columns = operation.output_shape[2] if not _pointwise(operation) else math.prod(operation.input_shape[:3])
+    tiles = tile.ranked(isa, columns, operation.output_shape[3] // operation.groups)
+    seen = set()
+    for register_tile in tiles[:_TILES]:
+        for pixels in _PIXELS:
+            shape = _geometry(operation, isa, target, register_tile, pixels)
+            if shape not in seen:
+                seen.add(shape)
+                yield shape
+
+
+def _pointwise(operation: Conv2d) -> bool:
+    """Whether pixels depend on one pixel each, so that all of them are rows of one matrix product."""
+    window = operation.weights.shape[1:3]
+    return tuple(window) == (1, 1) and operation.strides == (1, 1) and not any(operation.pads)
+
+
+def _geometry(
+    operation: Conv2d, isa: InstructionSet, target: Target, register_tile: tuple[int, int], pixels: int
+) -> Geometry:
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
     pads, strides = operation.pads, operation.strides
-    pointwise = kernel == (1, 1) and strides == (1, 1) and not any(pads)
+    pointwise = _pointwise(operation)
     if pointwise:
         n, h, w, rows, columns = 1, 1, n * h * w, 1, n * h * w
-    register_tile = tile.choose(isa, columns, outputs // operation.groups)
     tile_rows, tile_columns = 1, columns
     element = tir.lanes_bytes(isa.panel)
     limit = target.l1d_bytes * _STRIPE_SHARE
     if pointwise:
         height = register_tile[0]
-        wanted = max(1, min(_PIXELS // height, int(limit / (c * element)) // height))
+        wanted = max(1, min(pixels // height, int(limit / (c * element)) // height))
         tile_columns = min(columns, wanted * height)
     else:
         row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * element
-        tile_rows = max(1, min(rows, _PIXELS // columns, int(limit / row_bytes / strides[0])))
+        tile_rows = max(1, min(rows, pixels // columns, int(limit / row_bytes / strides[0])))
     shape = Geometry(
         n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
         operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,
@@ -66,11 +92,14 @@ def reduction(shape: Geometry) -> tile.Reduction:
     return tile.Reduction((rows, columns), strides, per_group)
 
 
-def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode | None:
-    """Code of a convolution on one instruction set; None where its weights aren't exact there."""
-    if not isa.accepts(operation.weights):
-        return None
-    shape = geometry(operation, isa, target)
+def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+    """Code of a convolution on one instruction set; none where its weights aren't exact there."""
+    if isa.accepts(operation.weights):
+        for shape in geometries(operation, isa, target):
+            yield _code(isa, operation, shape)
+
+
+def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode:
     outputs, groups = shape.outputs, shape.groups
     per_group = outputs // groups
     walk = reduction(shape)
@@ -83,9 +112,13 @@ def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode |
     tail = np.zeros(vectors * isa.lanes, np.int32)
     pad_value = operation.input_zero_point + isa.panel_offset
     parameters = [operation.low, operation.high, operation.output_zero_point, pad_value]
+    residual = operation.residual is not None
+    if operation.residual is not None:
+        parameters += elementwise.parameters(operation.residual).tolist()
+    rows, width = shape.register_tile
     return KernelCode(
-        key=f"conv2d {isa.name} {isa.weights} {shape}",
-        make=partial(_function, isa, shape, packed.size),
+        key=f"conv2d {isa.name} {isa.weights} {'with residual ' if residual else ''}{shape}",
+        make=partial(_function, isa, shape, packed.size, residual),
         constants=(
             packed,
             np.concatenate([bias, tail]),
@@ -94,6 +127,8 @@ def code(isa: InstructionSet, operation: Conv2d, target: Target) -> KernelCode |
         ),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
+        inplace=(1,) if residual else (),
+        configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels",
     )
 
 
@@ -116,32 +151,33 @@ def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
     return np.asarray(folded, np.int32)
 
 
-def _function(isa: InstructionSet, shape: Geometry, weights: int) -> object:
+def _function(isa: InstructionSet, shape: Geometry, weights: int, residual: bool) -> object:
     outputs = shape.images * shape.rows * shape.columns * shape.outputs
     channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
+            *([("int8", outputs)] if residual else []),
             (isa.weights, weights),
             ("int32", channels),
             ("float32", channels),
-            ("int32", 4),
+            ("int32", _PARAMETERS[residual]),
             ("int8", outputs),
         ],
         isa.panel,
-        partial(_body, isa, shape),
+        partial(_body, isa, shape, residual),
+        noalias=not residual,
     )
 
 
-def _body(
-    isa: InstructionSet, shape: Geometry, x: Buffer, weights: Buffer, bias: Buffer, multiplier: Buffer,
-    parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
-) -> None:  # fmt: skip
+def _body(isa: InstructionSet, shape: Geometry, residual: bool, x: Buffer, *buffers: Any) -> None:
+    *others, weights, bias, multiplier, parameters, y, scratch, begin, end = buffers
     accumulators = tile.allocate(isa, shape.register_tile)
-    bounds = tuple(parameters[i] for i in range(3))
+    values = tir.registers(parameters, _PARAMETERS[residual])
+    other = others[0] if residual else None
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index, parameters[3])
-        _Block(isa, shape, accumulators, where, weights, bias, multiplier, bounds, y).emit()
+        where = stripe.tile(shape, x, scratch, index, values[3])
+        _Block(isa, shape, accumulators, where, weights, bias, multiplier, values, other, y).emit()
 
 
 @dataclass(frozen=True)
@@ -155,7 +191,10 @@ class _Block:
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
-    parameters: tuple[Expr, ...]
+    parameters: Sequence[Expr]
+    """As `_code` lists them."""
+    other: Buffer | None
+    """What is added to the result."""
     y: Buffer
 
     def emit(self) -> None:
@@ -214,11 +253,20 @@ class _Block:
         where = self.where
         pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
 
-        def store(i: int, value: Expr) -> None:
-            lanes = columns.vectors * self.isa.lanes
-            tir.store_first(self.y, (pixel + i) * shape.outputs + channel, value, lanes, columns.valid)
+        lanes = columns.vectors * self.isa.lanes
 
+        def start(i: int) -> Expr:
+            return (pixel + i) * shape.outputs + channel
+
+        def store(i: int, value: Expr) -> None:
+            tir.store_first(self.y, start(i), value, lanes, columns.valid)
+
+        residual = None
+        if self.other is not None:
+            residual = tile.Residual(
+                lambda i: tir.load_first(self.other, start(i), lanes, columns.valid), self.parameters[4:]
+            )
         tile.emit(
             self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape),
-            self.weights, offset, self.bias, self.multiplier, channel, self.parameters, store,
+            self.weights, offset, self.bias, self.multiplier, channel, self.parameters[:3], store, residual,
         )  # fmt: skip

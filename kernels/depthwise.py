@@ -1,5 +1,6 @@
 """Depthwise convolution: vectors of channels, several taps in one product, several pixels sharing loads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,10 +16,11 @@ from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# Adjacent pixels computed together; their accumulators must fit the registers.
-_PIXELS = 4
-# A stripe streams from the L2 cache as fast as it is used; rows that tiles share are copied less often.
-_STRIPE_L1 = 2
+# Adjacent pixels computed together, the most likely first; their accumulators must fit the registers.
+_PIXELS = (4, 2, 3, 6)
+# Size of a stripe by that of the L1 cache: it streams from the L2 cache as fast as it is used, and of higher
+# ones fewer rows are copied twice.
+_STRIPES = (2, 1, 4)
 
 Tap = tuple[int, int]
 """Row and column in the window."""
@@ -67,29 +69,35 @@ def _blocks(isa: DepthwiseSet, channels: int, kernel: tuple[int, int]) -> list[_
     return found
 
 
-def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target) -> Geometry:
+def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int, stripe_l1: int) -> Geometry:
     n, h, w, c = operation.input_shape
     _, rows, columns, _ = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
     row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * c * tir.lanes_bytes(isa.panel)
-    tile_rows = max(1, min(rows, _STRIPE_L1 * target.l1d_bytes // row_bytes // operation.strides[0]))
+    tile_rows = max(1, min(rows, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0]))
     tile_rows = -(-rows // -(-rows // tile_rows))  # tiles of equal height
     shape = Geometry(
         n, rows, columns, c, c, c, h, w, operation.strides, operation.pads[:2], kernel,
-        operation.dilations, tile_rows, columns, (min(_PIXELS, columns), 1), isa.panel, isa.panel_offset,
+        operation.dilations, tile_rows, columns, (min(pixels, columns), 1), isa.panel, isa.panel_offset,
     )  # fmt: skip
     whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, c, kernel))
     return replace(shape, direct=isa.panel == "int8" and not any(operation.pads) and whole)
 
 
-def code(isa: DepthwiseSet, operation: Conv2d, target: Target) -> KernelCode | None:
-    """Code of a depthwise convolution with one output per channel; None for any other convolution."""
+def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+    """Code of a depthwise convolution with one output per channel; none for any other convolution."""
     channels = operation.input_shape[3]
     if operation.groups != channels or len(operation.weights) != channels or channels == 1:
-        return None
-    if not isa.accepts(operation.weights):
-        return None
-    shape = _geometry(operation, isa, target)
+        return
+    if operation.residual is not None or not isa.accepts(operation.weights):
+        return
+    shapes = (_geometry(operation, isa, target, p, s) for p in _PIXELS for s in _STRIPES)
+    for shape in dict.fromkeys(shapes):
+        yield _code(isa, operation, shape)
+
+
+def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
+    channels = operation.input_shape[3]
     parts = _blocks(isa, channels, shape.kernel)
     parameters = [operation.low, operation.high, operation.output_zero_point]
     parameters.append(operation.input_zero_point + isa.panel_offset)
@@ -105,6 +113,7 @@ def code(isa: DepthwiseSet, operation: Conv2d, target: Target) -> KernelCode | N
         ),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
+        configuration=f"{shape.register_tile[0]} pixels, {shape.tile_rows} rows",
     )
 
 

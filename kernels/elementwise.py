@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
@@ -17,6 +18,19 @@ CHUNK = 8192
 _LANES = 16
 
 
+PARAMETERS = 7
+"""int32 parameters of an addition or multiplication."""
+
+
+def parameters(operation: Binary) -> NDArray[np.int32]:
+    """Return what `generic.combine` takes: two zero points, two factors' bits, low, high, zero point."""
+    values = np.array(
+        [*operation.zero_points, 0, 0, operation.low, operation.high, operation.output_zero_point], np.int32
+    )
+    values.view(np.float32)[2:4] = operation.factors
+    return values
+
+
 def binary(operation: Binary, target: Target) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
     del target
@@ -24,14 +38,10 @@ def binary(operation: Binary, target: Target) -> KernelCode:
     flat = len(shape) == 1 and left == right == [1]
     sizes = [1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right)]
     total = int(np.prod(shape))
-    parameters = np.array(
-        [*operation.zero_points, 0, 0, operation.low, operation.high, operation.output_zero_point], np.int32
-    )
-    parameters.view(np.float32)[2:4] = operation.factors
     return KernelCode(
         key=f"binary {operation.kind} {shape} {left} {right}",
         make=partial(_binary, operation.kind, shape, left, right, sizes),
-        constants=(parameters,),
+        constants=(parameters(operation),),
         tiles=-(-total // CHUNK) if flat else int(np.prod(shape[:-1], dtype=np.int64)),
         inplace=tuple(i for i, size in enumerate(sizes) if flat and size == total),
     )
@@ -40,25 +50,20 @@ def binary(operation: Binary, target: Target) -> KernelCode:
 def _binary(kind: str, shape: list[int], left: list[int], right: list[int], sizes: list[int]) -> object:
     def body(a: Buffer, b: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
+        parameters = [p[i] for i in range(PARAMETERS)]
 
-        def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int, which: int) -> Expr:
+        def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int) -> Expr:
             if step == 0:
-                value = tir.broadcast(x[base], lanes)
-            elif step == 1 or lanes == 1:
-                value = tir.load(x, base + offset * step, lanes)
-            else:
-                value = x[T.ramp(base + offset * step, step, lanes)]
-            integer = tir.cast(value, "int32", lanes) - tir.broadcast(p[which], lanes)
-            factor = tir.broadcast(T.reinterpret("float32", p[2 + which]), lanes)
-            return tir.cast(integer, "float32", lanes) * factor
+                return tir.broadcast(x[base], lanes)
+            if step == 1 or lanes == 1:
+                return tir.load(x, base + offset * step, lanes)
+            return x[T.ramp(base + offset * step, step, lanes)]
 
         def run(first: Expr, starts: tuple[Expr, Expr], count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                one = operand(a, starts[0], offset, left[-1], lanes, 0)
-                two = operand(b, starts[1], offset, right[-1], lanes, 1)
-                result = one + two if kind == "add" else one * two
-                value = generic.round_and_clamp(result, (p[4], p[5], p[6]), lanes)
-                tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
+                one = operand(a, starts[0], offset, left[-1], lanes)
+                two = operand(b, starts[1], offset, right[-1], lanes)
+                tir.store(y, first + offset, generic.combine(kind, one, two, parameters, lanes), lanes)
 
             tir.vectors(count, _LANES, vector)
 
@@ -74,7 +79,10 @@ def _binary(kind: str, shape: list[int], left: list[int], right: list[int], size
 
     total = int(np.prod(shape))
     return tir.kernel(
-        [("int8", sizes[0]), ("int8", sizes[1]), ("int32", 7), ("int8", total)], "uint8", body, noalias=False
+        [("int8", sizes[0]), ("int8", sizes[1]), ("int32", PARAMETERS), ("int8", total)],
+        "uint8",
+        body,
+        noalias=False,
     )
 
 

@@ -1,6 +1,6 @@
 """What a kernel is: a row of the table, and the code that the row makes for one layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class KernelCode:
     """Per thread."""
     inplace: tuple[int, ...] = ()
     """Inputs whose buffer the output may take over."""
+    configuration: str = ""
+    """What sets this code apart from the kernel's other ones for the layer: what tuning chooses among."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,13 @@ class Kernel:
     """Instruction-set features it needs, as LLVM spells them; none for a portable kernel."""
     arch: str | None
     """Architecture it needs, or None for any."""
-    code: Callable[[Operation, Target], KernelCode | None]
-    """Makes the code for one layer, or returns None: not mine."""
+    codes: Callable[[Operation, Target], Iterable[KernelCode]]
+    """Yields the configurations of one layer, the one expected to be fastest first; none: not mine."""
 
     def runs_on(self, target: Target) -> bool:
         """Whether `target` has every instruction this kernel may use."""
         return self.arch in (None, target.arch) and self.features <= target.features
+
+    def code(self, operation: Operation, target: Target) -> KernelCode | None:
+        """Return the first choice for one layer, or None: not this kernel's."""
+        return next(iter(self.codes(operation, target)), None)

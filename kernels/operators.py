@@ -38,50 +38,6 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True, eq=False)
-class Conv2d:
-    """Convolution, and with a 1x1 window every matrix product by constant weights.
-
-    acc = bias + sum((a - input_zero_point) * w); padding pads with input_zero_point;
-    y = clamp(rne(float32(acc) * multiplier) + output_zero_point, low, high).
-    """
-
-    input_shape: tuple[int, int, int, int]
-    """N, H, W, C."""
-    weights: NDArray[np.int8] | NDArray[np.int16]
-    """[output channels, kernel height, kernel width, C / groups]; int16 only where an imported model's
-    weights less their zero point leave [-127, 127]."""
-    bias: NDArray[np.int32]
-    """[output channels]."""
-    multiplier: NDArray[np.float32]
-    """[output channels]: s_a * s_w / s_y, computed in float64."""
-    input_zero_point: int
-    output_zero_point: int
-    low: int
-    high: int
-    strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Top, left, bottom, right."""
-    dilations: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    @property
-    def output_shape(self) -> tuple[int, int, int, int]:
-        """N, H, W, C of the result."""
-        n, h, w, _ = self.input_shape
-        o, kh, kw, _ = self.weights.shape
-        top, left, bottom, right = self.pads
-        oh = (h + top + bottom - self.dilations[0] * (kh - 1) - 1) // self.strides[0] + 1
-        ow = (w + left + right - self.dilations[1] * (kw - 1) - 1) // self.strides[1] + 1
-        return n, oh, ow, o
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one inference."""
-        n, oh, ow, _ = self.output_shape
-        return n * oh * ow * int(self.weights.size)
-
-
 @dataclass(frozen=True)
 class Binary:
     """Add or multiply two int8 tensors, with broadcasting.
@@ -102,6 +58,63 @@ class Binary:
     output_zero_point: int
     low: int
     high: int
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether element i of the result is made of element i of each operand: nothing broadcasts."""
+        dense = np.cumprod((1, *self.shape[:0:-1]))[::-1]
+        return all(
+            extent == 1 or stride == wanted
+            for strides in self.strides
+            for extent, stride, wanted in zip(self.shape, strides, dense, strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Convolution, and with a 1x1 window every matrix product by constant weights.
+
+    acc = bias + sum((a - input_zero_point) * w); padding pads with input_zero_point;
+    y = clamp(rne(float32(acc) * multiplier) + output_zero_point, low, high).
+    With a `residual`, y is not stored but goes on into that addition.
+    """
+
+    input_shape: tuple[int, int, int, int]
+    """N, H, W, C."""
+    weights: NDArray[np.int8] | NDArray[np.int16]
+    """[output channels, kernel height, kernel width, C / groups]; int16 only where an imported model's
+    weights less their zero point leave [-127, 127]."""
+    bias: NDArray[np.int32]
+    """[output channels]."""
+    multiplier: NDArray[np.float32]
+    """[output channels]: s_a * s_w / s_y, computed in float64."""
+    input_zero_point: int
+    output_zero_point: int
+    low: int
+    high: int
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, left, bottom, right."""
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    residual: Binary | None = None
+    """The elementwise addition of y, as its first operand, and the operator's second input."""
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        n, h, w, _ = self.input_shape
+        o, kh, kw, _ = self.weights.shape
+        top, left, bottom, right = self.pads
+        oh = (h + top + bottom - self.dilations[0] * (kh - 1) - 1) // self.strides[0] + 1
+        ow = (w + left + right - self.dilations[1] * (kw - 1) - 1) // self.strides[1] + 1
+        return n, oh, ow, o
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        n, oh, ow, _ = self.output_shape
+        return n * oh * ow * int(self.weights.size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
     return np.clip(rounded.astype(np.float64) + zero_point, low, high).astype(np.int8)
 
 
-def conv2d(op: Conv2d, x: Array) -> Array:
+def conv2d(op: Conv2d, x: Array, other: Array | None = None) -> Array:
     """See `Conv2d`; the products are summed in float64 matrix products, exact below 2**53."""
     n, oh, ow, outputs = op.output_shape
     _, kh, kw, per_group = op.weights.shape
@@ -71,7 +71,11 @@ def conv2d(op: Conv2d, x: Array) -> Array:
     total = accumulator.astype(np.int64) + op.bias
     if total.size and np.abs(total).max() >= 2**31:
         raise OverflowError("accumulator leaves int32")
-    return requantize(total.astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high)
+    result = requantize(total.astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high)
+    if op.residual is None:
+        return result
+    assert other is not None, "a residual operation has a second input"
+    return binary(op.residual, result, other).reshape(result.shape)
 
 
 def _strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Array:

@@ -1,6 +1,6 @@
 """The table of kernels, best first. A new line here is a new kernel: selected, tested and benchmarked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,33 +28,33 @@ from edgec.targets.descriptor import Target
 
 
 def _vectorized(
-    family: str, code: Callable[[Any, Any, Target], KernelCode | None], isa: InstructionSet | DepthwiseSet
+    family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: InstructionSet | DepthwiseSet
 ) -> Kernel:
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(code, isa))
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(codes, isa))
 
 
 def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]) -> Kernel:
-    return Kernel(name, operation, frozenset(), None, code)
+    return Kernel(name, operation, frozenset(), None, lambda layer, target: (code(layer, target),))
 
 
 KERNELS: tuple[Kernel, ...] = (
-    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX512VNNI),
-    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX512),
-    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVXVNNI),
-    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_AVX2),
-    _vectorized("depthwise", depthwise.code, arm64.DEPTHWISE_DOTPROD),
-    _vectorized("depthwise", depthwise.code, arm64.DEPTHWISE_NEON),
-    _vectorized("depthwise", depthwise.code, x86.DEPTHWISE_SSE2),
-    _vectorized("depthwise", depthwise.code, GenericDepthwise()),
-    _vectorized("conv2d", conv2d.code, x86.AVX512VNNI),
-    _vectorized("conv2d", conv2d.code, x86.AVX512),
-    _vectorized("conv2d", conv2d.code, x86.AVXVNNI),
-    _vectorized("conv2d", conv2d.code, x86.AVX2),
-    _vectorized("conv2d", conv2d.code, arm64.DOTPROD),
-    _vectorized("conv2d", conv2d.code, arm64.NEON),
-    _vectorized("conv2d", conv2d.code, x86.SSE2),
-    _vectorized("conv2d", conv2d.code, Generic()),
-    _vectorized("conv2d_wide", conv2d.code, Generic("int16")),
+    _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_AVX512VNNI),
+    _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_AVX512),
+    _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_AVXVNNI),
+    _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_AVX2),
+    _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_DOTPROD),
+    _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_NEON),
+    _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_SSE2),
+    _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
+    _vectorized("conv2d", conv2d.codes, x86.AVX512VNNI),
+    _vectorized("conv2d", conv2d.codes, x86.AVX512),
+    _vectorized("conv2d", conv2d.codes, x86.AVXVNNI),
+    _vectorized("conv2d", conv2d.codes, x86.AVX2),
+    _vectorized("conv2d", conv2d.codes, arm64.DOTPROD),
+    _vectorized("conv2d", conv2d.codes, arm64.NEON),
+    _vectorized("conv2d", conv2d.codes, x86.SSE2),
+    _vectorized("conv2d", conv2d.codes, Generic()),
+    _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
     _portable("binary", Binary, elementwise.binary),
     _portable("quantize", Quantize, elementwise.quantize),
     _portable("dequantize", Dequantize, elementwise.dequantize),
@@ -70,9 +70,11 @@ KERNELS: tuple[Kernel, ...] = (
 
 
 def candidates(operation: Operation, target: Target) -> Iterator[tuple[Kernel, KernelCode]]:
-    """Yield every kernel of the table that computes `operation` on `target`, best first, with its code."""
+    """Yield all code of the table that computes `operation` on `target`, best first.
+
+    Kernels come in the table's order, and the configurations of each in its own.
+    """
     for kernel in KERNELS:
         if isinstance(operation, kernel.operation) and kernel.runs_on(target):
-            code = kernel.code(operation, target)
-            if code is not None:
+            for code in kernel.codes(operation, target):
                 yield kernel, code

@@ -40,6 +40,16 @@ class Columns:
     """First element in the packed weights."""
 
 
+@dataclass(frozen=True)
+class Residual:
+    """What is added to a tile before it is stored."""
+
+    load: Callable[[int], Expr]
+    """Returns the int8 vector to add to row i."""
+    parameters: Sequence[Expr]
+    """Of `generic.combine`."""
+
+
 def padded_run(isa: InstructionSet, reduction: Reduction) -> int:
     """Length of a run after padding to whole groups; the packed weights there are zero."""
     return -(-reduction.run // isa.group) * isa.group
@@ -74,8 +84,8 @@ def pack_weights(
     return np.concatenate(packed)
 
 
-def choose(isa: InstructionSet, rows: int, outputs: int) -> tuple[int, int]:
-    """Return the register tile with the fewest modelled instructions for a [rows, outputs] product.
+def ranked(isa: InstructionSet, rows: int, outputs: int) -> list[tuple[int, int]]:
+    """Return the register tiles for a [rows, outputs] product, the fewest modelled instructions first.
 
     Per group of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v operands;
     edge tiles cost what full ones of their size do.
@@ -90,7 +100,7 @@ def choose(isa: InstructionSet, rows: int, outputs: int) -> tuple[int, int]:
                     total += times * blocks * (height * width + 0.5 * (height + width) + 1.0)
         return total
 
-    return min(isa.tiles, key=cost)
+    return sorted(isa.tiles, key=cost)
 
 
 def allocate(isa: InstructionSet, tile: tuple[int, int]) -> list[Buffer]:
@@ -112,6 +122,7 @@ def emit(
     channel: Expr,
     parameters: Sequence[Expr],
     store: Callable[[int, Expr], None],
+    residual: Residual | None = None,
 ) -> None:
     """Write the code of one tile: `store(i, int8 vector)` is called for every row i.
 
@@ -149,4 +160,9 @@ def emit(
     tir.serial(reduction.taps[0], runs)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
     for i, row in enumerate(tile):
-        store(i, isa.requantize([tir.load(buffer, e, lanes) for buffer, e in row], scales, parameters))
+        sums = [tir.load(buffer, e, lanes) for buffer, e in row]
+        if residual is None:
+            value = isa.requantize(sums, scales, parameters)
+        else:
+            value = isa.requantize_and_add(sums, scales, parameters, residual.load(i), residual.parameters)
+        store(i, value)

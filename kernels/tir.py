@@ -55,6 +55,14 @@ def store(buffer: Buffer, offset: Expr, value: Expr, lanes: int = 1) -> None:
     T.buffer_store(buffer, value, [offset if lanes == 1 else T.ramp(offset, 1, lanes)])
 
 
+def registers(buffer: Buffer, count: int) -> list[Expr]:
+    """Load `count` int32 once: where buffers may overlap, LLVM would read them again after every store."""
+    local = T.alloc_buffer((count,), "int32", scope="global")
+    for index in range(count):
+        store(local, index, buffer[index])
+    return [local[index] for index in range(count)]
+
+
 def vector(dtype: str, lanes: int) -> str:
     """TVM's name of a vector type: `int32x8`, or `int32` for one lane."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
@@ -109,6 +117,15 @@ def store_first(buffer: Buffer, offset: Expr, value: Expr, lanes: int, count: in
     for start, width in pieces(count, lanes):
         picked = shuffle(value, range(start, start + width))
         store(buffer, offset + start, picked, width)
+
+
+def load_first(buffer: Buffer, offset: Expr, lanes: int, count: int) -> Expr:
+    """Load `count` elements, in power-of-two pieces, as the first of `lanes`; the rest are zeros."""
+    if count >= lanes:
+        return load(buffer, offset, lanes)
+    parts = [load(buffer, offset + start, width) for start, width in pieces(count, lanes)]
+    parts += [constant(0, buffer.dtype, width) for _, width in pieces(lanes - count, lanes)]
+    return T.Shuffle(parts, list(range(lanes)))
 
 
 def serial(extent: Expr, body: Callable[[Expr], None]) -> None:

@@ -109,6 +109,18 @@ class Neon:
         """See `_requantize`."""
         return _requantize(accumulators, multipliers, parameters)
 
+    def requantize_and_add(
+        self,
+        accumulators: Sequence[Expr],
+        multipliers: Sequence[Expr],
+        parameters: Sequence[Expr],
+        other: Expr,
+        addition: Sequence[Expr],
+    ) -> Expr:
+        """One after the other."""
+        value = self.requantize(accumulators, multipliers, parameters)
+        return generic.combine("add", value, other, addition, self.lanes * len(accumulators))
+
 
 class DotProduct(Neon):
     """`sdot`: four int8 x int8 products into one int32, exact for every int8."""

@@ -58,6 +58,19 @@ class InstructionSet(Protocol):
         `parameters` are int32 scalars: low, high, zero_point.
         """
 
+    def requantize_and_add(
+        self,
+        accumulators: Sequence[Expr],
+        multipliers: Sequence[Expr],
+        parameters: Sequence[Expr],
+        other: Expr,
+        addition: Sequence[Expr],
+    ) -> Expr:
+        """Return what `requantize` does plus the int8 vector `other`, as `operators.Binary` adds.
+
+        `addition` are the parameters of `generic.combine`, with `other` as the second operand.
+        """
+
 
 class DepthwiseSet(Protocol):
     """An int8 instruction set as depthwise convolution sees it: blocks of channels, a few taps at a time."""

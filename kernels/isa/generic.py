@@ -21,6 +21,20 @@ def requantize(
     return tir.cast(tir.concatenate(narrowed, lanes), "int8", lanes * len(narrowed))
 
 
+def combine(kind: str, one: Expr, two: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:
+    """Add or multiply (`kind`: add, mul) two int8 vectors into one; see `operators.Binary`.
+
+    `parameters` are int32 scalars: both zero points, both factors' bits, low, high, zero point.
+    """
+    terms = []
+    for which, value in enumerate((one, two)):
+        integer = tir.cast(value, "int32", lanes) - tir.broadcast(parameters[which], lanes)
+        factor = tir.broadcast(T.reinterpret("float32", parameters[2 + which]), lanes)
+        terms.append(tir.cast(integer, "float32", lanes) * factor)
+    result = terms[0] + terms[1] if kind == "add" else terms[0] * terms[1]
+    return tir.cast(round_and_clamp(result, parameters[4:7], lanes), "int8", lanes)
+
+
 def round_and_clamp(value: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:
     """float32 to int32: clamp(rne(value) + zero_point, low, high); `parameters` are low, high, zero_point."""
     low, high, zero_point = parameters
@@ -129,6 +143,18 @@ class Generic:
     ) -> Expr:
         """Arithmetic alone."""
         return requantize(accumulators, multipliers, parameters, self.lanes)
+
+    def requantize_and_add(
+        self,
+        accumulators: Sequence[Expr],
+        multipliers: Sequence[Expr],
+        parameters: Sequence[Expr],
+        other: Expr,
+        addition: Sequence[Expr],
+    ) -> Expr:
+        """One after the other."""
+        value = self.requantize(accumulators, multipliers, parameters)
+        return combine("add", value, other, addition, self.lanes * len(accumulators))
 
 
 class GenericDepthwise:

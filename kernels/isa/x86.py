@@ -120,6 +120,18 @@ class PairProducts:
         """See `_requantize`."""
         return _requantize(accumulators, multipliers, parameters, self.lanes)
 
+    def requantize_and_add(
+        self,
+        accumulators: Sequence[Expr],
+        multipliers: Sequence[Expr],
+        parameters: Sequence[Expr],
+        other: Expr,
+        addition: Sequence[Expr],
+    ) -> Expr:
+        """One after the other."""
+        value = self.requantize(accumulators, multipliers, parameters)
+        return generic.combine("add", value, other, addition, self.lanes * len(accumulators))
+
 
 class QuadProducts(PairProducts):
     """VNNI's `vpdpbusd`: four uint8 x int8 products into one int32, exact. Activations enter as a + 128."""

@@ -5,7 +5,7 @@ int32 or the normal floats, products that lie exactly between two integers.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,17 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
         shape, weights, bias.astype(np.int32), multiplier,
         _zero_point(draw), _zero_point(draw), low, high, strides, pads, dilations, groups,
     )  # fmt: skip
-    return Case(operation, (_int8(draw, rng, shape),))
+    inputs = [_int8(draw, rng, shape)]
+    if family != "depthwise" and draw(st.booleans()):
+        size = int(np.prod(operation.output_shape))
+        factors = tuple(map(float, (10.0 ** rng.uniform(-2, 1, 2)).astype(np.float32)))
+        zero_points = (operation.output_zero_point, _zero_point(draw))
+        added = Binary(
+            "add", (size,), ((1,), (1,)), zero_points, factors, _zero_point(draw), *_bounds(draw)
+        )  # fmt: skip
+        operation = replace(operation, residual=added)
+        inputs.append(_int8(draw, rng, size))
+    return Case(operation, tuple(inputs))
 
 
 @st.composite

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgec.errors import UnsupportedError
 from edgec.kernels import codegen, elf, reference
 from edgec.kernels.kernel import Kernel
-from edgec.kernels.operators import Conv2d, Island, Operation
+from edgec.kernels.operators import Binary, Conv2d, Island, Operation
 from edgec.kernels.table import KERNELS, candidates
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -23,7 +23,7 @@ EXACT = [operation for operation in get_args(Operation) if operation is not Isla
 # Fields that the compiled function takes as arguments; every other field may be part of its code.
 VALUES = {
     "bias", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier", "output_zero_point",
-    "scale", "table", "tables", "value", "weights", "zero_point", "zero_points",
+    "residual", "scale", "table", "tables", "value", "weights", "zero_point", "zero_points",
 }  # fmt: skip
 
 
@@ -121,6 +121,8 @@ def _other(value: Any) -> Any:
         return np.where(value == 1, 2, 1).astype(value.dtype)
     if isinstance(value, tuple):
         return tuple(map(_other, value))
+    if isinstance(value, Binary):
+        return replace(value, **{name: _other(getattr(value, name)) for name in VALUES & set(vars(value))})
     return value if value is None else type(value)(2 if value == 1 else 1)
 
 
