@@ -71,13 +71,20 @@ def conv2d(op: Conv2d, inputs: Sequence[Array], index: Index) -> int:
         inside = 0 <= y < op.input_shape[1] and 0 <= x < op.input_shape[2]
         value = int(inputs[0][image, y, x, first + k]) if inside else op.input_zero_point
         total += (value - op.input_zero_point) * int(op.weights[output, r, c, k])
-    return requantize(total, op.multiplier[output], op)
+    result = requantize(total, op.multiplier[output], op)
+    if op.residual is None:
+        return result
+    return _combined(op.residual, (result, int(inputs[1].reshape(op.output_shape)[index])))
 
 
 def binary(op: Binary, inputs: Sequence[Array], index: Index) -> int:
+    return _combined(op, [int(x[_flat(index, s)]) for x, s in zip(inputs, op.strides, strict=True)])
+
+
+def _combined(op: Binary, values: Sequence[int]) -> int:
     terms = [
-        f32((int(x[_flat(index, strides)]) - zero_point) * factor)
-        for x, strides, zero_point, factor in zip(inputs, op.strides, op.zero_points, op.factors, strict=True)
+        f32((value - zero_point) * factor)
+        for value, zero_point, factor in zip(values, op.zero_points, op.factors, strict=True)
     ]
     result = terms[0] + terms[1] if op.kind == "add" else terms[0] * terms[1]
     return int8(f32(result), op.output_zero_point, op.low, op.high)
@@ -189,7 +196,7 @@ def test_convolution_is_onnx_convolution_of_integers(case: Case) -> None:
     op = case.operation
     assert isinstance(op, Conv2d)
     assume(op.weights[0].size * 255 * 255 < 2**24)
-    op = replace(op, bias=np.zeros_like(op.bias))
+    op = replace(op, bias=np.zeros_like(op.bias), residual=None)
     top, left, bottom, right = op.pads
     attributes = {"strides": op.strides, "pads": [top, left, bottom, right], "dilations": op.dilations}
     x = (case.inputs[0].astype(np.float32) - op.input_zero_point).transpose(0, 3, 1, 2)
