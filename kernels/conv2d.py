@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.errors import UnsupportedError
-from edgec.kernels import elementwise, stripe, tile, tir
+from edgec.kernels import epilogue, stripe, tile, tir
+from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
@@ -29,8 +30,6 @@ from edgec.targets.descriptor import Target
 _PIXELS = (64, 128, 32, 256)
 # Register tiles worth trying, of those that the model of the machine ranks first.
 _TILES = 6
-# Without and with a residual.
-_PARAMETERS = (4, 4 + elementwise.PARAMETERS)
 # A stripe may take this part of the L1 data cache; weights and outputs share the rest.
 _STRIPE_SHARE = 0.5
 
@@ -110,24 +109,20 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
     bias = folded_bias(operation, isa.panel_offset)
     # Vector loads of the last channels may reach past them.
     tail = np.zeros(vectors * isa.lanes, np.int32)
-    pad_value = operation.input_zero_point + isa.panel_offset
-    parameters = [operation.low, operation.high, operation.output_zero_point, pad_value]
-    residual = operation.residual is not None
-    if operation.residual is not None:
-        parameters += elementwise.parameters(operation.residual).tolist()
+    ending = epilogue.epilogue(operation)
     rows, width = shape.register_tile
     return KernelCode(
-        key=f"conv2d {isa.name} {isa.weights} {'with residual ' if residual else ''}{shape}",
-        make=partial(_function, isa, shape, packed.size, residual),
+        key=f"conv2d {isa.name} {isa.weights} {ending} {shape}",
+        make=partial(_function, isa, shape, packed.size, ending),
         constants=(
             packed,
             np.concatenate([bias, tail]),
             np.concatenate([operation.multiplier, tail.view(np.float32)]),
-            np.array(parameters, np.int32),
+            epilogue.parameters(operation, isa.panel_offset),
         ),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
-        inplace=(1,) if residual else (),
+        inplace=(1,) if ending.residual else (),
         configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels",
     )
 
@@ -151,33 +146,33 @@ def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
     return np.asarray(folded, np.int32)
 
 
-def _function(isa: InstructionSet, shape: Geometry, weights: int, residual: bool) -> object:
+def _function(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilogue) -> object:
     outputs = shape.images * shape.rows * shape.columns * shape.outputs
     channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
-            *([("int8", outputs)] if residual else []),
+            *([("int8", outputs)] if ending.residual else []),
             (isa.weights, weights),
             ("int32", channels),
             ("float32", channels),
-            ("int32", _PARAMETERS[residual]),
+            ("int32", ending.parameters),
             ("int8", outputs),
         ],
         isa.panel,
-        partial(_body, isa, shape, residual),
-        noalias=not residual,
+        partial(_body, isa, shape, ending),
+        noalias=not ending.residual,
     )
 
 
-def _body(isa: InstructionSet, shape: Geometry, residual: bool, x: Buffer, *buffers: Any) -> None:
+def _body(isa: InstructionSet, shape: Geometry, ending: Epilogue, x: Buffer, *buffers: Any) -> None:
     *others, weights, bias, multiplier, parameters, y, scratch, begin, end = buffers
     accumulators = tile.allocate(isa, shape.register_tile)
-    values = tir.registers(parameters, _PARAMETERS[residual])
-    other = others[0] if residual else None
+    values = tir.registers(parameters, ending.parameters)
+    other = others[0] if ending.residual else None
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index, values[3])
-        _Block(isa, shape, accumulators, where, weights, bias, multiplier, values, other, y).emit()
+        where = stripe.tile(shape, x, scratch, index, epilogue.padding(values))
+        _Block(isa, shape, ending, accumulators, where, weights, bias, multiplier, values, other, y).emit()
 
 
 @dataclass(frozen=True)
@@ -186,13 +181,14 @@ class _Block:
 
     isa: InstructionSet
     shape: Geometry
+    ending: Epilogue
     accumulators: list[Buffer]
     where: stripe.Tile
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
     parameters: Sequence[Expr]
-    """As `_code` lists them."""
+    """Of the epilogue."""
     other: Buffer | None
     """What is added to the result."""
     y: Buffer
@@ -264,9 +260,11 @@ class _Block:
         residual = None
         if self.other is not None:
             residual = tile.Residual(
-                lambda i: tir.load_first(self.other, start(i), lanes, columns.valid), self.parameters[4:]
+                lambda i: tir.load_first(self.other, start(i), lanes, columns.valid),
+                self.ending.addition(self.parameters),
             )
         tile.emit(
             self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape),
-            self.weights, offset, self.bias, self.multiplier, channel, self.parameters[:3], store, residual,
+            self.weights, offset, self.bias, self.multiplier, channel, self.ending.output(self.parameters),
+            store, residual,
         )  # fmt: skip

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import conv2d, stripe, tir
-from edgec.kernels.isa.base import DepthwiseSet
+from edgec.kernels import conv2d, epilogue, stripe, tir
+from edgec.kernels.epilogue import Epilogue
+from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
 from edgec.kernels.stripe import Geometry
@@ -99,17 +100,16 @@ def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[Kern
 def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
     channels = operation.input_shape[3]
     parts = _blocks(isa, channels, shape.kernel)
-    parameters = [operation.low, operation.high, operation.output_zero_point]
-    parameters.append(operation.input_zero_point + isa.panel_offset)
+    ending = epilogue.epilogue(operation)
     bias = conv2d.folded_bias(operation, isa.panel_offset)
     return KernelCode(
-        key=f"depthwise {isa.name} {shape}",
-        make=partial(_function, isa, shape),
+        key=f"depthwise {isa.name} {ending} {shape}",
+        make=partial(_function, isa, shape, ending),
         constants=(
             np.concatenate([_packed(blocks, operation.weights, shape.kernel) for blocks in parts]),
             np.concatenate([_ordered(blocks, bias) for blocks in parts]),
             np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
-            np.array(parameters, np.int32),
+            epilogue.parameters(operation, isa.panel_offset),
         ),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
@@ -139,7 +139,7 @@ def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
     return whole[:, [channel for order in blocks.isa.order for channel in order]].reshape(-1)
 
 
-def _function(isa: DepthwiseSet, shape: Geometry) -> object:
+def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
     parts = _blocks(isa, shape.channels, shape.kernel)
     padded = sum(blocks.count * blocks.channels for blocks in parts)
     weights = sum(
@@ -152,24 +152,24 @@ def _function(isa: DepthwiseSet, shape: Geometry) -> object:
             (isa.weights, weights),
             ("int32", padded),
             ("float32", padded),
-            ("int32", 4),
+            ("int32", ending.parameters),
             ("int8", shape.images * shape.rows * shape.columns * shape.channels),
         ],
         isa.panel,
-        partial(_body, isa, shape, parts),
+        partial(_body, isa, shape, ending, parts),
     )
 
 
 def _body(
-    isa: DepthwiseSet, shape: Geometry, parts: list[_Blocks], x: Buffer, weights: Buffer, bias: Buffer,
-    multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+    isa: DepthwiseSet, shape: Geometry, ending: Epilogue, parts: list[_Blocks], x: Buffer, weights: Buffer,
+    bias: Buffer, multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     width = shape.register_tile[0]
     largest = max(blocks.channels for blocks in parts)
     accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width)]
 
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index, parameters[3])
+        where = stripe.tile(shape, x, scratch, index, epilogue.padding(parameters))
 
         def row(r: Expr, where: stripe.Tile = where) -> None:
             for blocks in parts:
@@ -182,7 +182,7 @@ def _body(
                         output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
                         _pixels(
                             blocks, shape, accumulators[:count], where.source, start, column, weights, bias,
-                            multiplier, parameters, index, y, output * shape.channels + first,
+                            multiplier, ending.output(parameters), index, y, output * shape.channels + first,
                         )  # fmt: skip
 
                     full, tail = divmod(shape.columns, width)
@@ -197,7 +197,7 @@ def _body(
 
 def _pixels(
     blocks: _Blocks, shape: Geometry, accumulators: list[Buffer], source: Buffer, start: Expr, column: Expr,
-    weights: Buffer, bias: Buffer, multiplier: Buffer, parameters: Buffer, index: Expr, y: Buffer,
+    weights: Buffer, bias: Buffer, multiplier: Buffer, ending: Output, index: Expr, y: Buffer,
     output: Expr,
 ) -> None:  # fmt: skip
     """Adjacent output pixels of one block of channels."""
@@ -231,9 +231,8 @@ def _pixels(
     scales = [tir.load(multiplier, base + part, isa.lanes) for part in parts]
     order = [channel for part in isa.order for channel in part]
     inverse = [order.index(channel) for channel in range(block)]
-    bounds = [parameters[i] for i in range(3)]
     for pixel, accumulator in enumerate(accumulators):
-        value = isa.requantize([tir.load(accumulator, part, isa.lanes) for part in parts], scales, bounds)
+        value = isa.requantize([tir.load(accumulator, part, isa.lanes) for part in parts], scales, ending)
         if inverse != sorted(inverse):
             value = tir.shuffle(value, inverse)
         tir.store_first(y, output + pixel * shape.channels, value, block, blocks.valid)

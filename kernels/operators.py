@@ -111,6 +111,25 @@ class Conv2d:
         return n, oh, ow, o
 
     @property
+    def saturating(self) -> bool:
+        """Whether int8's own range is all that results are clamped to."""
+        clamps = [(self.low, self.high)]
+        if self.residual is not None:
+            clamps.append((self.residual.low, self.residual.high))
+        return set(clamps) == {(-128, 127)}
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every value that is rounded is known to lie within int32."""
+        sums = 255.0 * np.abs(self.weights.astype(np.int32)).sum(axis=(1, 2, 3)) + np.abs(
+            self.bias, dtype=np.float64
+        )
+        largest = float((sums * self.multiplier).max(initial=0.0))
+        if self.residual is not None:
+            largest = max(largest, 255.0 * sum(map(abs, self.residual.factors)))
+        return largest < 2.0**30  # far from where float32 rounding matters
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         n, oh, ow, _ = self.output_shape

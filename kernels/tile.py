@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
-from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels.isa.base import InstructionSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 
@@ -120,7 +120,7 @@ def emit(
     bias: Buffer,
     multiplier: Buffer,
     channel: Expr,
-    parameters: Sequence[Expr],
+    output: Output,
     store: Callable[[int, Expr], None],
     residual: Residual | None = None,
 ) -> None:
@@ -162,7 +162,7 @@ def emit(
     for i, row in enumerate(tile):
         sums = [tir.load(buffer, e, lanes) for buffer, e in row]
         if residual is None:
-            value = isa.requantize(sums, scales, parameters)
+            value = isa.requantize(sums, scales, output)
         else:
-            value = isa.requantize_and_add(sums, scales, parameters, residual.load(i), residual.parameters)
+            value = isa.requantize_and_add(sums, scales, output, residual.load(i), residual.parameters)
         store(i, value)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
-from edgec.kernels.isa.base import DepthwiseSet
+from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 _SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
@@ -18,15 +18,12 @@ _TILES = (
 )  # fmt: skip
 
 
-def _requantize(
-    accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-) -> Expr:
+def _requantize(accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
     """Convert per 4, then saturate, add the zero point and clamp 8 or 16 outputs at a time.
 
     Each saturation (to int32, int16, int8) is monotone and wider than [low, high], so that clamping once at
     the end gives what clamping at every step would.
     """
-    low, high, zero_point = parameters
     halves = []
     for accumulator, multiplier in zip(accumulators, multipliers, strict=True):
         product = T.cast(accumulator, "float32x4") * multiplier
@@ -38,14 +35,14 @@ def _requantize(
         lanes = 8
         joined = tir.concatenate(taken if len(taken) == 2 else taken * 2, 4)
         shifted = tir.intrinsic(
-            "int16x8", "llvm.sadd.sat.v8i16", joined, T.broadcast(T.cast(zero_point, "int16"), 8)
+            "int16x8", "llvm.sadd.sat.v8i16", joined, T.broadcast(T.cast(output.zero_point, "int16"), 8)
         )
         narrowed.append(tir.intrinsic("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", shifted))
         position += 2
     result = tir.concatenate(narrowed, 8)
     lanes = 8 * len(narrowed)
-    result = T.max(result, T.broadcast(T.cast(low, "int8"), lanes))
-    result = T.min(result, T.broadcast(T.cast(high, "int8"), lanes))
+    result = T.max(result, T.broadcast(T.cast(output.low, "int8"), lanes))
+    result = T.min(result, T.broadcast(T.cast(output.high, "int8"), lanes))
     wanted = 4 * len(halves)
     return result if wanted == lanes else tir.shuffle(result, range(wanted))
 
@@ -103,22 +100,20 @@ class Neon:
                     sums = tir.intrinsic("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
                     generic.accumulate(accumulators[i][j], 4, sums)
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """See `_requantize`."""
-        return _requantize(accumulators, multipliers, parameters)
+        return _requantize(accumulators, multipliers, output)
 
     def requantize_and_add(
         self,
         accumulators: Sequence[Expr],
         multipliers: Sequence[Expr],
-        parameters: Sequence[Expr],
+        output: Output,
         other: Expr,
         addition: Sequence[Expr],
     ) -> Expr:
         """One after the other."""
-        value = self.requantize(accumulators, multipliers, parameters)
+        value = self.requantize(accumulators, multipliers, output)
         return generic.combine("add", value, other, addition, self.lanes * len(accumulators))
 
 
@@ -205,11 +200,9 @@ class NeonDepthwise:
         for accumulator, order in zip(accumulators, self.order, strict=True):
             generic.accumulate(accumulator, 4, T.cast(tir.shuffle(sums, order), "int32x4"))
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """See `_requantize`."""
-        return _requantize(accumulators, multipliers, parameters)
+        return _requantize(accumulators, multipliers, output)
 
 
 class DotProductDepthwise(NeonDepthwise):

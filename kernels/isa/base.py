@@ -1,12 +1,30 @@
 """What the kernel families ask of an instruction set."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.tir import Buffer, Expr
+
+
+@dataclass(frozen=True)
+class Output:
+    """What becomes of int32 sums: clamp(rne(float32(sum) * multiplier) + zero_point, low, high)."""
+
+    low: Expr
+    """int32, as are the other two; a constant where it is int8's own bound, so that no code clamps to it."""
+    high: Expr
+    zero_point: Expr
+    bounded: bool
+    """Every value to be rounded is known to lie within int32."""
+
+    @property
+    def bounds(self) -> tuple[Expr, Expr, Expr]:
+        """Low, high, zero point."""
+        return self.low, self.high, self.zero_point
 
 
 class InstructionSet(Protocol):
@@ -50,19 +68,14 @@ class InstructionSet(Protocol):
         An accumulator is a (buffer, element) pair of `lanes` int32.
         """
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
-        """One int8 vector of all lanes: clamp(rne(float32(acc) * multiplier) + zero_point, low, high).
-
-        `parameters` are int32 scalars: low, high, zero_point.
-        """
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
+        """One int8 vector of all lanes, each lane with its multiplier."""
 
     def requantize_and_add(
         self,
         accumulators: Sequence[Expr],
         multipliers: Sequence[Expr],
-        parameters: Sequence[Expr],
+        output: Output,
         other: Expr,
         addition: Sequence[Expr],
     ) -> Expr:
@@ -106,7 +119,5 @@ class DepthwiseSet(Protocol):
     ) -> None:
         """accumulators += sum of a[t] * w[t]; fewer than `group` taps where the window has no more."""
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """As `InstructionSet.requantize`."""

@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
-from edgec.kernels.isa.base import DepthwiseSet
+from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 
 def requantize(
-    accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr], lanes: int
+    accumulators: Sequence[Expr], multipliers: Sequence[Expr], bounds: Sequence[Expr], lanes: int
 ) -> Expr:
-    """Requantize with arithmetic alone: one int8 vector of all accumulators' lanes."""
+    """Requantize with arithmetic alone, to one int8 vector of all lanes; `bounds` is `Output`'s."""
     narrowed = []
     for accumulator, multiplier in zip(accumulators, multipliers, strict=True):
         product = tir.cast(accumulator, "float32", lanes) * multiplier
-        narrowed.append(round_and_clamp(product, parameters, lanes))
+        narrowed.append(round_and_clamp(product, bounds, lanes))
     return tir.cast(tir.concatenate(narrowed, lanes), "int8", lanes * len(narrowed))
 
 
@@ -42,17 +42,6 @@ def round_and_clamp(value: Expr, parameters: Sequence[Expr], lanes: int) -> Expr
     bits = _rounded_bits(value, lanes)
     bits = T.max(T.min(bits, tir.broadcast(high - offset, lanes)), tir.broadcast(low - offset, lanes))
     return bits + tir.broadcast(offset, lanes)
-
-
-def rounded(value: Expr, zero_point: Expr, lanes: int) -> Expr:
-    """float32 to int32: rne(value) + zero_point wherever int16 holds that; beyond, something as far out.
-
-    For instruction sets that narrow with saturation, and so need no more than one bound here: from far below,
-    taking the rounding constant's bits off would wrap around.
-    """
-    lowest = T.cast(tir.ROUNDING_MAGIC_BITS - 2**16, "int32")
-    bits = T.max(_rounded_bits(value, lanes), tir.broadcast(lowest, lanes))
-    return bits + tir.broadcast(_rounding_offset(zero_point), lanes)
 
 
 def _rounded_bits(value: Expr, lanes: int) -> Expr:
@@ -138,22 +127,20 @@ class Generic:
                 right = tir.cast(tir.load(b, offset + j * self.lanes, self.lanes), "int32", self.lanes)
                 accumulate(accumulator, self.lanes, left * right)
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """Arithmetic alone."""
-        return requantize(accumulators, multipliers, parameters, self.lanes)
+        return requantize(accumulators, multipliers, output.bounds, self.lanes)
 
     def requantize_and_add(
         self,
         accumulators: Sequence[Expr],
         multipliers: Sequence[Expr],
-        parameters: Sequence[Expr],
+        output: Output,
         other: Expr,
         addition: Sequence[Expr],
     ) -> Expr:
         """One after the other."""
-        value = self.requantize(accumulators, multipliers, parameters)
+        value = self.requantize(accumulators, multipliers, output)
         return combine("add", value, other, addition, self.lanes * len(accumulators))
 
 
@@ -187,8 +174,6 @@ class GenericDepthwise:
         weights = tir.cast(tir.load(w, offset, self.lanes), "int32", self.lanes)
         accumulate(accumulators[0], self.lanes, tir.cast(a[0], "int32", self.lanes) * weights)
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """Arithmetic alone."""
-        return requantize(accumulators, multipliers, parameters, self.lanes)
+        return requantize(accumulators, multipliers, output.bounds, self.lanes)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
-from edgec.kernels.isa.base import DepthwiseSet
+from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 _PAIR_PRODUCT = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
@@ -20,35 +20,80 @@ _PACK_WORDS = {
 _PACK_BYTES = {
     4: "llvm.x86.sse2.packsswb.128", 8: "llvm.x86.avx2.packsswb", 16: "llvm.x86.avx512.packsswb.512",
 }  # fmt: skip
+_ROUND = {
+    4: "llvm.x86.sse2.cvtps2dq", 8: "llvm.x86.avx.cvt.ps2dq.256", 16: "llvm.x86.avx512.mask.cvtps2dq.512",
+}  # fmt: skip
 
 
 def _requantize(
-    accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr], lanes: int
+    accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output, lanes: int
 ) -> Expr:
-    """Round in int32, narrow with saturation up to four vectors at once, clamp as bytes.
+    """Round in int32, narrow with saturation."""
+    words = [
+        _rounded(tir.cast(accumulator, "float32", lanes) * multiplier, output.bounded, lanes)
+        for accumulator, multiplier in zip(accumulators, multipliers, strict=True)
+    ]
+    return _narrowed(words, output.bounds, lanes)
+
+
+def _requantize_and_add(
+    accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output, other: Expr,
+    addition: Sequence[Expr], lanes: int,
+) -> Expr:  # fmt: skip
+    """`_requantize`, then `generic.combine`, without the way to int8 and back in between."""
+    zero_points, factors, bounds = addition[:2], addition[2:4], addition[4:]
+
+    def term(value: Expr, which: int) -> Expr:
+        factor = T.reinterpret("float32", factors[which])
+        return tir.cast(value, "float32", lanes) * tir.broadcast(factor, lanes)
+
+    words = []
+    for index, (accumulator, multiplier) in enumerate(zip(accumulators, multipliers, strict=True)):
+        value = tir.cast(accumulator, "float32", lanes) * multiplier
+        value = _rounded(value, output.bounded, lanes)
+        value = T.max(value, tir.broadcast(output.low - output.zero_point, lanes))
+        value = T.min(value, tir.broadcast(output.high - output.zero_point, lanes))
+        value = value + tir.broadcast(output.zero_point - zero_points[0], lanes)
+        added = tir.cast(tir.shuffle(other, range(index * lanes, (index + 1) * lanes)), "int32", lanes)
+        added = added - tir.broadcast(zero_points[1], lanes)
+        words.append(_rounded(term(value, 0) + term(added, 1), output.bounded, lanes))
+    return _narrowed(words, bounds, lanes)
+
+
+def _rounded(value: Expr, bounded: bool, lanes: int) -> Expr:
+    """float32 to int32: rne(value), or something as far out; beyond int32 `cvtps2dq` gives -2**31."""
+    if not bounded:
+        value = T.min(value, tir.constant(2.0**30, "float32", lanes))
+    rest: tuple[Expr, ...] = ()
+    if lanes == 16:  # AVX-512: what masked lanes keep, no lane masked, rounding as the CPU is set
+        rest = (tir.constant(0, "int32", lanes), T.cast(-1, "int16"), T.int32(4))
+    return tir.intrinsic(tir.vector("int32", lanes), _ROUND[lanes], value, *rest)
+
+
+def _narrowed(words: Sequence[Expr], bounds: Sequence[Expr], lanes: int) -> Expr:
+    """int32 to int8, up to four vectors at once: pack with saturation, add the zero point, pack, clamp.
 
     Saturation is monotone and wider than [low, high], so that one clamp at the end gives what clamping at
     every step would. Packing works within each 128 bits; one shuffle puts all lanes back in order.
     """
-    low, high, zero_point = parameters
+    low, high, zero_point = bounds
+    wide = 2 * lanes
+    offset = T.broadcast(T.cast(zero_point, "int16"), wide)
     narrowed = []
-    for start in range(0, len(accumulators), 4):
-        taken = slice(start, start + 4)
-        words = [
-            generic.rounded(tir.cast(accumulator, "float32", lanes) * multiplier, zero_point, lanes)
-            for accumulator, multiplier in zip(accumulators[taken], multipliers[taken], strict=True)
-        ]
-        order = [list(range(lanes * i, lanes * (i + 1))) for i in range(len(words))]
-        for pack, dtype in ((_PACK_WORDS, "int16"), (_PACK_BYTES, "int8")):
-            words = [*words, words[-1]] if len(words) % 2 else words
-            order = [*order, [-1] * len(order[-1])] if len(order) % 2 else order
-            result = tir.vector(dtype, 4 * lanes // tir.lanes_bytes(dtype))
-            pairs = range(0, len(words), 2)
-            words = [tir.intrinsic(result, pack[lanes], words[i], words[i + 1]) for i in pairs]
-            order = [_packed_order(order[i], order[i + 1], lanes // 4) for i in pairs]
-        count = lanes * min(4, len(accumulators) - start)
-        positions = [order[0].index(channel) for channel in range(count)]
-        narrowed.append((tir.shuffle(words[0], positions), count))
+    for start in range(0, len(words), 4):
+        taken = list(words[start : start + 4])
+        count = lanes * len(taken)
+        taken += [taken[-1]] * (-len(taken) % (4 if len(taken) > 2 else 2))
+        halves = []
+        for one, two in zip(taken[::2], taken[1::2], strict=True):
+            half = tir.intrinsic(tir.vector("int16", wide), _PACK_WORDS[lanes], one, two)
+            halves.append(tir.intrinsic(tir.vector("int16", wide), f"llvm.sadd.sat.v{wide}i16", half, offset))
+        packed = tir.intrinsic(tir.vector("int8", 4 * lanes), _PACK_BYTES[lanes], halves[0], halves[-1])
+        order = [list(range(lanes * i, lanes * (i + 1))) for i in range(4)]
+        units = lanes // 4
+        order = [_packed_order(order[i], order[i + 1], units) for i in (0, 2)]
+        positions = _packed_order(order[0], order[1], units)
+        narrowed.append((tir.shuffle(packed, [positions.index(lane) for lane in range(count)]), count))
     value, total = narrowed[0]
     for more, count in narrowed[1:]:
         value, total = T.Shuffle([value, more], list(range(total + count))), total + count
@@ -114,23 +159,20 @@ class PairProducts:
                 )
                 generic.accumulate(accumulators[i][j], self.lanes, product)
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """See `_requantize`."""
-        return _requantize(accumulators, multipliers, parameters, self.lanes)
+        return _requantize(accumulators, multipliers, output, self.lanes)
 
     def requantize_and_add(
         self,
         accumulators: Sequence[Expr],
         multipliers: Sequence[Expr],
-        parameters: Sequence[Expr],
+        output: Output,
         other: Expr,
         addition: Sequence[Expr],
     ) -> Expr:
-        """One after the other."""
-        value = self.requantize(accumulators, multipliers, parameters)
-        return generic.combine("add", value, other, addition, self.lanes * len(accumulators))
+        """See `_requantize_and_add`."""
+        return _requantize_and_add(accumulators, multipliers, output, other, addition, self.lanes)
 
 
 class QuadProducts(PairProducts):
@@ -210,11 +252,9 @@ class DepthwisePairs:
             )
             generic.accumulate(accumulators[index], self.lanes, product)
 
-    def requantize(
-        self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], parameters: Sequence[Expr]
-    ) -> Expr:
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
         """See `_requantize`."""
-        return _requantize(accumulators, multipliers, parameters, self.lanes)
+        return _requantize(accumulators, multipliers, output, self.lanes)
 
 
 class DepthwiseQuads(DepthwisePairs):
