@@ -11,13 +11,17 @@ def explicit_pads(model: onnx_ir.Model) -> onnx_ir.Model:
     """Return the model with explicit `pads`.
 
     Conv(auto_pad=SAME_UPPER) --> Conv(pads=[0, 0, 1, 1])
+    Conv(auto_pad=NOTSET, pads) --> Conv(pads)
 
     ConvTranspose, and windows over unknown shapes, keep their auto_pad.
     """
     model = model.clone()
     for node in model.graph.all_nodes():
         mode = attribute(node, "auto_pad", "NOTSET")
-        if node.op_type not in _WINDOWED or node.domain or mode == "NOTSET":
+        if node.op_type not in _WINDOWED or node.domain:
+            continue
+        if mode == "NOTSET":
+            node.attributes.pop("auto_pad", None)  # PyTorch's exporter writes out this default
             continue
         shape, kernel = shape_of(node.inputs[0]) if node.inputs[0] is not None else None, _kernel(node)
         if shape is None or kernel is None:

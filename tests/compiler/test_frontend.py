@@ -189,6 +189,14 @@ def test_auto_pad_becomes_numbers(mode: str, operator: str, stride: int) -> None
     assert "auto_pad" not in result.graph[0].attributes
 
 
+def test_pads_that_are_explicit_already_need_no_auto_pad() -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad="NOTSET", pads=[1, 1, 1, 1])
+    model = proto([node], constants={"w": normal(6, 4, 3, 3)})
+    result = explicit_pads(inferred(model))
+    check(model, result)
+    assert "auto_pad" not in result.graph[0].attributes
+
+
 def test_shape_arithmetic_and_identities_fold() -> None:
     nodes = [
         helper.make_node("Identity", ["x"], ["i"]),
