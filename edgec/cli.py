@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from edgec.errors import DataError, EdgecError, ModelError
+from edgec.errors import DataError, ModelError, reported
 
 app = typer.Typer(
     add_completion=False,
@@ -27,13 +27,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 
 def main() -> NoReturn:
     """Run the command line: exit code 2 for a user's mistake, 1 for a mismatch or a bug, 130 for Ctrl-C."""
-    try:
+    with reported():
         app(prog_name="edgec")
-    except EdgecError as error:
-        print(f"edgec: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(0)
 
 

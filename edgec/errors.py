@@ -1,5 +1,9 @@
 """Mistakes a user can make. Each prints as one line that says what, where and what to do; exit code 2."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EdgecError(Exception):
     """Base of every error that is the user's to mend; anything else is a bug in edgec."""
@@ -35,3 +39,19 @@ class BundleError(EdgecError):
 
 class DataError(EdgecError):
     """Arrays given to a bundle don't fit its inputs."""
+
+
+class PackageError(EdgecError):
+    """A Python package of one of edgec's extras isn't installed."""
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Within it, a user's mistake is one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        yield
+    except EdgecError as error:
+        print(f"edgec: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

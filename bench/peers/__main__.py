@@ -1,0 +1,87 @@
+"""The command `python -m edgec.bench.peers`."""
+
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from edgec import output as show
+from edgec.bench.peers.comparison import Settings, compare
+from edgec.bench.peers.engines import PEERS
+from edgec.bench.peers.processes import ISA_LIMITS
+from edgec.bench.peers.report import print_results, to_json
+from edgec.errors import TargetError, reported
+from edgec.targets import detect, loader
+
+REPORT_WIDTH = 180
+"""Columns, where stdout is no terminal."""
+
+
+def main(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx...", help="Float models.")],
+    target: Annotated[str, typer.Option(help="DEVICE-int8 or DEVICE-fp32 that runs here.")] = "host-int8",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of every engine.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.001, help="Length of a turn.")] = 0.3,
+    repeat: Annotated[int, typer.Option(min=1, help="Measure R times; quote the median run.")] = 1,
+    isa: Annotated[
+        str | None, typer.Option(help="avx2: hide later instruction sets where peers can.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA.npz", help="Samples to calibrate all engines with and compare outputs on."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Compare latency and outputs with ONNX Runtime's, OpenVINO's and LiteRT's.
+
+    Each engine quantizes the same float model and runs it, in turns. LiteRT takes MODEL_int8.tflite and
+    MODEL_fp32.tflite beside MODEL.onnx, where there are any.
+    """
+    if isa is not None and isa not in ISA_LIMITS:
+        raise TargetError(f"--isa {isa}: choose {' or '.join(ISA_LIMITS)}, or leave it out")
+    settings = Settings(target, threads, turns, seconds, repeat, isa, data)
+    loader.load(target)  # a wrong name fails at once
+    out = Console(stderr=as_json, highlight=False)
+    if not out.is_terminal:
+        out.width = REPORT_WIDTH
+    before = os.getloadavg()[0]
+    with out.status("") as status:
+        results = [compare(model, settings, status.update) for model in models]
+    conditions = _conditions(settings, before)
+    print_results(out, results, settings, conditions)
+    if as_json:
+        show.print_json(to_json(results, settings, conditions))
+
+
+def _conditions(settings: Settings, load_before: float) -> dict[str, Any]:
+    here = loader.describe("host", "int8")
+    features = [feature for feature in show.INT8_FEATURES if feature in here.features]
+    packages = dict.fromkeys(package for engine in PEERS if engine.installed for package in (engine.package,))
+    limit = {"instruction_sets": f"up to {settings.isa} where an engine can be told"} if settings.isa else {}
+    return {
+        "CPU": detect.cpu_name(),
+        "cores": here.cores,
+        "with": " ".join(features) or "no int8 extension",
+        **limit,
+        "load_average": f"{load_before:.2f} before and {os.getloadavg()[0]:.2f} after",
+        **{package: metadata.version(package) for package in packages},
+        "edgec": _edgec_version(),
+    }
+
+
+def _edgec_version() -> str:
+    try:
+        return metadata.version("edgec")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    with reported():
+        typer.run(main)

@@ -1,0 +1,91 @@
+"""Starting workers and talking to them: the other end of `worker.py`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import edgec
+from edgec.bench.peers.engines import Engine
+from edgec.bench.peers.turns import Contender
+from edgec.errors import DeviceError
+
+ISA_LIMITS = {"avx2": "AVX2"}
+"""`--isa` -> the value that oneDNN's ONEDNN_MAX_CPU_ISA has for it."""
+END_SECONDS = 10.0
+"""What a worker may take to end once its stdin is closed."""
+
+
+def quantize(engine: Engine, model: Path, samples: Path, folder: Path) -> Path:
+    """Return the engine's int8 form of `model`, a file in `folder`; raises DeviceError where it has none."""
+    job = {"do": "quantize", "engine": engine.name, "model": model, "samples": samples, "folder": folder}
+    with _process(engine, job, None, folder) as process:
+        return Path(_answer(process, folder)["model"])
+
+
+@contextmanager
+def start(
+    engine: Engine, model: Path, samples: Path, outputs: Path, threads: int, isa: str | None
+) -> Iterator[Contender]:
+    """Load `model` in a worker, which writes its `outputs` for the samples, and return it ready to be timed.
+
+    `isa` is a key of ISA_LIMITS, or None. Raises DeviceError where the engine can't run the model.
+    """
+    job = {"do": "run", "engine": engine.name, "model": model, "samples": samples, "outputs": outputs}
+    folder = outputs.parent
+    with _process(engine, job | {"threads": threads}, isa, folder) as process:
+        _answer(process, folder)
+
+        def run(warmup: int, runs: int) -> Sequence[int]:
+            assert process.stdin is not None
+            process.stdin.write(f"{warmup} {runs}\n")
+            process.stdin.flush()
+            taken: list[int] = _answer(process, folder)
+            return taken
+
+        yield run
+
+
+@contextmanager
+def _process(
+    engine: Engine, job: Mapping[str, Any], isa: str | None, folder: Path
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start a worker; it ends with its stdin."""
+    packages = str(Path(edgec.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH"))))
+    limits = {variable: ISA_LIMITS[isa] for variable in engine.isa_variables} if isa else {}
+    command = [sys.executable, "-m", "edgec.bench.peers.worker", json.dumps(job, default=str)]
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path} | limits,
+        )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answer(process: "subprocess.Popen[str]", folder: Path) -> Any:
+    """Return a worker's next answer; raises DeviceError with its last words where it ends without one."""
+    assert process.stdout is not None
+    if line := process.stdout.readline():
+        return json.loads(line)
+    said = (folder / "stderr").read_text(errors="replace").strip().splitlines()
+    raise DeviceError(said[-1] if said else f"its process ended with exit code {process.wait()}")
