@@ -13,7 +13,7 @@ from edgec.bench.peers.comparison import Settings, compare
 from edgec.bench.peers.engines import PEERS
 from edgec.bench.peers.processes import ISA_LIMITS
 from edgec.bench.peers.report import print_results, to_json
-from edgec.errors import TargetError, reported
+from edgec.errors import DeviceError, TargetError, reported
 from edgec.targets import detect, loader
 
 REPORT_WIDTH = 180
@@ -30,6 +30,9 @@ def main(
     isa: Annotated[
         str | None, typer.Option(help="avx2: hide later instruction sets where peers can.")
     ] = None,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Count CPU time: for a busy machine, with one thread.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +48,9 @@ def main(
     """
     if isa is not None and isa not in ISA_LIMITS:
         raise TargetError(f"--isa {isa}: choose {' or '.join(ISA_LIMITS)}, or leave it out")
-    settings = Settings(target, threads, turns, seconds, repeat, isa, data)
+    if cpu_time and threads > 1:
+        raise DeviceError("--cpu-time sums the time of all threads: leave --threads at 1")
+    settings = Settings(target, threads, turns, seconds, repeat, isa, cpu_time, data)
     loader.load(target)  # a wrong name fails at once
     out = Console(stderr=as_json, highlight=False)
     if not out.is_terminal:

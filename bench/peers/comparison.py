@@ -43,6 +43,8 @@ class Settings:
     repeat: int = 1
     isa: str | None = None
     """A key of ISA_LIMITS; None for all that the CPU has."""
+    cpu_time: bool = False
+    """Count the processor's time, which other programs hardly lengthen, instead of the time that passes."""
     data: Path | None = None
     """Samples by input name, as for `edgec build --calibration`; None for noise."""
 
@@ -105,7 +107,7 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
             "calibrating": write_samples(folder / "calibrating.npz", calibrating),
             "compared": write_samples(folder / "compared.npz", compared),
         }
-        contenders: dict[str, Contender] = {EDGEC: _edgec(bundle, settings.threads)}
+        contenders: dict[str, Contender] = {EDGEC: _edgec(bundle, settings)}
         computed: dict[str, list[Array]] = {EDGEC: list(bundle.run_samples(_stack(compared)).values())}
         notes = []
         for engine in PEERS:
@@ -121,7 +123,15 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
                 if engine.quantize is not None:
                     source = quantize(engine, source, files["calibrating"], folder)
                 contenders[engine.name] = workers.enter_context(
-                    start(engine, source, files["compared"], outputs, settings.threads, settings.isa)
+                    start(
+                        engine,
+                        source,
+                        files["compared"],
+                        outputs,
+                        settings.threads,
+                        settings.isa,
+                        settings.cpu_time,
+                    )
                 )
             except DeviceError as error:
                 notes.append(f"{engine.name} can't run {path.stem}: {error}")
@@ -165,13 +175,13 @@ def _source(engine: Engine, path: Path, bundle: Bundle) -> Path:
     return files.get(engine.model, path.with_name(f"{path.stem}_{engine.model}"))
 
 
-def _edgec(bundle: Bundle, threads: int) -> Contender:
+def _edgec(bundle: Bundle, settings: Settings) -> Contender:
     """Return the bundle's own bench program."""
-    device = bundle.device("local")
+    device, times = bundle.device("local"), "cpu_ns" if settings.cpu_time else "latency_ns"
 
     def run(warmup: int, runs: int) -> Sequence[int]:
-        arguments = ["--threads", str(threads), "--runs", str(runs), "--warmup", str(warmup)]
-        taken: list[int] = json.loads(checked(device.execute(bundle, arguments)).stdout)["latency_ns"]
+        arguments = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
+        taken: list[int] = json.loads(checked(device.execute(bundle, arguments)).stdout)[times]
         return taken
 
     return run

@@ -29,15 +29,16 @@ def quantize(engine: Engine, model: Path, samples: Path, folder: Path) -> Path:
 
 @contextmanager
 def start(
-    engine: Engine, model: Path, samples: Path, outputs: Path, threads: int, isa: str | None
+    engine: Engine, model: Path, samples: Path, outputs: Path, threads: int, isa: str | None, cpu_time: bool
 ) -> Iterator[Contender]:
     """Load `model` in a worker, which writes its `outputs` for the samples, and return it ready to be timed.
 
-    `isa` is a key of ISA_LIMITS, or None. Raises DeviceError where the engine can't run the model.
+    `isa` is a key of ISA_LIMITS, or None; with `cpu_time` it counts the processor's time. Raises DeviceError
+    where the engine can't run the model.
     """
     job = {"do": "run", "engine": engine.name, "model": model, "samples": samples, "outputs": outputs}
     folder = outputs.parent
-    with _process(engine, job | {"threads": threads}, isa, folder) as process:
+    with _process(engine, job | {"threads": threads, "cpu_time": cpu_time}, isa, folder) as process:
         _answer(process, folder)
 
         def run(warmup: int, runs: int) -> Sequence[int]:

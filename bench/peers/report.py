@@ -43,7 +43,8 @@ def print_results(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
-    line(f"Latency in ms, median of the best of {settings.turns} turns: {settings.target}, {threads}")
+    what = "CPU time" if settings.cpu_time else "Latency"
+    line(f"{what} in ms, median of the best of {settings.turns} turns: {settings.target}, {threads}")
     console.print(_times(results, settings))
     means = summary(results)
     mean = means[median_index(means)]

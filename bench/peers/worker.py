@@ -1,10 +1,12 @@
 """One engine in a process of its own: a job as JSON in argv[1], then a line per turn on stdin.
 
-{"do": "quantize", "engine": NAME, "model": FILE, "samples": NPZ, "folder": DIR}
-    prints {"model": FILE} and ends
-{"do": "run", "engine": NAME, "model": FILE, "samples": NPZ, "outputs": NPZ, "threads": N}
-    writes what the engine computes for the samples, and prints {"ready": true}; then each line `WARMUP RUNS`
-    is answered with the nanoseconds of each of RUNS inferences as a JSON list; ends with stdin
+To quantize: {"do": "quantize", "engine": NAME, "model": FILE, "samples": NPZ, "folder": DIR}. It prints
+{"model": FILE} and ends.
+
+To run: {"do": "run", "engine": NAME, "model": FILE, "samples": NPZ, "outputs": NPZ, "threads": N,
+"cpu_time": BOOL}.
+It writes what the engine computes for the samples and prints {"ready": true}. Each line `WARMUP RUNS` is then
+answered with the nanoseconds of each of RUNS inferences (of CPU time, if so asked) as a JSON list.
 """
 
 import json
@@ -40,16 +42,17 @@ def _serve(engine: Engine, job: dict[str, Any], samples: list[Sample], answers: 
     np.savez(job["outputs"], **stacked)  # type: ignore[arg-type]
     session.outputs(samples[0])
     _answer(answers, {"ready": True})
+    clock = time.process_time_ns if job["cpu_time"] else time.perf_counter_ns
     for line in sys.stdin:
         warmup, runs = map(int, line.split())
-        _answer(answers, _timed(session.infer, warmup, runs))
+        _answer(answers, _timed(session.infer, warmup, runs, clock))
 
 
-def _timed(infer: Callable[[], object], warmup: int, runs: int) -> list[int]:
+def _timed(infer: Callable[[], object], warmup: int, runs: int, clock: Callable[[], int]) -> list[int]:
     """Return the nanoseconds of each of `runs` inferences."""
     for _ in range(warmup):
         infer()
-    clock, taken = time.perf_counter_ns, []
+    taken = []
     for _ in range(runs):
         before = clock()
         infer()
