@@ -3,21 +3,30 @@
 import json
 from typing import Any
 
+from edgec.bench.cycles import model_cycles, model_of
 from edgec.bench.devices import CountingDevice, Device, checked
 from edgec.bench.instructions import total
 from edgec.bench.measurement import Layer, Measurement, Memory, latency
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError, DeviceError
+from edgec.targets import loader
 
 RUNS = 100
 WARMUP_RUNS = 10
 """Enough for caches, branch predictors and the frequency governor to settle."""
 
 
-def benchmark(bundle: Bundle, device: Device, threads: int = 1, runs: int = RUNS) -> Measurement:
-    """Return what one inference of `bundle` costs on `device`; raises DeviceError."""
+def benchmark(
+    bundle: Bundle, device: Device, threads: int = 1, runs: int = RUNS, cycles: bool = False
+) -> Measurement:
+    """Return what one inference of `bundle` costs on `device`; raises DeviceError.
+
+    With `cycles` those of an emulated CPU are modelled too.
+    """
     if isinstance(device, CountingDevice):
-        return _count(bundle, device, threads)
+        return _count(bundle, device, threads, cycles)
+    if cycles:
+        raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
     return _time(bundle, device, threads, runs)
 
 
@@ -43,10 +52,12 @@ def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measuremen
     )
 
 
-def _count(bundle: Bundle, device: CountingDevice, threads: int) -> Measurement:
+def _count(bundle: Bundle, device: CountingDevice, threads: int, cycles: bool) -> Measurement:
     if threads != 1:
         raise DeviceError(f"'{device.name}' counts the instructions of one thread: leave --threads at 1")
+    target = loader.from_data(bundle.manifest["target"])
     regions = device.count(bundle)
+    modelled = model_cycles(regions, target) if cycles else [None] * len(regions)
     layers = tuple(
         Layer(
             step["name"],
@@ -54,8 +65,9 @@ def _count(bundle: Bundle, device: CountingDevice, threads: int) -> Measurement:
             step["macs"],
             instructions=region.instructions,
             mac_instructions=region.mac_instructions,
+            modelled_cycles=taken,
         )
-        for step, region in zip(_steps(bundle, len(regions)), regions, strict=True)
+        for step, region, taken in zip(_steps(bundle, len(regions)), regions, modelled, strict=True)
     )
     everything = total(regions)
     return Measurement(
@@ -70,6 +82,7 @@ def _count(bundle: Bundle, device: CountingDevice, threads: int) -> Measurement:
         instructions=everything.instructions,
         mac_instructions=everything.mac_instructions,
         instruction_classes=everything.counts,
+        cycle_model=model_of(target) if cycles else None,
     )
 
 

@@ -7,7 +7,7 @@ Manual (DDI 0487, chapter C4). SVE isn't in it: no target has it.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 DOT = "dot"
 MMLA = "mmla"
@@ -106,12 +106,25 @@ def classify(encoding: int) -> str:
     return next((name for mask, value, name in _TABLE if encoding & mask == value), SCALAR)
 
 
+Block = tuple[int, ...]
+"""Encodings of instructions that are always executed together."""
+
+
 @dataclass(frozen=True)
 class Region:
     """Instructions executed between two markers: one step of a network."""
 
-    counts: Mapping[str, int]
-    """By class, each class there."""
+    blocks: Mapping[Block, int]
+    """How often each was executed."""
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """By class, each class there."""
+        totals = dict.fromkeys(CLASSES, 0)
+        for block, executions in self.blocks.items():
+            for encoding in block:
+                totals[classify(encoding)] += executions
+        return totals
 
     @property
     def instructions(self) -> int:
@@ -133,19 +146,18 @@ def parse(text: str) -> tuple[Region, ...]:
     if not lines or lines[-1][0] != "end":
         raise ValueError("the counter's output is cut off")
     blocks = {
-        block: Counter(classify(int(encoding, 16)) for encoding in encodings)
+        block: tuple(int(encoding, 16) for encoding in encodings)
         for kind, block, *encodings in lines
         if kind == "block"
     }
-    totals = [dict.fromkeys(CLASSES, 0) for _ in range(int(lines[-1][1]))]
+    executed: list[Counter[Block]] = [Counter() for _ in range(int(lines[-1][1]))]
     for kind, *fields in lines:
         if kind == "count":
             region, block, executions = fields
-            for name, size in blocks[block].items():
-                totals[int(region)][name] += size * int(executions)
-    return tuple(Region(counts) for counts in totals)
+            executed[int(region)][blocks[block]] += int(executions)
+    return tuple(map(Region, executed))
 
 
 def total(regions: tuple[Region, ...]) -> Region:
     """Return the sum of several regions."""
-    return Region({name: sum(region.counts[name] for region in regions) for name in CLASSES})
+    return Region(sum((Counter(region.blocks) for region in regions), Counter[Block]()))

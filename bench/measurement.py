@@ -31,6 +31,8 @@ class Layer:
     """Executed; None on a device with a clock."""
     mac_instructions: int | None = None
     """Those of `instructions` that multiply and accumulate."""
+    modelled_cycles: float | None = None
+    """By a scheduling model of the CPU, where asked for; no measurement."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,18 @@ class Measurement:
     instructions: int | None = None
     mac_instructions: int | None = None
     instruction_classes: Mapping[str, int] | None = None
+    cycle_model: str | None = None
+    """The CPU whose scheduling model the modelled cycles are of."""
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def modelled_cycles(self) -> float | None:
+        """Of one inference; None where they weren't asked for."""
+        return None if self.cycle_model is None else sum(layer.modelled_cycles or 0 for layer in self.layers)
 
 
 def latency(nanoseconds: Sequence[int]) -> Latency:
@@ -79,7 +88,7 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
 
     `memory.peak_rss_bytes` alone is there in any case, as null on an emulator.
     """
-    data = _without_none(asdict(measurement))
+    data = _without_none(asdict(measurement) | {"modelled_cycles": measurement.modelled_cycles})
     data["layers"] = [_without_none(layer) for layer in data["layers"]]
     return data
 

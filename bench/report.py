@@ -1,6 +1,6 @@
 """Measurements and verifications for people to read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,8 @@ from edgec.bench.verify import Verification
 
 SLOWEST_LAYERS = 12
 """As many rows as fit a screen beside the summary; --json has them all."""
+NUMBER_WIDTH = 6
+"""Columns that a narrow terminal must leave to a figure, at the cost of names."""
 
 
 def print_measurement(console: Console, found: Measurement) -> None:
@@ -61,6 +63,10 @@ def _summary(found: Measurement) -> Table:
         share = found.mac_instructions / max(found.instructions, 1)
         table.add_row("instructions", f"{_millions(found.instructions)} executed by one inference")
         table.add_row("", f"{_millions(found.mac_instructions)} of them multiply-accumulate ({share:.0%})")
+    if found.modelled_cycles is not None:
+        table.add_row(
+            "cycles", f"{_millions(round(found.modelled_cycles))} modelled: llvm-mca, {found.cycle_model}"
+        )
     memory = found.memory
     table.add_row("flash", f"weights {_kib(memory.weights_bytes)}, code {_kib(memory.code_bytes)}")
     peak = "" if memory.peak_rss_bytes is None else f", peak RSS of the process {_kib(memory.peak_rss_bytes)}"
@@ -77,13 +83,28 @@ def _layers(found: Measurement) -> Table:
     table = Table(title=f"{len(shown)} slowest of {len(found.layers)} layers", title_justify="left", box=None)
     for heading in ("layer", "kernel"):
         table.add_column(heading, overflow="ellipsis", no_wrap=True)
-    for heading in ("MMAC", "ms" if found.latency_ms else "M instructions", "share"):
-        table.add_column(heading, justify="right")
+    columns = _columns(found)
+    for heading in ("MMAC", *columns, "share"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(heading), NUMBER_WIDTH))
     for layer in shown:
-        amount = f"{layer.ms:.4f}" if layer.ms is not None else f"{(layer.instructions or 0) / 1e6:.4f}"
-        share = f"{cost(layer) / whole:.1%}"
-        table.add_row(layer.name, layer.kernel, f"{layer.macs / 1e6:.3f}", amount, share)
+        cells = [text(layer) for text in columns.values()]
+        table.add_row(
+            layer.name, layer.kernel, _in_millions(layer.macs), *cells, f"{cost(layer) / whole:.1%}"
+        )
     return table
+
+
+def _columns(found: Measurement) -> dict[str, Callable[[Layer], str]]:
+    """Return heading -> text of what a layer costs on this kind of device."""
+    if found.latency_ms:
+        return {"ms": lambda layer: f"{layer.ms:.4f}"}
+    counted: dict[str, Callable[[Layer], str]] = {
+        "M instructions": lambda layer: _in_millions(layer.instructions),
+        "MAC": lambda layer: f"{(layer.mac_instructions or 0) / max(layer.instructions or 0, 1):.0%}",
+    }
+    if found.cycle_model:
+        counted["M cycles modelled"] = lambda layer: _in_millions(layer.modelled_cycles)
+    return counted
 
 
 def _classes(counts: Mapping[str, int]) -> Table:
@@ -97,6 +118,10 @@ def _classes(counts: Mapping[str, int]) -> Table:
             style = "bold" if name in MAC_CLASSES else ""
             table.add_row(meaning, f"{count / 1e6:.4f}", f"{count / whole:.1%}", style=style)
     return table
+
+
+def _in_millions(count: float | None) -> str:
+    return f"{(count or 0) / 1e6:.4f}"
 
 
 def _millions(count: int) -> str:

@@ -174,6 +174,9 @@ def bench(
     device: DeviceName = None,
     threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the model's own pool.")] = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs, after warm-up.")] = 100,
+    cycles: Annotated[
+        bool, typer.Option("--cycles", help="Model an emulated CPU's cycles too, by llvm-mca.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on a device.
@@ -189,7 +192,7 @@ def bench(
     opened = Bundle.load(bundle)
     out = show.console(as_json)
     with out.status("bench ..."):
-        found = benchmark(opened, opened.device(device), threads, runs)
+        found = benchmark(opened, opened.device(device), threads, runs, cycles)
     report.print_measurement(out, found)
     if as_json:
         show.print_json(to_json(found))

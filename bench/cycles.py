@@ -1,0 +1,109 @@
+"""Modelled cycles: LLVM's scheduling model of a CPU applied to the blocks that an emulator counted.
+
+Every block of instructions is given to llvm-mca as a loop of its own; what it takes there is weighed by how
+often the block was executed. Caches, branch predictors and what overlaps between blocks are not in the model,
+and it is not calibrated against silicon: such cycles compare code with code, and say nothing of milliseconds.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edgec.bench.instructions import Block, Region
+from edgec.errors import DeviceError
+from edgec.targets.descriptor import Target
+
+ITERATIONS = 100
+"""Of each block: filling and draining the pipeline then weighs little."""
+OLDEST_LLVM = 19
+"""The first to skip instructions that a scheduling model lacks."""
+MODELS = {"cortex-a76": "neoverse-n1", "generic": "cortex-a53"}
+"""CPU -> the one whose scheduling model stands in: the A76's server twin, and the plainest core."""
+
+
+def model_of(target: Target) -> str:
+    """Return LLVM's name of the CPU whose scheduling model is used for `target`."""
+    return MODELS.get(target.cpu, target.cpu)
+
+
+def model_cycles(regions: Sequence[Region], target: Target) -> tuple[float, ...]:
+    """Return the modelled cycles of each region; raises DeviceError where llvm-mca isn't installed."""
+    blocks = list(dict.fromkeys(block for region in regions for block in region.blocks))
+    cycles = dict(zip(blocks, _of_blocks(blocks, target), strict=True))
+    return tuple(sum(cycles[block] * times for block, times in region.blocks.items()) for region in regions)
+
+
+def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
+    """Return the cycles of one execution of each block."""
+    if not blocks:
+        return []
+    text = _disassembled({encoding for block in blocks for encoding in block}, target)
+    lines = []
+    for index, block in enumerate(blocks):
+        lines += [f"# LLVM-MCA-BEGIN {index}", *(text[encoding] for encoding in block), "# LLVM-MCA-END"]
+    features = ",".join(f"+{feature}" for feature in sorted(target.features))
+    found = json.loads(
+        _run(
+            "llvm-mca",
+            "\n".join(lines),
+            f"-mtriple={target.triple}",
+            f"-mcpu={model_of(target)}",
+            f"-mattr={features}",
+            f"-iterations={ITERATIONS}",
+            "-skip-unsupported-instructions=any",
+            "-json",
+        )
+    )
+    return [region["SummaryView"]["TotalCycles"] / ITERATIONS for region in found["CodeRegions"]]
+
+
+def _disassembled(encodings: Iterable[int], target: Target) -> dict[int, str]:
+    """Return the assembly text of each A64 instruction; of one that LLVM doesn't know, that of a `nop`."""
+    ordered = sorted(encodings)
+    words = (" ".join(f"0x{byte:02x}" for byte in code.to_bytes(4, "little")) for code in ordered)
+    said = _run(
+        "llvm-mc",
+        "\n".join(words),
+        "-disassemble",
+        "-show-encoding",
+        f"-triple={target.triple}",
+        "-mattr=+all",
+    )
+    found = dict.fromkeys(ordered, "nop")
+    for text, encoding in re.findall(r"^\s*(\S.*?)\s*// encoding: \[([0-9a-fx,]+)\]", said, re.MULTILINE):
+        found[int.from_bytes(bytes(int(byte, 16) for byte in encoding.split(",")), "little")] = text
+    return found
+
+
+def _run(program: str, text: str, *arguments: str) -> str:
+    command = [_newest(program), *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise DeviceError(f"{command[0]}: {said[-1] if said else f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+@functools.cache
+def _newest(program: str) -> str:
+    """Return the newest `program` or `program-<version>` on PATH; raises DeviceError where there is none."""
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    names = {file.name for folder in folders if folder.is_dir() for file in folder.glob(f"{program}*")}
+    found = {_version(name): name for name in names if re.fullmatch(rf"{program}(-\d+)?", name)}
+    if not found or max(found) < OLDEST_LLVM:
+        package = f"llvm-{OLDEST_LLVM}"
+        raise DeviceError(f"{program} {OLDEST_LLVM} or later is not installed: sudo apt install {package}")
+    return found[max(found)]
+
+
+def _version(name: str) -> int:
+    """Return the major version of an LLVM program on PATH, 0 if it can't be run."""
+    path = shutil.which(name)
+    said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout if path else ""
+    version = re.search(r"version (\d+)", said)
+    return int(version[1]) if version else 0

@@ -1,0 +1,69 @@
+"""Cycles by LLVM's scheduling models."""
+
+from pathlib import Path
+
+import pytest
+
+from edgec.bench import cycles
+from edgec.bench.benchmark import benchmark
+from edgec.bench.bundle import Bundle
+from edgec.bench.cycles import model_cycles, model_of
+from edgec.bench.instructions import Region
+from edgec.bench.measurement import to_json
+from edgec.errors import DeviceError
+from edgec.targets import loader
+
+SDOTS = tuple(0x4F90E200 + register for register in range(8))
+"""sdot v<register>.4s, v16.16b, v16.4b[0]: eight products into eight registers."""
+UNKNOWN = 0x00000000  # udf #0
+
+
+@pytest.fixture
+def llvm() -> None:
+    try:
+        cycles._newest("llvm-mca")
+        cycles._newest("llvm-mc")
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("llvm")
+@pytest.mark.parametrize(("target", "per_block"), [("rpi5-int8", 4.0), ("cortex-a55-int8", 8.0)])
+def test_blocks_are_weighed_by_their_executions(target: str, per_block: float) -> None:
+    """The A76 issues two `sdot` in a cycle and the A55 one (their software optimization guides)."""
+    once, often = model_cycles([Region({SDOTS: 1}), Region({SDOTS: 1000})], loader.load(target))
+    assert once == pytest.approx(per_block, abs=0.3)
+    assert often == pytest.approx(1000 * once)
+
+
+@pytest.mark.usefixtures("llvm")
+def test_what_llvm_does_not_know_is_no_error() -> None:
+    (found,) = model_cycles([Region({(*SDOTS, UNKNOWN): 1})], loader.load("rpi5-int8"))
+    assert found > 0
+    assert model_cycles([Region({})], loader.load("rpi5-int8")) == (0,)
+
+
+def test_models_stand_in_for_cores_without_one() -> None:
+    models = {device: model_of(loader.load(f"{device}-int8")) for device in ("rpi4", "rpi5", "cortex-a55")}
+    assert models == {"rpi4": "cortex-a72", "rpi5": "neoverse-n1", "cortex-a55": "cortex-a55"}
+
+
+@pytest.mark.usefixtures("llvm")
+def test_modelled_cycles_are_labelled_so(a76_bundle: Bundle) -> None:
+    data = to_json(benchmark(a76_bundle, a76_bundle.device("emulator"), cycles=True))
+    assert data["cycle_model"] == "neoverse-n1"
+    assert data["modelled_cycles"] == pytest.approx(sum(layer["modelled_cycles"] for layer in data["layers"]))
+    assert data["modelled_cycles"] > 0
+
+
+def test_a_device_with_a_clock_needs_no_model(local_bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match="--cycles is for devices that are emulated"):
+        benchmark(local_bundle, local_bundle.device(), cycles=True)
+
+
+def test_without_llvm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cycles._newest.cache_clear()
+    with pytest.raises(DeviceError, match="llvm-mc 19 or later is not installed: sudo apt install llvm-19"):
+        model_cycles([Region({SDOTS: 1})], loader.load("rpi5-int8"))
+    cycles._newest.cache_clear()
