@@ -37,7 +37,8 @@ _STRIPE_SHARE = 0.5
 def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Geometry]:
     """Yield the ways to tile a convolution on an instruction set, the one expected to be fastest first."""
     columns = operation.output_shape[2] if not _pointwise(operation) else math.prod(operation.input_shape[:3])
-    tiles = tile.ranked(isa, columns, operation.output_shape[3] // operation.groups)
+    walk = reduction(_geometry(operation, isa, target, isa.tiles[0], _PIXELS[0]))
+    tiles = tile.ranked(isa, columns, operation.output_shape[3] // operation.groups, walk)
     seen = set()
     for register_tile in tiles[:_TILES]:
         for pixels in _PIXELS:
@@ -86,9 +87,10 @@ def reduction(shape: Geometry) -> tile.Reduction:
     rows, columns = shape.kernel
     per_group = shape.channels // shape.groups
     if shape.groups == 1 and (shape.dilations[1] == 1 or columns == 1):
-        return tile.Reduction((rows, 1), (shape.dilations[0] * shape.pitch, 0), columns * per_group)
+        step = shape.dilations[0] * shape.pitch
+        return tile.Reduction((rows, 1), (step, 0), columns * per_group, columns, not shape.direct)
     strides = (shape.dilations[0] * shape.pitch, shape.dilations[1] * shape.channels)
-    return tile.Reduction((rows, columns), strides, per_group)
+    return tile.Reduction((rows, columns), strides, per_group, slack=not shape.direct)
 
 
 def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
@@ -161,7 +163,7 @@ def _function(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilog
         ],
         isa.panel,
         partial(_body, isa, shape, ending),
-        noalias=not ending.residual,
+        noalias=not ending.residual and not isa.unroll,
     )
 
 

@@ -23,6 +23,10 @@ class Epilogue:
     """Nothing is clamped but by int8's own range."""
     bounded: bool
     """As in `Output`."""
+    short: bool
+    """As in `Output`."""
+    unsigned: bool
+    """The zero point of what is stored is int8's lowest value, as it is after a ReLU."""
 
     @property
     def parameters(self) -> int:
@@ -32,20 +36,33 @@ class Epilogue:
     def output(self, parameters: Sequence[Expr]) -> Output:
         """How sums become int8."""
         low, high = self._clamp(parameters[_LOW], parameters[_HIGH])
-        return Output(low, high, parameters[_ZERO_POINT], self.bounded)
+        zero_point = parameters[_ZERO_POINT] if self.residual else self._stored(parameters[_ZERO_POINT])
+        return Output(low, high, zero_point, self.bounded, self.short)
 
     def addition(self, parameters: Sequence[Expr]) -> list[Expr]:
         """Parameters of the residual's addition, as `generic.combine` takes them."""
         *operands, low, high, zero_point = parameters[4:]
-        return [*operands, *self._clamp(low, high), zero_point]
+        return [*operands, *self._clamp(low, high), self._stored(zero_point)]
 
     def _clamp(self, low: Expr, high: Expr) -> tuple[Expr, Expr]:
         return (T.int32(-128), T.int32(127)) if self.saturating else (low, high)
 
+    def _stored(self, zero_point: Expr) -> Expr:
+        return T.int32(-128) if self.unsigned else zero_point
+
 
 def epilogue(operation: Conv2d) -> Epilogue:
     """Return what follows the sums of a convolution."""
-    return Epilogue(operation.residual is not None, operation.saturating, operation.bounded)
+    stored = operation.residual or operation
+    if operation.residual is not None:
+        assert operation.residual.zero_points[0] == operation.output_zero_point, "one tensor, one zero point"
+    return Epilogue(
+        residual=operation.residual is not None,
+        saturating=operation.saturating,
+        bounded=operation.reach < 2.0**30,  # far from where float32 rounding matters
+        short=operation.reach < 2.0**15 - 1,
+        unsigned=stored.output_zero_point == -128,
+    )
 
 
 def parameters(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:

@@ -98,7 +98,8 @@ class Conv2d:
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     residual: Binary | None = None
-    """The elementwise addition of y, as its first operand, and the operator's second input."""
+    """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
+    second input."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -119,15 +120,18 @@ class Conv2d:
         return set(clamps) == {(-128, 127)}
 
     @property
-    def bounded(self) -> bool:
-        """Whether every value that is rounded is known to lie within int32."""
-        sums = 255.0 * np.abs(self.weights.astype(np.int32)).sum(axis=(1, 2, 3)) + np.abs(
-            self.bias, dtype=np.float64
+    def reach(self) -> float:
+        """Largest magnitude of any value that is rounded, for all inputs there are."""
+        weights = self.weights.reshape(len(self.weights), -1).astype(np.int64)
+        lowest, highest = -128 - self.input_zero_point, 127 - self.input_zero_point
+        positive, negative = weights.clip(0).sum(axis=1), weights.clip(None, 0).sum(axis=1)
+        sums = np.abs(
+            [self.bias + positive * a + negative * b for a, b in ((lowest, highest), (highest, lowest))]
         )
-        largest = float((sums * self.multiplier).max(initial=0.0))
+        reach = float((sums * self.multiplier.astype(np.float64)).max(initial=0.0))
         if self.residual is not None:
-            largest = max(largest, 255.0 * sum(map(abs, self.residual.factors)))
-        return largest < 2.0**30  # far from where float32 rounding matters
+            reach = max(reach, 255.0 * sum(map(abs, self.residual.factors)))
+        return reach
 
     @property
     def macs(self) -> int:

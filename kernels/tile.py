@@ -4,6 +4,7 @@ Every matrix product and convolution is this tile, moved over the output. What d
 starts and how its reduction is cut into contiguous runs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from edgec.kernels import tir
 from edgec.kernels.isa.base import InstructionSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
+
+# Instructions to address a tile and to start and end its loops, as counted on arm64.
+_TILE_OVERHEAD = 15.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Reduction:
     strides: tuple[int, int]
     """Elements of A between runs, per dimension."""
     run: int
+    pixels: int = 1
+    """Equal parts of a run, which neighbouring rows of the tile read as well: one row's first part may be
+    another's second."""
+    slack: bool = False
+    """Whether a vector's length past the end of a run may be read."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +80,47 @@ def pack_weights(
     """Bring [outputs, taps, run] to the tile's order of reading: block, tap, group, vector, lane, group."""
     outputs, taps, run = weights.shape
     length = padded_run(isa, reduction)
+    pixels = _shared_pixels(isa, reduction)
+    part = length // pixels
+    order = [
+        pixel * part + start + n * step + k
+        for start, step, count in _spans(isa, part, reduction.slack)
+        for n in range(count)
+        for pixel in range(pixels)
+        for k in range(step)
+    ]
     packed = []
     for columns in column_blocks(isa, outputs, vectors, taps * length):
         width = columns.vectors * isa.lanes
         for block in range(columns.blocks):
             start = columns.start + block * width
-            part = np.zeros((width, taps, length), weights.dtype)
+            block_weights = np.zeros((width, taps, length), weights.dtype)
             chosen = weights[start : start + min(width, columns.valid)]
-            part[: len(chosen), :, :run] = chosen
-            grouped = part.reshape(columns.vectors, isa.lanes, taps, length // isa.group, isa.group)
+            block_weights[: len(chosen), :, :run] = chosen
+            grouped = block_weights[:, :, order].reshape(
+                columns.vectors, isa.lanes, taps, length // isa.group, isa.group
+            )
             packed.append(isa.pack(np.ascontiguousarray(grouped.transpose(2, 3, 0, 1, 4))).reshape(-1))
     return np.concatenate(packed)
 
 
-def ranked(isa: InstructionSet, rows: int, outputs: int) -> list[tuple[int, int]]:
+def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -> list[tuple[int, int]]:
     """Return the register tiles for a [rows, outputs] product, the fewest modelled instructions first.
 
-    Per group of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v operands;
-    edge tiles cost what full ones of their size do.
+    Per group of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v operands,
+    two by one instruction; edge tiles cost what full ones of their size do. Where steps are several groups
+    long, a row's operand is loaded once a step, and neighbours in a window share it.
     """
+    groups = math.prod(reduction.taps) * padded_run(isa, reduction) // isa.group
+    pixels = _shared_pixels(isa, reduction)
+
+    def group_cost(height: int, width: int) -> float:
+        if not isa.unroll:
+            return height * width + 0.5 * (height + width) + 1.0
+        left = (height + pixels - 1) / pixels * isa.group / isa.steps[0]
+        stores = len(tir.pieces(width, 4))
+        ends = height * (4 * width + 2 * -(-width // 2) + 2 * stores)  # bias, scale, round; narrow; store
+        return height * width + left + 0.5 * width + 1.0 / pixels + (ends + _TILE_OVERHEAD) / groups
 
     def cost(tile: tuple[int, int]) -> float:
         total_vectors = -(-outputs // isa.lanes)
@@ -97,7 +128,7 @@ def ranked(isa: InstructionSet, rows: int, outputs: int) -> list[tuple[int, int]
         for height, times in ((tile[0], rows // tile[0]), (rows % tile[0], 1)):
             for width, blocks in ((tile[1], total_vectors // tile[1]), (total_vectors % tile[1], 1)):
                 if height and width:
-                    total += times * blocks * (height * width + 0.5 * (height + width) + 1.0)
+                    total += times * blocks * group_cost(height, width)
         return total
 
     return sorted(isa.tiles, key=cost)
@@ -106,6 +137,27 @@ def ranked(isa: InstructionSet, rows: int, outputs: int) -> list[tuple[int, int]
 def allocate(isa: InstructionSet, tile: tuple[int, int]) -> list[Buffer]:
     """One small local buffer of accumulators per row; with constant indices they become registers."""
     return [T.alloc_buffer((tile[1] * isa.lanes,), "int32", scope="global") for _ in range(tile[0])]
+
+
+def _shared_pixels(isa: InstructionSet, reduction: Reduction) -> int:
+    """Pixels of a run whose steps take turns in one loop body, so that rows share what they load."""
+    whole = reduction.run // reduction.pixels % isa.group == 0
+    return reduction.pixels if isa.unroll and whole else 1
+
+
+def _spans(isa: InstructionSet, length: int, slack: bool) -> list[tuple[int, int, int]]:
+    """Cut `length` of a reduction into (start, step, count): as many of the longest steps as there are.
+
+    With `slack` what is left is one step too: the longest one's load, of which fewer products are made.
+    """
+    spans, done = [], 0
+    rest = length % isa.steps[0]
+    for step in (isa.steps[0], rest) if slack and rest else isa.steps:
+        count = (length - done) // step
+        if count:
+            spans.append((done, step, count))
+        done += count * step
+    return spans
 
 
 def emit(
@@ -136,26 +188,32 @@ def emit(
     length = padded_run(isa, reduction)
     width = vectors * lanes
 
+    pixels = _shared_pixels(isa, reduction)
+    part = length // pixels
+
     def runs(tap_row: Expr) -> None:
         def run(tap_column: Expr) -> None:
             tap = tap_row * reduction.taps[1] + tap_column
             shift = tap_row * reduction.strides[0] + tap_column * reduction.strides[1]
-            done = 0
-            for step in isa.steps:
-                count = (length - done) // step
-                if count:
-                    _chunk(done, step, count, tap * length, shift)
-                done += count * step
+            for done, step, count in _spans(isa, part, reduction.slack):
+                _steps(done, step, count, tap * length, shift)
 
         tir.serial(reduction.taps[1], run)
 
-    def _chunk(done: int, step: int, count: int, tap_start: Expr, shift: Expr) -> None:
-        def chunk(index: Expr) -> None:
-            k = done + index * step
-            rows = [start + shift + k for start in starts]
-            isa.multiply_accumulate(tile, a, rows, b, offset + (tap_start + k) * width, step)
+    def _steps(done: int, step: int, count: int, tap_start: Expr, shift: Expr) -> None:
+        # One loop has to be left, or LLVM would keep all weights in registers that there aren't.
+        most = min(count if reduction.taps != (1, 1) else count // 2, isa.unroll // (pixels * step * width))
+        unrolled = max([n for n in range(1, most + 1) if count % n == 0] or [1])
 
-        tir.serial(count, chunk)
+        def body(index: Expr) -> None:
+            for n in range(unrolled):
+                for pixel in range(pixels):
+                    k = done + (index * unrolled + n) * step
+                    rows = [start + shift + pixel * part + k for start in starts]
+                    at = pixels * done + ((index * unrolled + n) * pixels + pixel) * step
+                    isa.multiply_accumulate(tile, a, rows, b, offset + (tap_start + at) * width, step)
+
+        tir.serial(count // unrolled, body)
 
     tir.serial(reduction.taps[0], runs)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]

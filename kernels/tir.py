@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder, tirx
+from tvm.tirx import IntImm
 
 T: Any = tirx
 """The builder of TIR, by TVM's own name for it."""
@@ -61,6 +62,11 @@ def registers(buffer: Buffer, count: int) -> list[Expr]:
     for index in range(count):
         store(local, index, buffer[index])
     return [local[index] for index in range(count)]
+
+
+def known(value: Expr) -> int | None:
+    """Value of an integer constant; None for what only the running program knows."""
+    return int(value.value) if isinstance(value, IntImm) else None
 
 
 def vector(dtype: str, lanes: int) -> str:

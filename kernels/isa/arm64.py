@@ -19,32 +19,79 @@ _TILES = (
 
 
 def _requantize(accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
-    """Convert per 4, then saturate, add the zero point and clamp 8 or 16 outputs at a time.
+    """Scale, round to nearest even in int32, narrow."""
+    rounded = [_rounded(product) for product in _scaled(accumulators, multipliers)]
+    return _narrowed(rounded, output.bounds, output.short)
+
+
+def _requantize_and_add(
+    accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output, other: Expr,
+    addition: Sequence[Expr],
+) -> Expr:  # fmt: skip
+    """Round and clamp as float32, which holds these integers exactly, and go on from there to the sum."""
+    zero_points, bounds = addition[:2], addition[4:]
+    factors = [_all(T.reinterpret("float32", bits)) for bits in addition[2:4]]
+    # The addition's first operand is the value requantized here: one tensor, one zero point.
+    least, most = (_all(T.cast(bound - output.zero_point, "float32")) for bound in (output.low, output.high))
+    lanes = 4 * len(accumulators)
+    negated = T.broadcast(T.cast(T.int32(0) - zero_points[1], "int16"), lanes)
+    others = T.cast(other, tir.vector("int16", lanes)) + negated
+    sums = []
+    for index, product in enumerate(_scaled(accumulators, multipliers)):
+        value = tir.intrinsic("float32x4", "llvm.roundeven.v4f32", product)
+        value = tir.intrinsic("float32x4", "llvm.aarch64.neon.fmaxnm.v4f32", value, least)
+        value = tir.intrinsic("float32x4", "llvm.aarch64.neon.fminnm.v4f32", value, most)
+        added = T.cast(tir.shuffle(others, range(4 * index, 4 * index + 4)), "float32x4")
+        sums.append(_rounded(value * factors[0] + added * factors[1]))
+    return _narrowed(sums, bounds, output.short)
+
+
+def _all(value: Expr) -> Expr:
+    return T.broadcast(value, 4)
+
+
+def _scaled(accumulators: Sequence[Expr], multipliers: Sequence[Expr]) -> list[Expr]:
+    return [
+        T.cast(accumulator, "float32x4") * multiplier
+        for accumulator, multiplier in zip(accumulators, multipliers, strict=True)
+    ]
+
+
+def _rounded(value: Expr) -> Expr:
+    return tir.intrinsic("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", value)
+
+
+def _narrowed(integers: Sequence[Expr], bounds: Sequence[Expr], short: bool) -> Expr:
+    """Return clamp(integer + zero_point, low, high) of int32x4 vectors as one int8 vector.
 
     Each saturation (to int32, int16, int8) is monotone and wider than [low, high], so that clamping once at
-    the end gives what clamping at every step would.
+    the end gives what clamping at every step would. With `short`, int16 holds every integer and nothing
+    saturates to it: `uzp1` narrows two vectors at once. Where zero point and low are int8's lowest (ReLU),
+    values saturate to 0..255, and flipping the sign bit subtracts 128.
     """
-    halves = []
-    for accumulator, multiplier in zip(accumulators, multipliers, strict=True):
-        product = T.cast(accumulator, "float32x4") * multiplier
-        rounded = tir.intrinsic("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", product)
-        halves.append(tir.intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", rounded))
-    narrowed, position = [], 0
-    while position < len(halves):
-        taken = halves[position : position + 2]
-        lanes = 8
-        joined = tir.concatenate(taken if len(taken) == 2 else taken * 2, 4)
-        shifted = tir.intrinsic(
-            "int16x8", "llvm.sadd.sat.v8i16", joined, T.broadcast(T.cast(output.zero_point, "int16"), 8)
-        )
-        narrowed.append(tir.intrinsic("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", shifted))
-        position += 2
-    result = tir.concatenate(narrowed, 8)
-    lanes = 8 * len(narrowed)
-    result = T.max(result, T.broadcast(T.cast(output.low, "int8"), lanes))
-    result = T.min(result, T.broadcast(T.cast(output.high, "int8"), lanes))
-    wanted = 4 * len(halves)
+    low, high, zero_point = bounds
+    wanted = 4 * len(integers)
+    integers = [*integers, *integers[-1:]] if len(integers) % 2 else integers
+    words = [_word(integers[i : i + 2], short) for i in range(0, len(integers), 2)]
+    lanes = 8 * len(words)
+    if tir.known(zero_point) == tir.known(low) == -128:
+        narrowed = [tir.intrinsic("int8x8", "llvm.aarch64.neon.sqxtun.v8i8", word) for word in words]
+        result = tir.concatenate(narrowed, 8) ^ tir.constant(-128, "int8", lanes)
+    else:
+        added = T.broadcast(T.cast(zero_point, "int16"), 8)
+        words = [tir.intrinsic("int16x8", "llvm.sadd.sat.v8i16", word, added) for word in words]
+        narrowed = [tir.intrinsic("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", word) for word in words]
+        result = tir.concatenate(narrowed, 8)
+    result = T.max(result, T.broadcast(T.cast(low, "int8"), lanes))
+    result = T.min(result, T.broadcast(T.cast(high, "int8"), lanes))
     return result if wanted == lanes else tir.shuffle(result, range(wanted))
+
+
+def _word(pair: Sequence[Expr], short: bool) -> Expr:
+    """Two int32x4 as one int16x8."""
+    if short:
+        return T.Shuffle([T.reinterpret("int16x8", value) for value in pair], list(range(0, 16, 2)))
+    return tir.concatenate([tir.intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in pair], 4)
 
 
 class Neon:
@@ -63,6 +110,7 @@ class Neon:
     panel_offset = 0
     weights = "int8"
     steps: tuple[int, ...] = (8, 4)
+    unroll = 0  # LLVM would add up the sums of several groups before it accumulates them
     tiles = tuple(tile for tile in _TILES if tile[0] * tile[1] <= 16)
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
@@ -112,9 +160,8 @@ class Neon:
         other: Expr,
         addition: Sequence[Expr],
     ) -> Expr:
-        """One after the other."""
-        value = self.requantize(accumulators, multipliers, output)
-        return generic.combine("add", value, other, addition, self.lanes * len(accumulators))
+        """See `_requantize_and_add`."""
+        return _requantize_and_add(accumulators, multipliers, output, other, addition)
 
 
 class DotProduct(Neon):
@@ -122,7 +169,8 @@ class DotProduct(Neon):
 
     name = "dotprod"
     features = frozenset({"dotprod"})
-    steps: tuple[int, ...] = (16, 4)
+    steps: tuple[int, ...] = (16, 8, 4)
+    unroll = 1024  # half of what `ldp` reaches around its base
     tiles = tuple(tile for tile in _TILES if tile[0] * (tile[1] + 1) + tile[1] <= 32)
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
@@ -144,12 +192,13 @@ class DotProduct(Neon):
     ) -> None:
         """`sdot` by element: LLVM folds the broadcast of one quad of A into the instruction."""
         vectors = len(accumulators[0])
+        loaded = step if step in self.steps else max(self.steps)
+        lefts = [T.reinterpret(tir.vector("int32", loaded // 4), tir.load(a, row, loaded)) for row in rows]
         for quad in range(step // 4):
             for j in range(vectors):
                 weights = tir.load(b, offset + (quad * vectors + j) * 16, 16)
-                for i, row in enumerate(rows):
-                    quads = T.reinterpret(tir.vector("int32", step // 4), tir.load(a, row, step))
-                    one = tir.shuffle(quads, [quad]) if step > 4 else quads
+                for i, quads in enumerate(lefts):
+                    one = tir.shuffle(quads, [quad]) if loaded > 4 else quads
                     left = T.reinterpret("int8x16", T.broadcast(one, 4))
                     buffer, element = accumulators[i][j]
                     result = tir.intrinsic(

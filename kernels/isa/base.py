@@ -18,8 +18,11 @@ class Output:
     """int32, as are the other two; a constant where it is int8's own bound, so that no code clamps to it."""
     high: Expr
     zero_point: Expr
+    """A constant where it is int8's lowest value."""
     bounded: bool
     """Every value to be rounded is known to lie within int32."""
+    short: bool
+    """Within int16, even."""
 
     @property
     def bounds(self) -> tuple[Expr, Expr, Expr]:
@@ -44,7 +47,12 @@ class InstructionSet(Protocol):
     weights: str
     """dtype of packed weights."""
     steps: tuple[int, ...]
-    """Lengths of reduction that `multiply_accumulate` takes at once, longest first; the last is `group`."""
+    """Lengths of reduction that `multiply_accumulate` takes at once, longest first; the last is `group`.
+
+    Where reading on is safe, it takes any multiple of `group` up to the longest as well.
+    """
+    unroll: int
+    """Bytes of B that the body of a loop over the reduction may read; 0: unrolling doesn't help."""
     tiles: tuple[tuple[int, int], ...]
     """(rows, vectors) register tiles that fit the register file, the most productive first."""
 

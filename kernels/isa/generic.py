@@ -96,6 +96,7 @@ class Generic:
     panel = "int8"
     panel_offset = 0
     steps: tuple[int, ...] = (1,)
+    unroll = 0
     tiles: tuple[tuple[int, int], ...] = ((4, 2), (2, 2), (1, 4), (1, 2), (1, 1))
 
     def __init__(self, weights: str = "int8") -> None:

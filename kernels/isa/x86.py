@@ -120,6 +120,7 @@ class PairProducts:
     panel_offset = 0
     weights = "int8"
     steps: tuple[int, ...] = (2,)
+    unroll = 0
 
     def __init__(
         self, name: str, features: frozenset[str], lanes: int, tiles: tuple[tuple[int, int], ...]
