@@ -1,12 +1,14 @@
 """Measuring a bundle on a device: times where there is a clock, executed instructions on an emulator."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from edgec.bench.cycles import model_cycles, model_of
 from edgec.bench.devices import CountingDevice, Device, checked
 from edgec.bench.instructions import total
 from edgec.bench.measurement import Layer, Measurement, Memory, latency
+from edgec.bench.peak import measure_peak
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError, DeviceError
 from edgec.targets import loader
@@ -17,17 +19,25 @@ WARMUP_RUNS = 10
 
 
 def benchmark(
-    bundle: Bundle, device: Device, threads: int = 1, runs: int = RUNS, cycles: bool = False
+    bundle: Bundle,
+    device: Device,
+    threads: int = 1,
+    runs: int = RUNS,
+    cycles: bool = False,
+    peak: bool = False,
 ) -> Measurement:
     """Return what one inference of `bundle` costs on `device`; raises DeviceError.
 
-    With `cycles` those of an emulated CPU are modelled too.
+    With `cycles` those of an emulated CPU are modelled too; with `peak` this machine's peak is measured.
     """
     if isinstance(device, CountingDevice):
+        if peak:
+            raise DeviceError(f"'{device.name}' has no clock: a peak is measured on this machine alone")
         return _count(bundle, device, threads, cycles)
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
-    return _time(bundle, device, threads, runs)
+    found = _time(bundle, device, threads, runs)
+    return replace(found, peak=measure_peak(loader.from_data(bundle.manifest["target"]))) if peak else found
 
 
 def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measurement:
@@ -36,7 +46,7 @@ def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measuremen
     said = json.loads(checked(device.execute(bundle, [*arguments, "--layers"])).stdout)
     steps = _steps(bundle, len(said["layers_ns"]))
     layers = tuple(
-        Layer(step["name"], step["kernel"], step["macs"], ms=nanoseconds / 1e6)
+        Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], ms=nanoseconds / 1e6)
         for step, nanoseconds in zip(steps, said["layers_ns"], strict=True)
     )
     return Measurement(
@@ -63,6 +73,7 @@ def _count(bundle: Bundle, device: CountingDevice, threads: int, cycles: bool) -
             step["name"],
             step["kernel"],
             step["macs"],
+            step["moved_bytes"],
             instructions=region.instructions,
             mac_instructions=region.mac_instructions,
             modelled_cycles=taken,

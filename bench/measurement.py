@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from edgec.bench.peak import Peak
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -25,6 +27,8 @@ class Layer:
     kernel: str
     macs: int
     """Multiply-accumulates of one inference."""
+    moved_bytes: int
+    """Inputs, weights and outputs, each counted once."""
     ms: float | None = None
     """The shortest over all runs; None on an emulator."""
     instructions: int | None = None
@@ -33,6 +37,16 @@ class Layer:
     """Those of `instructions` that multiply and accumulate."""
     modelled_cycles: float | None = None
     """By a scheduling model of the CPU, where asked for; no measurement."""
+
+    @property
+    def gmacs(self) -> float:
+        """10**9 multiply-accumulates per second; 0 where there is no time."""
+        return self.macs / self.ms / 1e6 if self.ms else 0.0
+
+    @property
+    def intensity(self) -> float:
+        """Multiply-accumulates per byte moved."""
+        return self.macs / max(self.moved_bytes, 1)
 
 
 @dataclass(frozen=True)
@@ -65,11 +79,20 @@ class Measurement:
     instruction_classes: Mapping[str, int] | None = None
     cycle_model: str | None = None
     """The CPU whose scheduling model the modelled cycles are of."""
+    peak: Peak | None = None
+    """What the machine can do at most, where that was measured."""
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         return sum(layer.macs for layer in self.layers)
+
+    def share_of_peak(self, layer: Layer) -> float | None:
+        """Return the layer's rate by the peak of its instruction set on all threads; None where unknown."""
+        name = self.peak.set_of(layer.kernel) if self.peak else None
+        if self.peak is None or name is None or not layer.macs:
+            return None
+        return layer.gmacs / (self.peak.gmacs[name] * self.threads)
 
     @property
     def modelled_cycles(self) -> float | None:

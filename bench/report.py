@@ -7,6 +7,7 @@ from rich.table import Table
 
 from edgec.bench.instructions import CLASSES, MAC_CLASSES
 from edgec.bench.measurement import Layer, Measurement
+from edgec.bench.peak import Peak
 from edgec.bench.verify import Verification
 
 SLOWEST_LAYERS = 12
@@ -20,10 +21,21 @@ def print_measurement(console: Console, found: Measurement) -> None:
     console.print(f"{found.bundle} on {found.device}: {found.cpu}", markup=False, highlight=False)
     console.print(_summary(found))
     console.print(_layers(found))
+    if found.peak is not None:
+        print_peak(console, found.peak)
     if found.instruction_classes is not None:
         console.print(_classes(found.instruction_classes))
     conditions = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.conditions.items())
     console.print(f"conditions: {conditions}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_peak(console: Console, peak: Peak) -> None:
+    """Print what one thread of this machine can do at most."""
+    table = Table.grid(padding=(0, 2))
+    for index, (name, rate) in enumerate(peak.gmacs.items()):
+        table.add_row("" if index else "peak", f"{rate:.1f} GMAC/s {name}")
+    table.add_row("", f"{peak.memory_gbytes:.1f} GB/s read from memory")
+    console.print(table)
 
 
 def print_verification(console: Console, found: Verification) -> None:
@@ -97,7 +109,15 @@ def _layers(found: Measurement) -> Table:
 def _columns(found: Measurement) -> dict[str, Callable[[Layer], str]]:
     """Return heading -> text of what a layer costs on this kind of device."""
     if found.latency_ms:
-        return {"ms": lambda layer: f"{layer.ms:.4f}"}
+        timed: dict[str, Callable[[Layer], str]] = {
+            "ms": lambda layer: f"{layer.ms:.4f}",
+            "GMAC/s": lambda layer: f"{layer.gmacs:.1f}",
+            "KiB": lambda layer: f"{layer.moved_bytes / 1024:.1f}",
+            "MAC/B": lambda layer: f"{layer.intensity:.1f}",
+        }
+        if found.peak:
+            timed["of peak"] = lambda layer: _percent(found.share_of_peak(layer))
+        return timed
     counted: dict[str, Callable[[Layer], str]] = {
         "M instructions": lambda layer: _in_millions(layer.instructions),
         "MAC": lambda layer: f"{(layer.mac_instructions or 0) / max(layer.instructions or 0, 1):.0%}",
@@ -118,6 +138,10 @@ def _classes(counts: Mapping[str, int]) -> Table:
             style = "bold" if name in MAC_CLASSES else ""
             table.add_row(meaning, f"{count / 1e6:.4f}", f"{count / whole:.1%}", style=style)
     return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _in_millions(count: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from edgec.errors import DataError, ModelError, reported
+from edgec.errors import BundleError, DataError, ModelError, reported
 
 app = typer.Typer(
     add_completion=False,
@@ -170,30 +170,59 @@ def verify(
 
 @app.command()
 def bench(
-    bundle: BundlePath,
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="Folder that 'edgec build' made; --peak needs none."),
+    ] = None,
     device: DeviceName = None,
     threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the model's own pool.")] = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs, after warm-up.")] = 100,
     cycles: Annotated[
         bool, typer.Option("--cycles", help="Model an emulated CPU's cycles too, by llvm-mca.")
     ] = False,
+    peak: Annotated[
+        bool,
+        typer.Option("--peak", help="Measure what this machine can do at most, and compare layers with it."),
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw layers under that peak: a roofline.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on a device.
 
     Time and memory; on an emulator executed instructions, exact and by class.
     """
+    from dataclasses import asdict
+
     from edgec import output as show
     from edgec.bench import report
     from edgec.bench.benchmark import benchmark
     from edgec.bench.bundle import Bundle
     from edgec.bench.measurement import to_json
+    from edgec.bench.peak import measure_peak
+    from edgec.bench.plot import check, draw
+    from edgec.targets import loader
 
-    opened = Bundle.load(bundle)
     out = show.console(as_json)
+    if bundle is None:
+        if not peak:
+            raise BundleError("name a bundle to measure, or say --peak to measure this machine")
+        with out.status("peak ..."):
+            machine = measure_peak(loader.load("host-int8"))
+        report.print_peak(out, machine)
+        if as_json:
+            show.print_json(asdict(machine))
+        return
+    if plot is not None:
+        check(plot)
+    opened = Bundle.load(bundle)
     with out.status("bench ..."):
-        found = benchmark(opened, opened.device(device), threads, runs, cycles)
+        wanted = peak or plot is not None
+        found = benchmark(opened, opened.device(device), threads, runs, cycles, wanted)
     report.print_measurement(out, found)
+    if plot is not None:
+        draw(found, plot)
     if as_json:
         show.print_json(to_json(found))
 

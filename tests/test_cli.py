@@ -80,7 +80,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], messa
 
 
 def test_a_wrong_option_is_exit_code_2() -> None:
-    done = run("bench")
+    done = run("verify")
     assert done.returncode == 2
     assert "Missing argument 'BUNDLE'" in done.stderr
     assert run("bench", "x", "--threads", "0").returncode == 2

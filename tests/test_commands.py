@@ -95,6 +95,15 @@ def test_bench(folder: Path) -> None:
     assert data["mac_instructions"] < data["instructions"]
 
 
+def test_bench_without_a_bundle(folder: Path) -> None:
+    done = command("bench", "--json", cwd=folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "name a bundle to measure, or say --peak" in done.stderr
+    data = json.loads(command("bench", "--peak", "--json", cwd=folder).stdout)
+    assert data["gmacs"]["generic"] > 0
+    assert data["memory_gbytes"] > 0
+
+
 @pytest.mark.usefixtures("arm_emulator")
 def test_run_and_the_python_api_agree(folder: Path) -> None:
     run = ["run", "small-rpi5-int8.edgec", "--input", "samples.npz", "--output", "out.npz", "--json"]

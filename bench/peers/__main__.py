@@ -68,7 +68,8 @@ def _conditions(settings: Settings, load_before: float) -> dict[str, Any]:
     here = loader.describe("host", "int8")
     features = [feature for feature in show.INT8_FEATURES if feature in here.features]
     packages = dict.fromkeys(package for engine in PEERS if engine.installed for package in (engine.package,))
-    limit = {"instruction_sets": f"up to {settings.isa} where an engine can be told"} if settings.isa else {}
+    limited = ", ".join(engine.name for engine in PEERS if engine.isa_variables)
+    limit = {"instruction_sets": f"up to {settings.isa} in {limited}; all in others"} if settings.isa else {}
     return {
         "CPU": detect.cpu_name(),
         "cores": here.cores,

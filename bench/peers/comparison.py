@@ -138,8 +138,6 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
                 continue
             with np.load(outputs) as stacked:
                 computed[engine.name] = [stacked[key] for key in stacked]
-            if settings.isa and not engine.isa_variables:
-                notes.append(f"{engine.name} has no switch for --isa: it uses all that the CPU has")
         exact = settings.precision == "int8" and _selftest(bundle)
         runs = []
         for index in range(settings.repeat):

@@ -148,6 +148,7 @@ def _step(call: Call, crc: int | None, identifier: str, program: Program) -> dic
         "kernel": call.kernel,
         "symbol": driver.symbol_prefix(identifier) + call.symbol,
         "macs": call.macs,
+        "moved_bytes": sum(_bytes(program, name) for name in dict.fromkeys(call.arguments)),
         "tiles": call.tiles,
         "checked": call.checked,
         "checksum": crc,
@@ -156,6 +157,11 @@ def _step(call: Call, crc: int | None, identifier: str, program: Program) -> dic
             for tensor in outputs
         ],
     }
+
+
+def _bytes(program: Program, name: str) -> int:
+    constant = program.constants.get(name)
+    return program.tensors[name].bytes if constant is None else constant.nbytes
 
 
 def _versions(packages: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:

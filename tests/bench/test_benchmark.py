@@ -6,7 +6,8 @@ from rich.console import Console
 
 from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
-from edgec.bench.measurement import latency, to_json
+from edgec.bench.measurement import Layer, Measurement, Memory, latency, to_json
+from edgec.bench.peak import Peak
 from edgec.bench.report import print_measurement
 from edgec.errors import BundleError, DeviceError
 
@@ -24,7 +25,7 @@ def test_a_device_with_a_clock_gives_times(local_bundle: Bundle) -> None:
     assert data.keys() >= {"device", "cpu", "threads", "runs", "latency_ms", "layers", "memory", "conditions"}
     assert data["latency_ms"].keys() == {"min", "median", "p90", "p99"}
     assert 0 < data["latency_ms"]["min"] <= data["latency_ms"]["median"] <= data["latency_ms"]["p99"]
-    assert [set(layer) for layer in data["layers"]] == [{"name", "kernel", "ms", "macs"}] * 4
+    assert [set(layer) for layer in data["layers"]] == [{"name", "kernel", "ms", "macs", "moved_bytes"}] * 4
     assert data["memory"].keys() == MEMORY
     assert data["memory"]["peak_rss_bytes"] > 2**18
     assert (data["device"], data["threads"], data["runs"]) == ("local", 2, 20)
@@ -37,13 +38,38 @@ def test_an_emulator_gives_instructions_and_never_milliseconds(a76_bundle: Bundl
     data = json.loads(json.dumps(to_json(found)))
     assert "latency_ms" not in data
     assert [set(layer) for layer in data["layers"]] == [
-        {"name", "kernel", "instructions", "mac_instructions", "macs"}
+        {"name", "kernel", "instructions", "mac_instructions", "macs", "moved_bytes"}
     ] * 4
     assert data["instructions"] == sum(layer["instructions"] for layer in data["layers"])
     assert data["instructions"] == sum(data["instruction_classes"].values())
     assert data["memory"].keys() == MEMORY
     assert data["memory"]["peak_rss_bytes"] is None
     assert benchmark(a76_bundle, device).instructions == found.instructions
+
+
+def test_a_layer_moves_its_inputs_constants_and_outputs(local_bundle: Bundle) -> None:
+    layers = benchmark(local_bundle, local_bundle.device(), runs=1).layers
+    assert [layer.moved_bytes for layer in layers] == [32 + 8, 8 + 256 + 8, 8 + 32, 32 + 32]
+
+
+def test_layers_stand_under_a_peak() -> None:
+    peak = Peak({"avx2": 80.0, "fp32": 40.0}, memory_gbytes=10.0)
+    layers = (
+        Layer("a", "conv2d_avx2", 40_000_000, 1_000_000, ms=1.0),
+        Layer("b", "relax", 20_000_000, 1_000_000, ms=1.0),
+        Layer("c", "quantize", 0, 1_000_000, ms=1.0),
+        Layer("d", "conv2d_wide_generic", 1_000_000, 1_000_000, ms=1.0),
+    )
+    memory = Memory(0, 0, 0, None)
+    found = Measurement("m", "local", "cpu", 2, 1, layers, memory, {"target": "x"}, peak=peak)
+    assert [found.share_of_peak(layer) for layer in layers] == [0.25, 0.25, None, None]
+    assert (layers[0].gmacs, layers[0].intensity) == (40.0, 40.0)
+    assert to_json(found)["peak"] == {"gmacs": peak.gmacs, "memory_gbytes": 10.0}
+
+
+def test_an_emulator_has_no_peak(a76_bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match="a peak is measured on this machine alone"):
+        benchmark(a76_bundle, a76_bundle.device("emulator"), peak=True)
 
 
 def test_an_emulator_counts_one_thread(a76_bundle: Bundle) -> None:
