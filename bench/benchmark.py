@@ -43,7 +43,7 @@ def benchmark(
 def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measurement:
     options = {"--threads": threads, "--runs": runs, "--warmup": WARMUP_RUNS}
     arguments = [str(word) for option in options.items() for word in option]
-    said = json.loads(checked(device.execute(bundle, [*arguments, "--layers"])).stdout)
+    said = json.loads(checked(device.execute(bundle.bench, [*arguments, "--layers"])).stdout)
     steps = _steps(bundle, len(said["layers_ns"]))
     layers = tuple(
         Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], ms=nanoseconds / 1e6)
@@ -66,7 +66,7 @@ def _count(bundle: Bundle, device: CountingDevice, threads: int, cycles: bool) -
     if threads != 1:
         raise DeviceError(f"'{device.name}' counts the instructions of one thread: leave --threads at 1")
     target = loader.from_data(bundle.manifest["target"])
-    regions = device.count(bundle)
+    regions = device.count(bundle.bench, ["--markers"])
     modelled = model_cycles(regions, target) if cycles else [None] * len(regions)
     layers = tuple(
         Layer(

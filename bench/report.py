@@ -9,6 +9,7 @@ from edgec.bench.instructions import CLASSES, MAC_CLASSES
 from edgec.bench.measurement import Layer, Measurement
 from edgec.bench.peak import Peak
 from edgec.bench.verify import Verification
+from edgec.compiler.tune.tune import Tuning
 
 SLOWEST_LAYERS = 12
 """As many rows as fit a screen beside the summary; --json has them all."""
@@ -62,6 +63,35 @@ def print_verification(console: Console, found: Verification) -> None:
         where = f"layer '{wrong.layer}', tensor '{wrong.tensor}', sample {wrong.sample}"
         line("MISMATCH", f"{where}: {share}", "red")
         line("", f"first at [{at}]: device {wrong.device}, expected {wrong.expected}", "red")
+
+
+def print_tuning(console: Console, found: Tuning) -> None:
+    """Print what tuning gained in all, and where."""
+    gained = [layers for layers in found.layers if layers.cost < layers.first_cost]
+    gained.sort(key=lambda layers: layers.cost - layers.first_cost)
+    shown = gained[:SLOWEST_LAYERS]
+    if gained:
+        table = Table(title_justify="left", box=None)
+        table.title = (
+            f"{len(shown)} of {len(gained)} kinds of layer that gained, of {len(found.layers)} tuned"
+        )
+        for heading in ("layer", "now"):
+            table.add_column(heading, overflow="ellipsis", no_wrap=True)
+        for heading in (found.unit, "untuned", "less"):
+            table.add_column(heading, justify="right", no_wrap=True, min_width=6)
+        for layers in shown:
+            more = f" and {len(layers.layers) - 1} more" if len(layers.layers) > 1 else ""
+            now = layers.configuration if layers.kernel == layers.first_kernel else layers.kernel
+            less = f"{1 - layers.cost / layers.first_cost:.1%}"
+            costs = f"{layers.cost:.0f}", f"{layers.first_cost:.0f}"
+            table.add_row(f"{layers.layers[0]}{more}", now, *costs, less)
+        console.print(table)
+    scale, unit = 1e6, "ms" if found.unit == "ns" else f"M {found.unit}"
+    total = f"{found.first_cost / scale:.4g} to {found.cost / scale:.4g} {unit}"
+    rest = sum(not layers.complete for layers in found.layers)
+    left = f"; {rest} kinds of layer have more to try with a larger budget" if rest else ""
+    line = f"{total}, the sum of all layers on {found.cpu}{left}"
+    console.print(f"  {'tuned':<10} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(found: Measurement) -> Table:

@@ -129,7 +129,9 @@ def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tens
     """Run one sample; returns every step's outputs, and the model's."""
     content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
     arguments = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
-    done = checked(device.execute(bundle, arguments, files={_INPUT: content}, collect=[_OUTPUT, _TRACE]))
+    done = checked(
+        device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=[_OUTPUT, _TRACE])
+    )
     traced = unpack([tensor for step in bundle.steps for tensor in step["outputs"]], done.files[_TRACE], 1)
     produced = unpack(bundle.outputs, done.files[_OUTPUT], 1)
     return {name: a[0] for name, a in traced.items()}, {name: a[0] for name, a in produced.items()}
@@ -191,7 +193,7 @@ def _worst(a: IslandError, b: IslandError) -> IslandError:
 
 def _selftest(bundle: Bundle, device: Device) -> str:
     """Return `ok`, or the self-test's finding in words."""
-    done = device.execute(bundle, ["--selftest"])
+    done = device.execute(bundle.bench, ["--selftest"])
     if done.returncode not in (0, 1):
         checked(done)
     said = json.loads(done.stdout)

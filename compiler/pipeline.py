@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,46 @@ from edgec.compiler.lower.plan import plan
 from edgec.compiler.lower.select import select
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.program import Program
+from edgec.compiler.tune.records import Records, encode, known, of_network
+from edgec.compiler.tune.tune import Tuning
 from edgec.errors import ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operators import Conv2d, Island, Network
 from edgec.targets import loader
+from edgec.targets.descriptor import Target
 
 Progress = Callable[[str, str], None]
 """Called as progress(stage, detail): with no detail when a stage starts, then with what it found."""
+Arrays = Mapping[str, NDArray[Any]]
+Tuner = Callable[[Network, Target, Arrays, Records], Tuning]
+"""Tunes a network for a target, computing on one input, from what records say already."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Lowered:
+    """A model that is ready to be compiled: what a build makes, and what a bundle still knows."""
+
+    name: str
+    network: Network
+    target: Target
+    inputs: Arrays
+    """Of the golden run."""
+    floats: dict[str, NDArray[Any]] | None
+    """The float model's outputs for them, where there is a float model."""
+    origin: manifest.Source
 
 
 def build(
     path: str | Path,
     *,
     target: str,
-    calibration: str | Path | Mapping[str, NDArray[Any]] | None = None,
+    calibration: str | Path | Arrays | None = None,
     output: str | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
     dump: str | Path | None = None,
+    records: Records | None = None,
+    tune: Tuner | None = None,
     progress: Progress | None = None,
 ) -> bundle.Bundle:
     """Compile the ONNX model at `path` for `target` and return its bundle.
@@ -47,6 +70,7 @@ def build(
     A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `dump` receives every stage as files.
+    Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say are.
     Raises an EdgecError that names what to mend; then nothing is written.
     """
     report = progress or (lambda _stage, _detail: None)
@@ -76,9 +100,49 @@ def build(
     report("lower", "")
     network = fuse_residuals(integer(model))
     dumps.network(network)
+    inputs = data.feed(0)
+    floats = _float_outputs(source, inputs) if model is not source else None
+    lowered = _Lowered(name, network, described, inputs, floats, _origin(source, model, network))
     with _naming(path):
-        program = select(network, described)
-    report("lower", _lowered(network, program))
+        return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
+
+
+def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) -> bundle.Bundle:
+    """Put `built` in its own place again with the kernels that `tune` finds fastest; all else stays.
+
+    Raises an EdgecError where a file of it is missing or was changed, or it can't be written.
+    """
+    built.check()
+    network = network_of(built.file("model.onnx"))
+    target = loader.from_data(built.manifest["target"])
+    floats = "golden/float_outputs.npz"
+    lowered = _Lowered(
+        built.name,
+        network,
+        target,
+        _arrays(built.file("golden/inputs.npz")),
+        _arrays(built.file(floats)) if floats in built.manifest["files"] else None,
+        manifest.source_of(built.manifest, built.path),
+    )
+    report = progress or (lambda _stage, _detail: None)
+    report("lower", "")
+    return _compile(lowered, known(), tune, built.path, Dumps(None), report)
+
+
+def _compile(
+    lowered: _Lowered, records: Records, tune: Tuner | None, folder: Path, dumps: Dumps, report: Progress
+) -> bundle.Bundle:
+    """Choose kernels, plan, compile and write: from the network to the bundle."""
+    network, target = lowered.network, lowered.target
+    program = select(network, target, records)
+    report("lower", _summary(network, program))
+
+    if tune is not None:
+        report("tune", "")
+        tuning = tune(network, target, lowered.inputs, records)
+        records = records + tuning.records
+        program = select(network, target, records)
+        report("tune", _tuned(tuning))
 
     report("plan", "")
     planned = plan(program)
@@ -97,8 +161,11 @@ def build(
     report("compile", f"{len(objects)} objects ({sum(cached)} from the cache)")
 
     report("emit", "")
-    golden = _golden(network, program, source if model is not source else None, data)
-    written = bundle.write(name, program, planned, objects, golden, _origin(source, model, network), folder)
+    golden = _golden(network, program, lowered.inputs, lowered.floats)
+    used = of_network(records, (operator.operation for operator in network.operators), target)
+    written = bundle.write(
+        lowered.name, program, planned, objects, golden, lowered.origin, folder, encode(used)
+    )
     report("emit", _faithful(golden))
     return written
 
@@ -117,15 +184,29 @@ def _naming(path: Path) -> Iterator[None]:
         raise UnsupportedError(f"{path.name}: {error}") from error
 
 
-def _samples(given: str | Path | Mapping[str, NDArray[Any]] | None, model: Model) -> Calibration:
+def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     if given is None:
         return synthetic(model)
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
 
 
-def _golden(network: Network, program: Program, float_model: Model | None, data: Calibration) -> Golden:
-    """Return one inference of the reference, on the first calibration sample."""
-    inputs = data.feed(0)
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a bundle's file."""
+    with np.load(path, allow_pickle=False) as loaded:
+        return dict(loaded)
+
+
+def _float_outputs(model: Model, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Return what the float model computes from `inputs`."""
+    graph = model.ir.graph
+    results = reference.run_onnx(serialize(model), [inputs[str(v.name)] for v in graph.inputs])
+    return {str(v.name): y for v, y in zip(graph.outputs, results, strict=True)}
+
+
+def _golden(
+    network: Network, program: Program, inputs: Arrays, floats: dict[str, NDArray[Any]] | None
+) -> Golden:
+    """Return one inference of the reference, on `inputs`."""
     values = reference.evaluate(network, inputs)
     # What follows a float island differs from the reference by the island's tolerance.
     exact = set(inputs) | set(program.constants)
@@ -134,13 +215,8 @@ def _golden(network: Network, program: Program, float_model: Model | None, data:
         certain = call.checked and exact.issuperset(set(call.arguments) - set(call.outputs))
         exact.update(call.outputs if certain else ())
         checksums.append(checksum(values[tensor] for tensor in call.outputs) if certain else None)
-    floats = None
-    if float_model is not None:
-        graph = float_model.ir.graph
-        results = reference.run_onnx(serialize(float_model), [inputs[str(v.name)] for v in graph.inputs])
-        floats = {str(v.name): y for v, y in zip(graph.outputs, results, strict=True)}
     outputs = {tensor.name: values[tensor.name] for tensor in program.outputs}
-    return Golden(inputs, outputs, floats, tuple(checksums))
+    return Golden(dict(inputs), outputs, floats, tuple(checksums))
 
 
 def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
@@ -184,13 +260,22 @@ def _faithful(golden: Golden) -> str:
     return f"golden vectors; '{worst}' {compared[worst]:.1f} dB from the float model"
 
 
-def _lowered(network: Network, program: Program) -> str:
+def _summary(network: Network, program: Program) -> str:
     islands = sum(isinstance(operator.operation, Island) for operator in network.operators)
     macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d))
     kernels = len(network.operators) - islands
     floats = sum(not call.checked for call in program.calls)
     millions = f"{macs / 1e6:.3g}" if macs < 100e6 else f"{macs / 1e6:.0f}"
     return f"{kernels} kernels, {millions} MMAC" + (f", {floats} float steps" if floats else "")
+
+
+def _tuned(tuning: Tuning) -> str:
+    if not tuning.layers:
+        return "nothing left to try" if tuning.known else "no layer has a choice"
+    gain = 1 - tuning.cost / tuning.first_cost
+    gained = f"{gain:.1%} less" if gain > 0 else "nothing gained"
+    unit = "time" if tuning.unit == "ns" else tuning.unit
+    return f"{gained} {unit}; {tuning.tried} kernels measured in {tuning.seconds:.0f} s"
 
 
 def _planned(arena: int, bound: int, program: Program) -> str:

@@ -44,6 +44,8 @@ class Call:
     macs: int
     inplace: tuple[tuple[str, str], ...] = ()
     """(input, output) pairs that may share one buffer."""
+    configuration: str = ""
+    """Which of the kernel's codes for the layer it is; empty where there is but one."""
     checked: bool = True
     """Bit-exact with the reference (False inside a float island)."""
 

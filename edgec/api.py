@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgec.bench import devices
 from edgec.bench.bundle import Bundle
 from edgec.targets import loader
 
@@ -19,6 +20,7 @@ def build(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
     dump: str | Path | None = None,
+    tune: float | None = None,
     progress: Callable[[str, str], None] | None = None,
 ) -> Bundle:
     """Compile the ONNX model at `path` for `target` (`rpi5-int8`) and return its bundle.
@@ -26,11 +28,15 @@ def build(
     `calibration` is an .npz file or arrays by input name, shaped like the input or with one more leading
     sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
     default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `dump` is a
-    folder for the model after every stage. `progress` is called with a stage's name and what it did, and
-    with an empty text when the stage begins. Raises EdgecError for what is the caller's to mend.
+    folder for the model after every stage. `tune` seconds are spent on a search for faster kernels, on this
+    machine or the target's emulator; what it finds is kept for later builds. `progress` is called with a
+    stage's name and what it did, and with an empty text when the stage begins. Raises EdgecError for what is
+    the caller's to mend.
     """
-    loader.load(target)  # a wrong name fails at once
-    from edgec.compiler import pipeline  # seconds, for TVM and ONNX, that load() does without
+    described = loader.load(target)  # a wrong name fails at once
+    device = devices.connect(None, described) if tune is not None else None
+    from edgec.bench import tuning  # seconds, for TVM and ONNX, that load() does without
+    from edgec.compiler import pipeline
 
     built = pipeline.build(
         path,
@@ -40,6 +46,7 @@ def build(
         shapes=shapes,
         name=name,
         dump=dump,
+        tune=tuning.tuner(device, tune) if device is not None and tune is not None else None,
         progress=progress,
     )
     return Bundle(built.path, built.manifest)

@@ -2,12 +2,13 @@
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from edgec.errors import BundleError, DataError, ModelError, reported
+from edgec.errors import BundleError, DataError, ModelError, TuningError, reported
 
 app = typer.Typer(
     add_completion=False,
@@ -72,6 +73,14 @@ def build(
     dump: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the model after every stage there.")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="BUDGET", help="Search for faster kernels, on this machine: 60s, 5m, ..."),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Choose kernels by these records alone: a bundle's tuning.jsonl."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compile a model into a bundle.
@@ -81,12 +90,26 @@ def build(
     from edgec import output as show
     from edgec.targets import loader
 
-    loader.load(target)  # a wrong name fails at once, not after the compiler's import
+    described = loader.load(target)  # a wrong name fails at once, not after the compiler's import
+    budget = None if tune is None else _parse_seconds(tune)
+    device = None
+    if budget is not None:
+        from edgec.bench import devices
+
+        device = devices.connect(None, described)
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")  # the spinner is there while the compiler is being imported
+        from edgec.bench import report, tuning
         from edgec.compiler import pipeline
+        from edgec.compiler.tune.records import read
+        from edgec.compiler.tune.tune import Tuning
 
+        found: list[Tuning] = []
+        tuner = None
+        if device is not None and budget is not None:
+            bar = partial(progress.bar, budget)
+            tuner = tuning.tuner(device, budget, bar, found.append)
         bundle = pipeline.build(
             model,
             target=target,
@@ -95,11 +118,50 @@ def build(
             shapes=dict(map(_parse_shape, shape or [])),
             name=name,
             dump=dump,
+            records=None if records is None else read(records),
+            tune=tuner,
             progress=progress,
         )
+    for result in found:
+        report.print_tuning(out, result)
     show.print_build(out, str(bundle.path), bundle.manifest)
     if as_json:
-        show.print_json({"bundle": str(bundle.path), "manifest": bundle.manifest})
+        data = {"bundle": str(bundle.path), "manifest": bundle.manifest}
+        show.print_json(data | ({"tuning": tuning.to_json(found[0])} if found else {}))
+
+
+@app.command()
+def tune(
+    bundle: BundlePath,
+    budget: Annotated[str, typer.Option(metavar="BUDGET", help="60s, 5m, ...")] = "60s",
+    device: DeviceName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for faster kernels for a bundle, on a device, and build it anew with them in its place.
+
+    The results stay the same, bit for bit.
+    """
+    from edgec import output as show
+    from edgec.bench.bundle import Bundle
+
+    seconds = _parse_seconds(budget)
+    opened = Bundle.load(bundle)
+    connected = opened.device(device)
+    out = show.console(as_json)
+    with show.stages(out) as progress:
+        progress("start", "")
+        from edgec.bench import report, tuning
+        from edgec.compiler import pipeline
+        from edgec.compiler.tune.tune import Tuning
+
+        found: list[Tuning] = []
+        tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append)
+        rebuilt = pipeline.retune(opened, tuner, progress)
+    report.print_tuning(out, found[0])
+    show.print_build(out, str(rebuilt.path), rebuilt.manifest)
+    if as_json:
+        data = {"bundle": str(rebuilt.path), "manifest": rebuilt.manifest}
+        show.print_json(data | {"tuning": tuning.to_json(found[0])})
 
 
 @app.command()
@@ -250,6 +312,14 @@ def targets(
         show.print_json(show.describe(target))
     else:
         show.print_target(out, target)
+
+
+def _parse_seconds(text: str) -> float:
+    """Read `60s`, `5m` or `1h`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found or not float(found[1]):
+        raise TuningError(f"budget '{text}': write a time above zero as 60s, 5m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

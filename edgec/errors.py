@@ -41,6 +41,10 @@ class DataError(EdgecError):
     """Arrays given to a bundle don't fit its inputs."""
 
 
+class TuningError(EdgecError):
+    """A budget or a file of tuning records doesn't make sense, or can't be written."""
+
+
 class PackageError(EdgecError):
     """A Python package of one of edgec's extras isn't installed."""
 

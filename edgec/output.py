@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from edgec.targets.descriptor import Target
@@ -39,15 +40,29 @@ class Stages:
     def __init__(self, out: Console) -> None:
         self._out = out
         self._status = out.status("")
+        self._bar: Progress | None = None
         self._running = ("", "")
 
     def __call__(self, stage: str, detail: str) -> None:
         """Take note that `stage` runs, and what it has done so far; another one's name ends it."""
         if stage != self._running[0]:
             self.finish()
+        self._stop_bar()
         self._running = (stage, detail)
         self._status.update(f"{stage} {detail or '...'}")
         self._status.start()
+
+    def bar(self, total: float, done: float, text: str) -> None:
+        """Show how far the running stage is, on a terminal, in place of its spinner."""
+        if not self._out.is_terminal:
+            return
+        if self._bar is None:
+            self._status.stop()
+            columns = (TextColumn(f"{self._running[0]} {{task.description}}"), BarColumn())
+            self._bar = Progress(*columns, console=self._out, transient=True)
+            self._bar.add_task(text, total=total)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=min(done, total), description=text)
 
     def finish(self) -> None:
         """Print what the running stage did in the end."""
@@ -57,9 +72,15 @@ class Stages:
             line(self._out, stage, detail)
 
     def stop(self) -> None:
-        """Remove the spinner, and forget what ran."""
+        """Remove the spinner or the bar, and forget what ran."""
+        self._stop_bar()
         self._status.stop()
         self._running = ("", "")
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 @contextmanager

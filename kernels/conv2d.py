@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,9 @@ from edgec.targets.descriptor import Target
 _PIXELS = (64, 128, 32, 256)
 # Register tiles worth trying, of those that the model of the machine ranks first.
 _TILES = 6
-# A stripe may take this part of the L1 data cache; weights and outputs share the rest.
-_STRIPE_SHARE = 0.5
+# Size of a stripe by that of the L1 data cache: within it, where weights and outputs share the rest, or
+# streaming from the L2 cache, so that fewer tiles read the weights.
+_STRIPE_SHARES = (0.5, 4.0)
 
 
 def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Geometry]:
@@ -41,8 +43,9 @@ def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterat
     tiles = tile.ranked(isa, columns, operation.output_shape[3] // operation.groups, walk)
     seen = set()
     for register_tile in tiles[:_TILES]:
-        for pixels in _PIXELS:
-            shape = _geometry(operation, isa, target, register_tile, pixels)
+        for share, pixels in product(_STRIPE_SHARES, _PIXELS):
+            limit = int(target.l1d_bytes * share)
+            shape = _geometry(operation, isa, limit, register_tile, pixels)
             if shape not in seen:
                 seen.add(shape)
                 yield shape
@@ -55,8 +58,9 @@ def _pointwise(operation: Conv2d) -> bool:
 
 
 def _geometry(
-    operation: Conv2d, isa: InstructionSet, target: Target, register_tile: tuple[int, int], pixels: int
+    operation: Conv2d, isa: InstructionSet, limit: int, register_tile: tuple[int, int], pixels: int
 ) -> Geometry:
+    """Return the tiling with about `pixels` pixels per tile and a stripe of `limit` bytes, at most."""
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
@@ -66,14 +70,13 @@ def _geometry(
         n, h, w, rows, columns = 1, 1, n * h * w, 1, n * h * w
     tile_rows, tile_columns = 1, columns
     element = tir.lanes_bytes(isa.panel)
-    limit = target.l1d_bytes * _STRIPE_SHARE
     if pointwise:
         height = register_tile[0]
-        wanted = max(1, min(pixels // height, int(limit / (c * element)) // height))
+        wanted = max(1, min(pixels // height, limit // (c * element) // height))
         tile_columns = min(columns, wanted * height)
     else:
         row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * element
-        tile_rows = max(1, min(rows, pixels // columns, int(limit / row_bytes / strides[0])))
+        tile_rows = max(1, min(rows, pixels // columns, limit // row_bytes // strides[0]))
     shape = Geometry(
         n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
         operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,

@@ -34,7 +34,13 @@ def _vectorized(
 
 
 def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]) -> Kernel:
-    return Kernel(name, operation, frozenset(), None, lambda layer, target: (code(layer, target),))
+    return Kernel(name, operation, frozenset(), None, partial(_single, code))
+
+
+def _single(
+    code: Callable[[Any, Target], KernelCode], operation: Operation, target: Target
+) -> Iterable[KernelCode]:
+    return (code(operation, target),)
 
 
 KERNELS: tuple[Kernel, ...] = (
@@ -74,7 +80,11 @@ def candidates(operation: Operation, target: Target) -> Iterator[tuple[Kernel, K
 
     Kernels come in the table's order, and the configurations of each in its own.
     """
-    for kernel in KERNELS:
-        if isinstance(operation, kernel.operation) and kernel.runs_on(target):
-            for code in kernel.codes(operation, target):
-                yield kernel, code
+    for kernel in applicable(operation, target):
+        for code in kernel.codes(operation, target):
+            yield kernel, code
+
+
+def applicable(operation: Operation, target: Target) -> list[Kernel]:
+    """Return the table's kernels for operations of this type on `target`, best first."""
+    return [k for k in KERNELS if isinstance(operation, k.operation) and k.runs_on(target)]

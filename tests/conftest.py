@@ -1,10 +1,20 @@
 """What tests of several folders share."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from edgec.bench import devices
 from edgec.errors import DeviceError
 from edgec.targets import loader
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep this user's tuning records out of tests, and what tests tune out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.fixture(scope="session")

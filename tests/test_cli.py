@@ -11,7 +11,7 @@ import pytest
 
 import edgec
 from edgec import cli
-from edgec.errors import ModelError, UnsupportedError
+from edgec.errors import ModelError, TuningError, UnsupportedError
 from edgec.targets import loader
 
 
@@ -66,6 +66,9 @@ def test_targets_answers_in_a_third_of_a_second() -> None:
         (["targets", "rpi6"], "no target 'rpi6' (did you mean 'rpi5'?)"),
         (["bench", "nowhere"], "nowhere is no bundle"),
         (["verify", "nowhere"], "nowhere is no bundle"),
+        (["tune", "nowhere"], "nowhere is no bundle"),
+        (["tune", "nowhere", "--budget", "1 min"], "budget '1 min': write a time above zero as 60s"),
+        (["build", "a.onnx", "--target", "host-int8", "--tune", "0s"], "budget '0s': write a time"),
         (["run", "nowhere", "--input", "a", "--output", "b"], "nowhere is no bundle"),
         (["build", "a.onnx", "--target", "arm64-int8", "--shape", "x=1x-3"], "--shape x=1x-3: write"),
     ],
@@ -141,6 +144,17 @@ def test_shapes(text: str, shape: tuple[str, tuple[int, ...]]) -> None:
 def test_shapes_that_are_none(text: str) -> None:
     with pytest.raises(ModelError, match="NAME=1x3x224x224"):
         cli._parse_shape(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("5m", 300), ("1h", 3600), ("0.5m", 30)])
+def test_budgets(text: str, seconds: float) -> None:
+    assert cli._parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "60", "s", "-5s", "0s", "1d", "5 m", "nans"])
+def test_budgets_that_are_none(text: str) -> None:
+    with pytest.raises(TuningError, match=r"write a time above zero as 60s, 5m or 1h"):
+        cli._parse_seconds(text)
 
 
 def test_the_packages_own_names() -> None:

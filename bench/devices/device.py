@@ -1,11 +1,11 @@
-"""What every device can do: run a bundle's bench program. Beside this file, one file per kind of device."""
+"""What every device can do: run a program made for it. Beside this file, one file per kind of device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edgec.bench.instructions import Region
-from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DeviceError
 
 TIMEOUT_SECONDS = 3600.0
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Execution:
-    """What one run of the bench program left behind."""
+    """What one run of a program left behind."""
 
     returncode: int
     stdout: str
@@ -24,7 +24,7 @@ class Execution:
 
 
 class Device(Protocol):
-    """A machine, real or emulated, that runs bench programs."""
+    """A machine, real or emulated, that runs programs: a bundle's bench program, the tuner's probe."""
 
     @property
     def name(self) -> str:
@@ -40,13 +40,13 @@ class Device(Protocol):
 
     def execute(
         self,
-        bundle: Bundle,
+        program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
         collect: Sequence[str] = (),
         timeout: float = TIMEOUT_SECONDS,
     ) -> Execution:
-        """Run the bundle's bench program in an empty folder that holds `files`, and bring `collect` back.
+        """Run `program` in an empty folder that holds `files`, and bring `collect` back.
 
         `arguments` name files relative to that folder. Raises DeviceError where the program can't be run,
         dies, or takes more than `timeout` seconds; its own exit status is the caller's to judge.
@@ -57,8 +57,10 @@ class Device(Protocol):
 class CountingDevice(Device, Protocol):
     """A device without a clock worth reading, which counts executed instructions instead."""
 
-    def count(self, bundle: Bundle) -> tuple[Region, ...]:
-        """Return the instructions of one inference on one thread, one region per step in order."""
+    def count(
+        self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
+    ) -> tuple[Region, ...]:
+        """Run `program` as `execute` does and return the instructions between its markers, in order."""
 
 
 def checked(execution: Execution) -> Execution:
@@ -66,4 +68,4 @@ def checked(execution: Execution) -> Execution:
     if execution.returncode == 0:
         return execution
     said = execution.stderr.strip().splitlines()
-    raise DeviceError(said[-1] if said else f"the bench program ended with exit code {execution.returncode}")
+    raise DeviceError(said[-1] if said else f"the program ended with exit code {execution.returncode}")

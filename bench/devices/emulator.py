@@ -17,7 +17,6 @@ from edgec.bench.devices import process
 from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, checked
 from edgec.bench.instructions import Region
 from edgec.compiler.emit import toolchain
-from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DeviceError
 from edgec.targets import detect, loader
 from edgec.targets.descriptor import Target
@@ -64,21 +63,23 @@ class QemuUser:
 
     def execute(
         self,
-        bundle: Bundle,
+        program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
         collect: Sequence[str] = (),
         timeout: float = TIMEOUT_SECONDS,
     ) -> Execution:
         """See `Device.execute`."""
-        command = [*self._command(), bundle.bench.resolve(), *arguments]
+        command = [*self._command(), program.resolve(), *arguments]
         return process.run(command, files or {}, collect, timeout)
 
-    def count(self, bundle: Bundle) -> tuple[Region, ...]:
+    def count(
+        self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
+    ) -> tuple[Region, ...]:
         """See `CountingDevice.count`; raises DeviceError where QEMU can't load plugins."""
         counter = str(_built_counter(self.version)).replace(",", ",,")  # QEMU's way to escape a comma
-        command = [*self._command(), "-plugin", f"{counter},out=counts", bundle.bench.resolve()]
-        done = process.run([*command, "--markers"], {}, ["counts"], TIMEOUT_SECONDS)
+        command = [*self._command(), "-plugin", f"{counter},out=counts", program.resolve(), *arguments]
+        done = process.run(command, files or {}, ["counts"], TIMEOUT_SECONDS)
         if "counts" not in done.files:
             why = done.stderr.strip() or "no reason given"
             raise DeviceError(f"{self.program} can't load plugins ({why}): install qemu-user, not -static")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edgec.bench.devices import process
 from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution
-from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DeviceError
 from edgec.targets import detect
 from edgec.targets.descriptor import Target
@@ -38,14 +37,14 @@ class Local:
 
     def execute(
         self,
-        bundle: Bundle,
+        program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
         collect: Sequence[str] = (),
         timeout: float = TIMEOUT_SECONDS,
     ) -> Execution:
         """See `Device.execute`."""
-        return process.run([bundle.bench.resolve(), *arguments], files or {}, collect, timeout)
+        return process.run([program.resolve(), *arguments], files or {}, collect, timeout)
 
 
 def connect(target: Target) -> Local:

@@ -26,10 +26,10 @@ def run(
                 command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
             )
         except subprocess.TimeoutExpired as error:
-            raise DeviceError(f"the bench program did not end within {timeout:g} s") from error
+            raise DeviceError(f"the program did not end within {timeout:g} s") from error
         except OSError as error:
             raise DeviceError(f"{command[0]}: can't be started: {error.strerror}") from error
         if done.returncode < 0:
-            raise DeviceError(f"the bench program died of {signal.Signals(-done.returncode).name}")
+            raise DeviceError(f"the program died of {signal.Signals(-done.returncode).name}")
         written = {file: (folder / file).read_bytes() for file in collect if (folder / file).is_file()}
     return Execution(done.returncode, done.stdout, done.stderr, written)

@@ -179,7 +179,7 @@ def _edgec(bundle: Bundle, settings: Settings) -> Contender:
 
     def run(warmup: int, runs: int) -> Sequence[int]:
         arguments = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
-        taken: list[int] = json.loads(checked(device.execute(bundle, arguments)).stdout)[times]
+        taken: list[int] = json.loads(checked(device.execute(bundle.bench, arguments)).stdout)[times]
         return taken
 
     return run
@@ -187,7 +187,7 @@ def _edgec(bundle: Bundle, settings: Settings) -> Contender:
 
 def _selftest(bundle: Bundle) -> bool:
     """Whether every integer layer of the golden run is the reference's, bit for bit."""
-    return bundle.device("local").execute(bundle, ["--selftest"]).returncode == 0
+    return bundle.device("local").execute(bundle.bench, ["--selftest"]).returncode == 0
 
 
 def _compare(computed: Mapping[str, list[Array]], exact: bool, precision: str) -> dict[str, Outputs]:

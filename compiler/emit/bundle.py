@@ -122,10 +122,12 @@ def write(
     golden: Golden,
     source: Source,
     output: Path,
+    records: bytes = b"",
 ) -> Bundle:
     """Write the bundle of `program` to `output`, all of it or nothing, in place of a bundle that is there.
 
-    `objects` holds the object file of each function, by symbol. Raises BundleError where `output` can't be
+    `objects` holds the object file of each function, by symbol; `records` the tuning records that chose the
+    kernels, if any did. Raises BundleError where `output` can't be
     written, ToolchainError where the C can't be compiled, TargetError for features that can't be looked up.
     """
     check_output(output)
@@ -137,7 +139,7 @@ def write(
             for symbol in dict.fromkeys(call.symbol for call in program.calls)
         ]
         code_bytes = library.build(folder, identifier, program.target, c, kernels)
-        for file, data in _documents(c, identifier, golden, source).items():
+        for file, data in _documents(c, identifier, golden, source, records).items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -158,7 +160,9 @@ def write(
     return Bundle(output, content)
 
 
-def _documents(c: Driver, identifier: str, golden: Golden, source: Source) -> dict[str, bytes]:
+def _documents(
+    c: Driver, identifier: str, golden: Golden, source: Source, records: bytes
+) -> dict[str, bytes]:
     """Return the bundle's files that need no compiler, by path."""
     files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
     files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
@@ -169,6 +173,8 @@ def _documents(c: Driver, identifier: str, golden: Golden, source: Source) -> di
     files["model.onnx"] = source.compiled
     if source.original is not None:
         files["float.onnx"] = source.original
+    if records:
+        files["tuning.jsonl"] = records
     return files
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from edgec.compiler.emit import driver
@@ -108,6 +109,21 @@ def build(
     }
 
 
+def source_of(manifest: dict[str, Any], folder: Path) -> Source:
+    """Return the model that a bundle in `folder` was made from."""
+    model, original = manifest["model"], folder / "float.onnx"
+    return Source(
+        file=model["file"],
+        sha256=model["sha256"],
+        nodes=model["nodes"],
+        operators=model["operators"],
+        calibration=Calibration(**model["calibration"]),
+        compiled=(folder / "model.onnx").read_bytes(),
+        original=original.read_bytes() if original.name in manifest["files"] else None,
+        islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
+    )
+
+
 def encode(manifest: dict[str, Any]) -> bytes:
     """Return the manifest's bytes: indented, keys sorted."""
     return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -146,6 +162,7 @@ def _step(call: Call, crc: int | None, identifier: str, program: Program) -> dic
     return {
         "name": call.name,
         "kernel": call.kernel,
+        "configuration": call.configuration,
         "symbol": driver.symbol_prefix(identifier) + call.symbol,
         "macs": call.macs,
         "moved_bytes": sum(_bytes(program, name) for name in dict.fromkeys(call.arguments)),

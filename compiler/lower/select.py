@@ -4,6 +4,7 @@ import hashlib
 
 from edgec.compiler.lower.island import IslandCode, lower_island
 from edgec.compiler.program import Call, Function, Program
+from edgec.compiler.tune.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operators import Conv2d, Island, Network, Operator
@@ -11,10 +12,11 @@ from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
 
 
-def select(network: Network, target: Target) -> Program:
+def select(network: Network, target: Target, records: Records) -> Program:
     """Return the program that computes `network` on `target`.
 
-    Raises UnsupportedError, naming all of them, when operators have no kernel.
+    A layer gets the code that `records` found fastest, else the first of the table's. Raises
+    UnsupportedError, naming all of them, when operators have no kernel.
     """
     calls: list[Call] = []
     functions: dict[str, Function] = {}
@@ -26,7 +28,7 @@ def select(network: Network, target: Target) -> Program:
             if isinstance(operator.operation, Island):
                 lowered = lower_island(operator, target, network.tensors)
             else:
-                lowered = _lower(operator, target)
+                lowered = lower(operator, *choose(operator, target, records))
         except UnsupportedError as error:
             refused.append(str(error))
             continue
@@ -42,20 +44,29 @@ def select(network: Network, target: Target) -> Program:
     )  # fmt: skip
 
 
-def _lower(operator: Operator, target: Target) -> IslandCode:
-    """Return the call of the best kernel of the table for one operator."""
-    found = next(candidates(operator.operation, target), None)
-    if found is None:
+def choose(operator: Operator, target: Target, records: Records) -> tuple[Kernel, KernelCode]:
+    """Return the code that the layer's record names, if there is any; else the first."""
+    record = records.find(operator.operation, target)
+    first = None
+    for kernel, code in candidates(operator.operation, target):
+        first = first or (kernel, code)
+        if record is None or (kernel.name, code.configuration) == (record.kernel, record.configuration):
+            return kernel, code
+    if first is None:
         kind = type(operator.operation).__name__
         raise UnsupportedError(f"layer '{operator.name}' ({kind}) has no kernel on {target.name}")
-    kernel, code = found
+    return first
+
+
+def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
+    """Return the call that computes `operator` by `code` of `kernel`."""
     constants = {f"{operator.name}.{i}": array for i, array in enumerate(code.constants)}
     symbol = _symbol(kernel, code)
     arguments = (*operator.inputs, *constants, *operator.outputs)
     call = Call(
         operator.name, kernel.name, symbol, arguments, operator.outputs, code.tiles, code.scratch_bytes,
         operator.operation.macs if isinstance(operator.operation, Conv2d) else 0,
-        tuple((operator.inputs[i], operator.outputs[0]) for i in code.inplace),
+        tuple((operator.inputs[i], operator.outputs[0]) for i in code.inplace), code.configuration,
     )  # fmt: skip
     function = Function(symbol, f"{kernel.name}: {code.key}", code.make, len(arguments))
     return IslandCode((call,), {symbol: function}, {}, constants)

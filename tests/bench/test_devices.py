@@ -82,17 +82,17 @@ def test_a_program_that_was_changed_does_not_run(toy, tmp_path: Path) -> None:
     with (bundle.path / "bin" / "toy-bench").open("ab") as file:
         file.write(b"changed")
     with pytest.raises(BundleError, match="was changed"):
-        bundle.device().execute(bundle, ["--selftest"])
+        bundle.device().execute(bundle.bench, ["--selftest"])
 
 
 def test_a_cpu_without_the_bundles_features_says_so_and_does_not_die(a76_bundle: Bundle) -> None:
     a72 = dataclasses.replace(devices.connect("emulator", RPI5), model="cortex-a72")
-    execution = a72.execute(a76_bundle, ["--selftest"])
+    execution = a72.execute(a76_bundle.bench, ["--selftest"])
     assert execution.returncode == 3
     with pytest.raises(DeviceError, match="this CPU lacks 'dotprod'"):
         checked(execution)
     with pytest.raises(DeviceError, match="this CPU lacks 'dotprod'"):
-        a72.count(a76_bundle)
+        a72.count(a76_bundle.bench, ["--markers"])
 
 
 COUNTED = r"""
@@ -133,7 +133,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_instructions_are_counted_exactly_and_by_class(counted: Bundle) -> None:
     device = devices.connect("emulator", RPI5)
     assert isinstance(device, CountingDevice)
-    regions = device.count(counted)
+    regions = device.count(counted.bench, ["--markers"])
     found = [{name: count for name, count in region.counts.items() if count} for region in regions]
     assert found == [
         {"scalar": 2, "load": 1, "branch": 1},
@@ -142,17 +142,17 @@ def test_instructions_are_counted_exactly_and_by_class(counted: Bundle) -> None:
         {"scalar": 2_000_000, "load": 1_000_000, "branch": 1_000_000},
         {"branch": 1, "store": 1, "scalar": 1},
     ]
-    assert device.count(counted) == regions
+    assert device.count(counted.bench, ["--markers"]) == regions
 
 
 @pytest.mark.usefixtures("arm_emulator")
 def test_the_counter_is_built_once(counted: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emulator.platformdirs, "user_cache_path", lambda name: tmp_path / "a,comma" / name)
     device = devices.connect("emulator", RPI5)
-    first = device.count(counted)
+    first = device.count(counted.bench, ["--markers"])
     (built,) = (tmp_path / "a,comma" / "edgec").glob("*.so")
     before = built.stat().st_mtime_ns
-    assert device.count(counted) == first
+    assert device.count(counted.bench, ["--markers"]) == first
     assert built.stat().st_mtime_ns == before
 
 
@@ -162,4 +162,4 @@ def test_an_emulator_that_can_not_load_plugins_is_told(counted: Bundle, tmp_path
     static.chmod(0o755)
     device = QemuUser(static, "cortex-a76", "/usr/aarch64-linux-gnu")
     with pytest.raises(DeviceError, match=r"load plugins \(no plugins in this build\): install qemu-user"):
-        device.count(counted)
+        device.count(counted.bench, ["--markers"])

@@ -1,0 +1,66 @@
+"""Tuning on a device: how the tuner measures there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgec.bench.devices import CountingDevice, Device, checked
+from edgec.compiler.pipeline import Tuner
+from edgec.compiler.tune import records, tune
+from edgec.compiler.tune.probe import Meter
+from edgec.compiler.tune.records import Records
+from edgec.compiler.tune.tune import Tuning
+from edgec.kernels.operators import Network
+from edgec.targets.descriptor import Target
+
+_SCHEDULE = "schedule"
+
+
+def tuner(
+    device: Device,
+    budget: float,
+    progress: Callable[[float, str], None] = lambda _seconds, _text: None,
+    found: Callable[[Tuning], None] = lambda _tuning: None,
+) -> Tuner:
+    """Return what tunes a network on `device` in `budget` seconds, and keeps what it finds for later builds.
+
+    `progress` is told the seconds gone and what is being done, `found` the result.
+    """
+
+    def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
+        tuning = tune.tune(network, target, inputs, meter(device), budget, known, records.keep, progress)
+        found(tuning)
+        return tuning
+
+    return run
+
+
+def to_json(tuning: Tuning) -> dict[str, Any]:
+    """Return `tuning` as plain data."""
+    return {key: value for key, value in asdict(tuning).items() if key != "records"}
+
+
+def meter(device: Device) -> Meter:
+    """Return how to measure on `device`: nanoseconds, or on an emulator executed instructions."""
+
+    def words(mode: str, program: Path, schedule: bytes) -> list[str]:
+        return checked(device.execute(program, [mode, _SCHEDULE], {_SCHEDULE: schedule})).stdout.split()
+
+    def sums(program: Path, schedule: bytes) -> Sequence[str]:
+        return words("sums", program, schedule)
+
+    def times(program: Path, schedule: bytes) -> Sequence[float]:
+        return list(map(float, words("times", program, schedule)))
+
+    if not isinstance(device, CountingDevice):
+        return Meter(device.cpu, "ns", exact=False, costs=times, sums=sums)
+    counting = device
+
+    def counts(program: Path, schedule: bytes) -> Sequence[float]:
+        regions = counting.count(program, ["marks", _SCHEDULE], {_SCHEDULE: schedule})
+        return [region.instructions for region in regions]
+
+    return Meter(device.cpu, "instructions", exact=True, costs=counts, sums=sums)
