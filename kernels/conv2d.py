@@ -39,16 +39,15 @@ _STRIPE_SHARES = (0.5, 4.0)
 def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Geometry]:
     """Yield the ways to tile a convolution on an instruction set, the one expected to be fastest first."""
     columns = operation.output_shape[2] if not _pointwise(operation) else math.prod(operation.input_shape[:3])
-    walk = reduction(_geometry(operation, isa, target, isa.tiles[0], _PIXELS[0]))
+    walk = reduction(_geometry(operation, isa, target.l1d_bytes, isa.tiles[0], _PIXELS[0]))
     tiles = tile.ranked(isa, columns, operation.output_shape[3] // operation.groups, walk)
-    seen = set()
-    for register_tile in tiles[:_TILES]:
-        for share, pixels in product(_STRIPE_SHARES, _PIXELS):
-            limit = int(target.l1d_bytes * share)
-            shape = _geometry(operation, isa, limit, register_tile, pixels)
-            if shape not in seen:
-                seen.add(shape)
-                yield shape
+    # All register tiles of one size before the next size: what is fastest is found sooner.
+    shapes = (
+        _geometry(operation, isa, int(target.l1d_bytes * share), register_tile, pixels)
+        for share, pixels in product(_STRIPE_SHARES, _PIXELS)
+        for register_tile in tiles[:_TILES]
+    )
+    yield from dict.fromkeys(shapes)
 
 
 def _pointwise(operation: Conv2d) -> bool:
