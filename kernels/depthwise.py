@@ -17,9 +17,9 @@ from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# Adjacent pixels computed together, whose accumulators must fit the registers, and the size of a stripe by that
-# of the L1 cache: it streams from the L2 cache as fast as it is used, and of higher ones fewer rows are copied
-# twice. In the order that measurements of MobileNetV2's layers suggest, but small scratch memory first.
+# Adjacent pixels computed together, whose accumulators must fit the registers; and the size of a stripe by
+# that of the L1 cache: it streams from the L2 cache as fast as it is used, and of higher ones fewer rows are
+# copied twice. Likeliest fastest first, by measurements of MobileNetV2, but one with small scratch memory.
 _CHOICES = (
     (4, 2), (4, 4), (3, 4), (3, 2), (2, 4), (2, 2), (4, 1), (3, 1), (2, 1), (6, 2), (6, 4), (6, 1)
 )  # fmt: skip
