@@ -1,5 +1,6 @@
 # make demo   installs edgec into .venv, builds the example for two targets, verifies and measures it
 # make test   installs what tests need besides, and runs every check; CI runs this
+# make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make clean  removes what they made, .venv too
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ ARM := build/$(EXAMPLE)-arm64-int8.edgec
 HOST := build/$(EXAMPLE)-host-int8.edgec
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -40,6 +41,12 @@ test: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) -q -rs --durations=10
 
+# Saved runs lie in .benchmarks/, by machine; the first has nothing to be compared with.
+bench: .venv/installed-dev
+	EDGEC_BENCHMARK_MODELS=$(MODELS) $(BIN)/pytest benchmarks -q -p no:cacheprovider --benchmark-autosave \
+	  --benchmark-sort=name --benchmark-columns=min,median,iqr,rounds \
+	  $$(ls .benchmarks/*/*.json >/dev/null 2>&1 && echo --benchmark-compare)
+
 .venv/python:
 	$(PYTHON) -m venv .venv
 	@touch $@
@@ -53,4 +60,4 @@ test: .venv/installed-dev
 	@touch .venv/installed $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build .benchmarks *.egg-info

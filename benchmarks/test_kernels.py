@@ -1,0 +1,151 @@
+"""Every line of the kernel table that this machine can run, on layers as networks have them.
+
+What a kernel computes is compared with the reference before it is timed.
+"""
+
+import ctypes
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from edgec.compiler.emit import toolchain
+from edgec.kernels import codegen, reference
+from edgec.kernels.kernel import Kernel
+from edgec.kernels.operators import (
+    AveragePool,
+    Binary,
+    Concat,
+    Conv2d,
+    Dequantize,
+    Lookup,
+    MaxPool,
+    Mean,
+    Operation,
+    Pad,
+    Quantize,
+    Rearrange,
+    Softmax,
+)
+from edgec.kernels.table import KERNELS
+from edgec.targets import loader
+
+Array = NDArray[Any]
+
+HOST = loader.load("host-int8")
+PIXELS = 28 * 28 * 128
+"""Elements of the images that elementwise operations read."""
+
+
+def conv2d(size: int, inputs: int, outputs: int, window: int, groups: int = 1, dtype: str = "int8") -> Conv2d:
+    """A convolution of a square image, padded to keep its size, with typical weights."""
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 128, (outputs, window, window, inputs // groups)).astype(dtype)
+    bias = rng.integers(-1000, 1000, outputs).astype(np.int32)
+    multiplier = np.full(outputs, 0.01 / np.sqrt(weights[0].size), np.float32)
+    pads = (window // 2,) * 4
+    shape = (1, size, size, inputs)
+    return Conv2d(shape, weights, bias, multiplier, -3, 5, -128, 127, (1, 1), pads, (1, 1), groups)
+
+
+def _table() -> NDArray[np.int8]:
+    return np.random.default_rng(0).permutation(np.arange(-128, 128)).astype(np.int8)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "conv1x1-14-256-256": conv2d(14, 256, 256, 1),
+    "conv1x1-56-64-64": conv2d(56, 64, 64, 1),
+    "conv3x3-14-256-256": conv2d(14, 256, 256, 3),
+    "conv3x3-56-64-64": conv2d(56, 64, 64, 3),
+    "conv7x7-112-3-64": conv2d(112, 3, 64, 7),
+    "depthwise3x3-56-144": conv2d(56, 144, 144, 3, groups=144),
+    "depthwise5x5-14-240": conv2d(14, 240, 240, 5, groups=240),
+    "conv3x3-wide-14-32-32": conv2d(14, 32, 32, 3, dtype="int16"),
+    "matmul-1-1280-1000": conv2d(1, 1280, 1000, 1),
+    "add": Binary("add", (PIXELS,), ((1,), (1,)), (3, -4), (0.5, 0.7), 1, -128, 127),
+    "mul": Binary("mul", (PIXELS,), ((1,), (1,)), (3, -4), (0.05, 0.07), 1, -128, 127),
+    "quantize": Quantize(224 * 224 * 3, 0.02, -1),
+    "dequantize": Dequantize(PIXELS, 0.02, -1),
+    "lookup": Lookup(PIXELS, _table()),
+    "max_pool3x3": MaxPool((1, 112, 112, 64), (1, 56, 56, 64), (3, 3), (2, 2), (1, 1)),
+    "average_pool2x2": AveragePool(
+        (1, 28, 28, 128), (1, 14, 14, 128), (2, 2), (2, 2), (0, 0),
+        np.full((14, 14), 0.25, np.float32), -3, -3, -128, 127,
+    ),
+    "mean": Mean(1, 7 * 7, 1280, 1 / 49, -3, -3, -128, 127),
+    "softmax": Softmax(128, 128, np.arange(256, dtype=np.int32)[::-1].copy() * 1000, 256.0, -128),
+    "transpose": Rearrange((128, 784), (1, 128), 0, "int8", PIXELS),
+    "concat": Concat(784, (64, 64), (None, None)),
+    "pad": Pad((28, 28, 128), ((1, 1), (1, 1), (0, 0)), -3),
+}  # fmt: skip
+"""Layers as networks have them."""
+
+
+def inputs_of(operation: Operation) -> list[Array]:
+    """Random inputs of an operation."""
+    rng = np.random.default_rng(1)
+
+    def int8(*shape: int) -> Array:
+        return rng.integers(-128, 128, shape).astype(np.int8)
+
+    match operation:
+        case Conv2d() | MaxPool() | AveragePool():
+            return [int8(*operation.input_shape)]
+        case Binary():
+            return [int8(*operation.shape), int8(*operation.shape)]
+        case Quantize():
+            return [rng.normal(size=operation.size).astype(np.float32)]
+        case Dequantize() | Lookup():
+            return [int8(operation.size)]
+        case Mean():
+            return [int8(operation.outer, operation.reduced, operation.inner)]
+        case Softmax():
+            return [int8(operation.outer, operation.length)]
+        case Rearrange():
+            return [int8(operation.input_size)]
+        case Concat():
+            return [int8(operation.outer, inner) for inner in operation.inner]
+        case Pad():
+            return [int8(*operation.shape)]
+    raise AssertionError(f"no benchmark gives {type(operation).__name__} its inputs")
+
+
+LINES = [
+    pytest.param(kernel, operation, id=f"{kernel.name}-{name}")
+    for name, operation in OPERATIONS.items()
+    for kernel in KERNELS
+    if isinstance(operation, kernel.operation) and kernel.runs_on(HOST)
+    if kernel.code(operation, HOST) is not None
+]
+
+
+def test_every_kernel_of_this_machine_is_measured() -> None:
+    """A new line of the table needs a layer here that it takes, unless one is there already."""
+    measured = {line.values[0].name for line in LINES if isinstance(line.values[0], Kernel)}
+    assert {kernel.name for kernel in KERNELS if kernel.runs_on(HOST)} == measured
+
+
+@pytest.mark.parametrize(("kernel", "operation"), LINES)
+def test_kernel(benchmark: BenchmarkFixture, kernel: Kernel, operation: Operation, tmp_path: Path) -> None:
+    """One layer on one thread, its first configuration."""
+    code = kernel.code(operation, HOST)
+    assert code is not None
+    inputs = inputs_of(operation)
+    expected = np.ascontiguousarray(reference.SEMANTICS[type(operation)](operation, *inputs))
+    output = np.zeros_like(expected)
+    scratch = np.zeros(code.scratch_bytes + 64, np.uint8)
+    symbol = f"kernel_{hashlib.sha256(code.key.encode()).hexdigest()[:16]}"
+    (tmp_path / "kernel.o").write_bytes(codegen.compile_object(code.make(), symbol, HOST))
+    toolchain.link_shared(HOST, ["kernel.o"], "kernel.so", tmp_path)
+    function = ctypes.CDLL(str(tmp_path / "kernel.so"))[symbol]
+    buffers = [*inputs, *(np.ascontiguousarray(constant) for constant in code.constants), output, scratch]
+    pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers]
+    assert benchmark(function, *pointers, 0, code.tiles) == 0
+    assert np.array_equal(output, expected)
+    if isinstance(operation, Conv2d):
+        macs = operation.weights[0].size * int(np.prod(operation.output_shape))
+        benchmark.extra_info["gmacs"] = macs / benchmark.stats.stats.median / 1e9 if benchmark.stats else None
