@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from edgec.kernels import conv2d, depthwise, elementwise, lookup, movement, pooling, softmax
-from edgec.kernels.isa import arm64, x86
+from edgec.kernels import conv2d, depthwise, elementwise, lookup, movement, pooling, softmax, winograd
+from edgec.kernels.isa import arm64, words, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
 from edgec.kernels.kernel import Kernel, KernelCode
@@ -52,6 +52,12 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_NEON),
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_SSE2),
     _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
+    _vectorized("winograd", winograd.codes, words.AVX512VNNI),
+    _vectorized("winograd", winograd.codes, words.AVX512),
+    _vectorized("winograd", winograd.codes, words.AVXVNNI),
+    _vectorized("winograd", winograd.codes, words.AVX2),
+    _vectorized("winograd", winograd.codes, words.NEON),
+    _vectorized("winograd", winograd.codes, words.SSE2),
     _vectorized("conv2d", conv2d.codes, x86.AVX512VNNI),
     _vectorized("conv2d", conv2d.codes, x86.AVX512),
     _vectorized("conv2d", conv2d.codes, x86.AVXVNNI),

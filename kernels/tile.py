@@ -185,9 +185,29 @@ def emit(
     for row in tile:
         for j, (buffer, element) in enumerate(row):
             tir.store(buffer, element, tir.load(bias, channel + j * lanes, lanes), lanes)
-    length = padded_run(isa, reduction)
-    width = vectors * lanes
+    accumulate(isa, tile, a, starts, reduction, b, offset)
+    scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
+    for i, row in enumerate(tile):
+        sums = [tir.load(buffer, e, lanes) for buffer, e in row]
+        if residual is None:
+            value = isa.requantize(sums, scales, output)
+        else:
+            value = isa.requantize_and_add(sums, scales, output, residual.load(i), residual.parameters)
+        store(i, value)
 
+
+def accumulate(
+    isa: InstructionSet,
+    tile: Sequence[Sequence[tuple[Buffer, int]]],
+    a: Buffer,
+    starts: Sequence[Expr],
+    reduction: Reduction,
+    b: Buffer,
+    offset: Expr,
+) -> None:
+    """Write the loops over the reduction that add A · B to the accumulators; see `emit`."""
+    length = padded_run(isa, reduction)
+    width = len(tile[0]) * isa.lanes
     pixels = _shared_pixels(isa, reduction)
     part = length // pixels
 
@@ -216,11 +236,3 @@ def emit(
         tir.serial(count // unrolled, body)
 
     tir.serial(reduction.taps[0], runs)
-    scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
-    for i, row in enumerate(tile):
-        sums = [tir.load(buffer, e, lanes) for buffer, e in row]
-        if residual is None:
-            value = isa.requantize(sums, scales, output)
-        else:
-            value = isa.requantize_and_add(sums, scales, output, residual.load(i), residual.parameters)
-        store(i, value)

@@ -1,0 +1,151 @@
+"""Winograd's minimal filtering F(m x m, 3 x 3) in integers, exact to the bit.
+
+S. Winograd, Arithmetic Complexity of Computations (1980); A. Lavin and S. Gray, Fast Algorithms for
+Convolutional Neural Networks (2015). A tile of m x m outputs of one channel is
+
+    A^T [(G g G^T) * (B^T d B)] A
+
+for weights g [3, 3] and activations d [m + 2, m + 2]. G has fractions; here its rows are scaled until they are
+integers, and `Transform.inverse` takes the scale out again: every shift there drops bits that are zero.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels import tir
+from edgec.kernels.tir import Expr, T
+
+_INT32 = 2**31
+# 9 * 954437177 = 1 (mod 2**32): multiplying by it divides multiples of 9.
+_INVERSE_OF_9 = 954437177
+
+
+@dataclass(frozen=True)
+class Transform:
+    """F(m x m, 3 x 3)."""
+
+    outputs: int
+    """m."""
+    weights: tuple[tuple[int, ...], ...]
+    """G [m + 2, 3], its rows scaled to integers."""
+    activations: tuple[tuple[int, ...], ...]
+    """B^T [m + 2, m + 2]."""
+    forward: Callable[[Sequence[Any]], list[Any]]
+    """B^T times m + 2 int16 values."""
+    inverse: Callable[[Sequence[Any]], list[Any]]
+    """A^T times m + 2 int32 values, scaled: `forward` and products before, it makes a multiple of m sums."""
+    finish: Callable[[Expr, int], Expr]
+    """Divide a vector of int32 by the square of that multiple."""
+
+    @property
+    def points(self) -> int:
+        """m + 2: products per dimension of a tile; also the activations that it reads."""
+        return self.outputs + 2
+
+    def transformed(self, weights: NDArray[np.generic]) -> NDArray[np.int16]:
+        """G g G^T: from int8 [K, 3, 3, C] to int16 [K, (m + 2)**2, C]."""
+        g = np.array(self.weights, np.int64)
+        result = np.einsum("ij,kjlc,ml->kimc", g, weights.astype(np.int64), g, optimize=True)
+        return result.reshape(len(weights), self.points**2, weights.shape[3]).astype(np.int16)
+
+    def proves(self, transformed: NDArray[np.int16]) -> bool:
+        """Whether no value on the way to the sums can leave its integer type, for weights `transformed`.
+
+        Of int16 values that holds for any int8 operands: weights stay within (7 * 7) * 128, activations
+        within (10 * 10) * 128. The int32 ones are bounded here, from the weights: |d| <= 128.
+        """
+        reach = np.abs(np.array(self.activations, np.int64)).sum(axis=1)
+        sums = np.abs(transformed.astype(np.int64)).sum(axis=2).T * 128
+        bounds: list[int] = []
+        products = [
+            [_Magnitude(sums[i * self.points + j] * reach[i] * reach[j], bounds) for j in range(self.points)]
+            for i in range(self.points)
+        ]
+        columns = [self.inverse([row[j] for row in products]) for j in range(self.points)]
+        for row in range(self.outputs):
+            self.inverse([column[row] for column in columns])
+        return max(bounds, default=0) < _INT32
+
+
+class _Magnitude:
+    """Bounds of absolute values, per output channel, that `Transform.inverse` computes with as if with values."""
+
+    def __init__(self, bound: NDArray[np.int64], seen: list[int]) -> None:
+        self.bound, self.seen = bound, seen
+        seen.append(int(bound.max(initial=0)))
+
+    def __add__(self, other: "_Magnitude") -> "_Magnitude":
+        return _Magnitude(self.bound + other.bound, self.seen)
+
+    __sub__ = __add__
+
+    def __rshift__(self, bits: int) -> "_Magnitude":
+        return _Magnitude(self.bound >> bits, self.seen)
+
+
+def _forward_2(d: Sequence[Any]) -> list[Any]:
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _inverse_2(m: Sequence[Any]) -> list[Any]:
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _finish_2(value: Expr, lanes: int) -> Expr:
+    return value >> tir.constant(2, "int32", lanes)
+
+
+def _forward_4(d: Sequence[Any]) -> list[Any]:
+    even, odd = d[4] - d[2], d[3] - d[1]
+    twice = odd + odd
+    fourth, third = even - _thrice(d[2]), odd - _thrice(d[1])
+    return [
+        _fourfold(d[0] - d[2]) + even, fourth + third, fourth - third, even + twice, even - twice,
+        (d[5] - d[3]) - (twice + twice),
+    ]  # fmt: skip
+
+
+def _thrice(value: Any) -> Any:
+    return value + value + value
+
+
+def _fourfold(value: Any) -> Any:
+    return (value + value) + (value + value)
+
+
+def _inverse_4(m: Sequence[Any]) -> list[Any]:
+    """Three times the sums; what is halved is even, what is quartered a multiple of four."""
+    a, b = (m[1] + m[2]) >> 1, (m[3] + m[4]) >> 1
+    c, d = a - m[2], m[3] - m[4]
+    return [a + ((m[0] + b) >> 2), c + (d >> 2), a + b, c + d + m[5]]
+
+
+def _finish_4(value: Expr, lanes: int) -> Expr:
+    """Divide by 9 modulo 2**32, where every odd number has an inverse: through 64 bits, as int32 may not wrap."""
+    wide = tir.cast(T.reinterpret(tir.vector("uint32", lanes), value), "uint64", lanes)
+    product = wide * tir.constant(_INVERSE_OF_9, "uint64", lanes)
+    return T.reinterpret(tir.vector("int32", lanes), tir.cast(product, "uint32", lanes))
+
+
+F2 = Transform(
+    2,
+    ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
+    ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    _forward_2, _inverse_2, _finish_2,
+)  # fmt: skip
+"""16 products for 4 outputs, where 36 are needed directly."""
+
+F4 = Transform(
+    4,
+    ((3, 0, 0), (-1, -1, -1), (-1, 1, -1), (1, 2, 4), (1, -2, 4), (0, 0, 3)),
+    (
+        (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
+    ),
+    _forward_4, _inverse_4, _finish_4,
+)  # fmt: skip
+"""36 products for 16 outputs, where 144 are needed directly; interpolated at 0, 1, -1, 2, -2 and infinity."""

@@ -1,0 +1,386 @@
+"""Convolution by 3x3 windows at stride 1, with Winograd's transforms: fewer products, the same integers.
+
+Rows of tiles are a job: their input rows are copied into a padded stripe, transformed channel by channel into
+one matrix per point of the transform, multiplied by the transformed weights as so many matrix products, and
+transformed back a block of output channels at a time. See `transforms.py` for the arithmetic.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from edgec.kernels import conv2d, elementwise, stripe, tile, tir
+from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.stripe import Geometry
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.kernels.transforms import F2, F4, Transform
+from edgec.targets.descriptor import Target
+
+# Tiles of a job: enough to use the transformed weights many times when they come from the L2 cache.
+_TILES = 16
+# int16 elements of a cache line.
+_LINE = 32
+# Without and with a residual.
+_PARAMETERS = (4, 4 + elementwise.PARAMETERS)
+
+
+@contextmanager
+def _guard(index: Expr, limit: int, needed: int) -> Iterator[None]:
+    """Write code for `index` < `limit` alone, where there is more than that."""
+    if not needed:
+        yield
+        return
+    with T.If(index < limit), T.Then():
+        yield
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A convolution cut into tiles."""
+
+    transform: Transform
+    shape: Geometry
+    """Rows and columns are those of whole tiles, and may reach beyond the output; a stripe's tile is a job."""
+    rows: int
+    """Of the output."""
+    columns: int
+    residual: bool
+
+    @property
+    def across(self) -> int:
+        """Tiles side by side."""
+        return self.shape.columns // self.transform.outputs
+
+    @property
+    def down(self) -> int:
+        """Tiles one above the other in a job."""
+        return self.shape.tile_rows // self.transform.outputs
+
+    @property
+    def key(self) -> str:
+        """All that the code depends on besides the instruction set."""
+        kind = "with residual " if self.residual else ""
+        return f"{kind}F({self.transform.outputs}) {self.rows}x{self.columns} of {self.shape}"
+
+
+def plans(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Plan]:
+    """Yield the ways to cut a convolution, the one expected to be fastest first."""
+    for transform in (F4, F2):
+        yield _plan(operation, isa, transform, target)
+
+
+def _plan(operation: Conv2d, isa: InstructionSet, transform: Transform, target: Target) -> Plan:
+    n, h, w, c = operation.input_shape
+    _, rows, columns, outputs = operation.output_shape
+    size = transform.outputs
+    down, across = -(-rows // size), -(-columns // size)
+    jobs = max(1, down * across // _TILES)
+    job = -(-down // jobs)
+    register_tile = tile.ranked(isa, job * across, outputs)[0]
+    shape = Geometry(
+        n, down * size, across * size, c, outputs, 1, h, w, (1, 1), operation.pads[:2], (3, 3), (1, 1),
+        job * size, across * size, register_tile, isa.panel, isa.panel_offset,
+    )  # fmt: skip
+    return Plan(transform, shape, rows, columns, operation.residual is not None)
+
+
+def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+    """Code of a 3x3 convolution at stride 1; none where it isn't exact or where it wouldn't be faster."""
+    if operation.weights.shape[1:3] != (3, 3) or operation.groups != 1 or not isa.accepts(operation.weights):
+        return
+    if operation.strides != (1, 1) or operation.dilations != (1, 1):
+        return
+    for plan in plans(operation, isa, target):
+        code = _code(isa, operation, plan)
+        if code is not None:
+            yield code
+
+
+def _code(isa: InstructionSet, operation: Conv2d, plan: Plan) -> KernelCode | None:
+    weights = plan.transform.transformed(operation.weights)
+    if not plan.transform.proves(weights):
+        return None
+    height, vectors = plan.shape.register_tile
+    packed = tile.pack_weights(isa, weights, _reduction(plan), vectors)
+    # Vector loads of the last channels may reach past them.
+    tail = np.zeros(vectors * isa.lanes, np.int32)
+    parameters = [operation.low, operation.high, operation.output_zero_point, operation.input_zero_point]
+    if operation.residual is not None:
+        parameters += elementwise.parameters(operation.residual).tolist()
+    size = plan.transform.outputs
+    return KernelCode(
+        key=f"winograd {isa.name} {plan.key}",
+        make=partial(_function, isa, plan, packed.size),
+        constants=(
+            packed,
+            np.concatenate([conv2d.folded_bias(operation, isa.panel_offset), tail]),
+            np.concatenate([operation.multiplier, tail.view(np.float32)]),
+            np.array(parameters, np.int32),
+        ),
+        tiles=plan.shape.tiles,
+        scratch_bytes=_Scratch.of(isa, plan).bytes,
+        inplace=(1,) if plan.residual else (),
+        configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles",
+    )
+
+
+def _reduction(plan: Plan) -> tile.Reduction:
+    """One run of all channels per point."""
+    return tile.Reduction((plan.transform.points**2, 1), (0, 0), plan.shape.channels)
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """Where everything lies in the scratch, in int16; int32 values take two.
+
+    Planes are an odd number of cache lines apart: the points of one tile then fall into different sets.
+    """
+
+    stripe: int
+    """Elements of the stripe, which comes first."""
+    row: int
+    """Elements of a tile in a plane of transformed activations."""
+    plane: int
+    products_row: int
+    products_plane: int
+    points: int
+
+    @staticmethod
+    def of(isa: InstructionSet, plan: Plan) -> "_Scratch":
+        tiles = plan.down * plan.across
+        row = tile.padded_run(isa, _reduction(plan))
+        width = 2 * isa.lanes * min(plan.shape.register_tile[1], -(-plan.shape.outputs // isa.lanes))
+        return _Scratch(
+            _lines(plan.shape.stripe_bytes // 2), row, _lines(tiles * row), width, _lines(tiles * width),
+            plan.transform.points**2,
+        )  # fmt: skip
+
+    @property
+    def products(self) -> int:
+        """First element of the products."""
+        return self.stripe + self.points * self.plane
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return 2 * (self.products + self.points * self.products_plane)
+
+
+def _lines(elements: int) -> int:
+    """Round int16 elements up to an odd number of cache lines."""
+    return (-(-elements // _LINE) | 1) * _LINE
+
+
+def _function(isa: InstructionSet, plan: Plan, weights: int) -> object:
+    shape = plan.shape
+    outputs = shape.images * plan.rows * plan.columns * shape.outputs
+    channels = shape.outputs + shape.register_tile[1] * isa.lanes
+    return tir.kernel(
+        [
+            ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
+            *([("int8", outputs)] if plan.residual else []),
+            (isa.weights, weights),
+            ("int32", channels),
+            ("float32", channels),
+            ("int32", _PARAMETERS[plan.residual]),
+            ("int8", outputs),
+        ],
+        isa.panel,
+        partial(_body, isa, plan),
+        noalias=not plan.residual,
+    )
+
+
+def _body(isa: InstructionSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
+    *others, weights, bias, multiplier, parameters, y, scratch, begin, end = buffers
+    shape, transform = plan.shape, plan.transform
+    sets = min(shape.register_tile[1], -(-shape.outputs // isa.lanes))
+    local = _Locals(
+        tile.allocate(isa, shape.register_tile),
+        [_local(transform.points * 2 * isa.lanes, "int16") for _ in range(transform.points)],
+        [[_local(transform.points * isa.lanes) for _ in range(transform.outputs)] for _ in range(sets)],
+        [_local(transform.outputs * isa.lanes) for _ in range(sets)],
+    )
+    values = tir.registers(parameters, _PARAMETERS[plan.residual])
+    with T.serial(begin, end) as index:
+        where = stripe.tile(shape, x, scratch, index, values[3])
+        job = _Job(
+            isa, plan, _Scratch.of(isa, plan), local, where, scratch, weights, bias, multiplier, values,
+            others[0] if plan.residual else None, y,
+        )  # fmt: skip
+        job.emit()
+
+
+def _local(elements: int, dtype: str = "int32") -> Buffer:
+    return T.alloc_buffer((elements,), dtype, scope="global")
+
+
+@dataclass(frozen=True)
+class _Locals:
+    """Registers, and what of them the compiler keeps on the stack."""
+
+    accumulators: list[Buffer]
+    rows: list[Buffer]
+    """[points of a row]: activations transformed along one dimension."""
+    sums: list[list[Buffer]]
+    """[vector][output row]: products transformed back along one dimension."""
+    outputs: list[Buffer]
+    """[vector]: a row of sums."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The code of some rows of tiles."""
+
+    isa: InstructionSet
+    plan: Plan
+    scratch: _Scratch
+    local: _Locals
+    where: stripe.Tile
+    work: Buffer
+    """The scratch itself."""
+    weights: Buffer
+    bias: Buffer
+    multiplier: Buffer
+    parameters: Sequence[Expr]
+    """As `_code` lists them."""
+    other: Buffer | None
+    """What is added to the result."""
+    y: Buffer
+
+    def emit(self) -> None:
+        shape, across = self.plan.shape, self.plan.across
+        tir.serial(self.plan.down, lambda down: tir.serial(across, lambda a: self._forward(down, a)))
+        walk = _reduction(self.plan)
+        length = self.scratch.points * self.scratch.row
+        for columns in tile.column_blocks(self.isa, shape.outputs, shape.register_tile[1], length):
+            width = columns.vectors * self.isa.lanes
+
+            def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
+                first = columns.weights_start + n * width * length
+                points = self.scratch.points
+                tir.serial(points, lambda p: self._products(columns, p, first + p * (walk_width * width)))
+                self._inverses(columns, columns.start + n * width)
+
+            walk_width = tile.padded_run(self.isa, walk)
+            tir.serial(columns.blocks, block)
+
+    def _forward(self, down: Expr, across: Expr) -> None:
+        """Transform the activations of one tile: B^T d B."""
+        shape, transform = self.plan.shape, self.plan.transform
+        points, size = transform.points, transform.outputs
+        origin = self.where.origin + down * (size * shape.pitch) + across * (size * shape.channels)
+        target = self.scratch.stripe + (down * self.plan.across + across) * self.scratch.row
+
+        def channels(channel: Expr, lanes: int) -> None:
+            for j in range(points):
+                start = origin + j * shape.channels + channel
+                column = [tir.load(self.where.source, start + i * shape.pitch, lanes) for i in range(points)]
+                for i, value in enumerate(transform.forward(column)):
+                    tir.store(self.local.rows[i], j * lanes, value, lanes)
+            for i in range(points):
+                row = [tir.load(self.local.rows[i], j * lanes, lanes) for j in range(points)]
+                for j, value in enumerate(transform.forward(row)):
+                    at = target + (i * points + j) * self.scratch.plane + channel
+                    tir.store(self.work, at, value, lanes)
+
+        tir.vectors(shape.channels, 2 * self.isa.lanes, channels)
+
+    def _products(self, columns: tile.Columns, point: Expr, offset: Expr) -> None:
+        """Multiply all tiles of a point by a block of its weights."""
+        isa, height, scratch = self.isa, self.plan.shape.register_tile[0], self.scratch
+        walk = replace(_reduction(self.plan), taps=(1, 1))
+
+        def register_tile(first: Expr, height: int) -> None:
+            lanes = isa.lanes
+            sums = [
+                [(row, j * lanes) for j in range(columns.vectors)] for row in self.local.accumulators[:height]
+            ]
+            for row in sums:
+                for buffer, element in row:
+                    tir.store(buffer, element, tir.constant(0, "int32", lanes), lanes)
+            start = scratch.stripe + point * scratch.plane + first * scratch.row
+            starts = [start + i * scratch.row for i in range(height)]
+            tile.accumulate(isa, sums, self.work, starts, walk, self.weights, offset)
+            for i, row in enumerate(sums):
+                for j, (buffer, element) in enumerate(row):
+                    words = T.reinterpret(
+                        tir.vector("int16", 2 * lanes), tir.load(buffer, element, lanes)
+                    )
+                    at = scratch.products + point * scratch.products_plane
+                    at = at + (first + i) * scratch.products_row + j * 2 * lanes
+                    tir.store(self.work, at, words, 2 * lanes)
+
+        full, tail = divmod(self.plan.down * self.plan.across, height)
+        if full:
+            tir.serial(full, lambda t: register_tile(t * height, height))
+        if tail:
+            register_tile(full * height, tail)
+
+    def _inverses(self, columns: tile.Columns, channel: Expr) -> None:
+        """Transform a block of channels back, tile by tile; the last job of an image may have fewer rows."""
+        plan = self.plan
+        shape, size = plan.shape, plan.transform.outputs
+        rows = plan.down if shape.rows % shape.tile_rows == 0 else T.min(
+            plan.down, (shape.rows - self.where.row0) // size
+        )
+
+        def row(down: Expr) -> None:
+            tir.serial(plan.across, lambda across: self._inverse(columns, channel, down, across))
+
+        if isinstance(rows, int):
+            tir.serial(rows, row)
+        else:
+            with T.serial(0, rows) as down:
+                row(down)
+
+    def _inverse(self, columns: tile.Columns, channel: Expr, down: Expr, across: Expr) -> None:
+        """Transform the products of a tile back to sums, requantize and store them: A^T M A."""
+        isa, plan, transform = self.isa, self.plan, self.plan.transform
+        lanes, points, size = isa.lanes, transform.points, transform.outputs
+        start = self.scratch.products + (down * plan.across + across) * self.scratch.products_row
+        for v in range(columns.vectors):
+            for j in range(points):
+                column = [self._product(start, i * points + j, v) for i in range(points)]
+                for i, value in enumerate(transform.inverse(column)):
+                    tir.store(self.local.sums[v][i], j * lanes, value, lanes)
+        row0 = self.where.row0 + down * size
+        column0 = across * size
+        for i in range(size):
+            with _guard(row0 + i, plan.rows, plan.rows % size):
+                for v in range(columns.vectors):
+                    row = [tir.load(self.local.sums[v][i], j * lanes, lanes) for j in range(points)]
+                    for j, value in enumerate(transform.inverse(row)):
+                        tir.store(self.local.outputs[v], j * lanes, value, lanes)
+                first = (self.where.image * plan.rows + row0 + i) * plan.columns + column0
+                for j in range(size):
+                    with _guard(column0 + j, plan.columns, plan.columns % size):
+                        self._store(columns, channel, j, (first + j) * plan.shape.outputs + channel)
+
+    def _product(self, start: Expr, point: int, vector: int) -> Expr:
+        lanes = self.isa.lanes
+        at = start + point * self.scratch.products_plane + vector * 2 * lanes
+        return T.reinterpret(tir.vector("int32", lanes), tir.load(self.work, at, 2 * lanes))
+
+    def _store(self, columns: tile.Columns, channel: Expr, j: int, at: Expr) -> None:
+        """Requantize and store output `j` of a row of the tile."""
+        isa, lanes = self.isa, self.isa.lanes
+        sums, scales = [], []
+        for v in range(columns.vectors):
+            value = self.plan.transform.finish(tir.load(self.local.outputs[v], j * lanes, lanes), lanes)
+            sums.append(value + tir.load(self.bias, channel + v * lanes, lanes))
+            scales.append(tir.load(self.multiplier, channel + v * lanes, lanes))
+        count = columns.vectors * lanes
+        bounds = self.parameters[:3]
+        if self.other is None:
+            result = isa.requantize(sums, scales, bounds)
+        else:
+            other = tir.load_first(self.other, at, count, columns.valid)
+            result = isa.requantize_and_add(sums, scales, bounds, other, self.parameters[4:])
+        tir.store_first(self.y, at, result, count, columns.valid)
