@@ -20,6 +20,8 @@ from edgec.kernels import tir
 from edgec.kernels.tir import Expr, T
 
 _INT32 = 2**31
+# Output channels whose bounds are computed at a time, to stay in the cache.
+_BLOCK = 8
 # 9 * 954437177 = 1 (mod 2**32): multiplying by it divides multiples of 9.
 _INVERSE_OF_9 = 954437177
 
@@ -52,39 +54,55 @@ class Transform:
         result = np.einsum("ij,kjlc,ml->kimc", g, weights.astype(np.int64), g, optimize=True)
         return result.reshape(len(weights), self.points**2, weights.shape[3]).astype(np.int16)
 
-    def proves(self, transformed: NDArray[np.int16]) -> bool:
-        """Whether no value on the way to the sums can leave its integer type, for weights `transformed`.
+    def proves(self, weights: NDArray[np.generic]) -> bool:
+        """Whether no value on the way to the sums can leave its integer type, for `weights` [K, 3, 3, C].
 
         Of int16 values that holds for any int8 operands: weights stay within (7 * 7) * 128, activations
-        within (10 * 10) * 128. The int32 ones are bounded here, from the weights: |d| <= 128.
+        within (10 * 10) * 128. An int32 value is a sum of activations times coefficients, which are computed
+        here from the weights as the value itself is computed from products; |d| <= 128 bounds the sum.
         """
-        reach = np.abs(np.array(self.activations, np.int64)).sum(axis=1)
-        sums = np.abs(transformed.astype(np.int64)).sum(axis=2).T * 128
-        bounds: list[int] = []
-        products = [
-            [_Magnitude(sums[i * self.points + j] * reach[i] * reach[j], bounds) for j in range(self.points)]
-            for i in range(self.points)
-        ]
-        columns = [self.inverse([row[j] for row in products]) for j in range(self.points)]
-        for row in range(self.outputs):
-            self.inverse([column[row] for column in columns])
-        return max(bounds, default=0) < _INT32
+        transformed = self.transformed(weights)
+        blocks = range(0, len(weights), _BLOCK)
+        return all(self._bound(transformed[start : start + _BLOCK]) < _INT32 for start in blocks)
+
+    def _bound(self, transformed: NDArray[np.int16]) -> int:
+        """Return the largest magnitude that `inverse` can meet in either dimension."""
+        outputs, _, channels = transformed.shape
+        grid = transformed.reshape(outputs, self.points, self.points, channels).astype(np.int32)
+        matrix = np.array(self.activations, np.int32)
+        seen: list[int] = []
+        rows = []
+        for j, line in enumerate(matrix):
+            # Down the rows of a tile; along its columns all coefficients of point j are those of `line`.
+            reach = int(np.abs(line).sum())
+            column = [
+                _Form(grid[:, i, j, :, None] * matrix[i], reach, seen) for i in range(self.points)
+            ]
+            # Sums of one row of outputs: of three rows of activations, and the same for every row.
+            first = self.inverse(column)[0].coefficients[..., :3]
+            rows.append(_Form(first[..., None] * line, 1, seen))
+        self.inverse(rows)
+        return max(seen)
 
 
-class _Magnitude:
-    """Bounds of absolute values, per output channel, that `Transform.inverse` computes with as if with values."""
+class _Form:
+    """A linear form of activations that `Transform.inverse` computes with as if with its value."""
 
-    def __init__(self, bound: NDArray[np.int64], seen: list[int]) -> None:
-        self.bound, self.seen = bound, seen
-        seen.append(int(bound.max(initial=0)))
+    def __init__(self, coefficients: NDArray[np.int32], factor: int, seen: list[int]) -> None:
+        """Take `coefficients` [K, C, ...] of a value; note in `seen` the largest that |it * factor| can be."""
+        self.coefficients, self.factor, self.seen = coefficients, factor, seen
+        sums = np.abs(coefficients).reshape(len(coefficients), -1).sum(axis=1, dtype=np.int64)
+        seen.append(int(sums.max(initial=0)) * factor * 128)
 
-    def __add__(self, other: "_Magnitude") -> "_Magnitude":
-        return _Magnitude(self.bound + other.bound, self.seen)
+    def __add__(self, other: "_Form") -> "_Form":
+        return _Form(self.coefficients + other.coefficients, self.factor, self.seen)
 
-    __sub__ = __add__
+    def __sub__(self, other: "_Form") -> "_Form":
+        return _Form(self.coefficients - other.coefficients, self.factor, self.seen)
 
-    def __rshift__(self, bits: int) -> "_Magnitude":
-        return _Magnitude(self.bound >> bits, self.seen)
+    def __rshift__(self, bits: int) -> "_Form":
+        assert not (self.coefficients & ((1 << bits) - 1)).any(), "a shift drops no bit that is set"
+        return _Form(self.coefficients >> bits, self.factor, self.seen)
 
 
 def _forward_2(d: Sequence[Any]) -> list[Any]:

@@ -103,9 +103,9 @@ def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[Ke
 
 
 def _code(isa: InstructionSet, operation: Conv2d, plan: Plan) -> KernelCode | None:
-    weights = plan.transform.transformed(operation.weights)
-    if not plan.transform.proves(weights):
+    if not plan.transform.proves(operation.weights):
         return None
+    weights = plan.transform.transformed(operation.weights)
     height, vectors = plan.shape.register_tile
     packed = tile.pack_weights(isa, weights, _reduction(plan), vectors)
     # Vector loads of the last channels may reach past them.
