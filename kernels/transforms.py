@@ -40,6 +40,9 @@ class Transform:
     """B^T times m + 2 int16 values."""
     inverse: Callable[[Sequence[Any]], list[Any]]
     """A^T times m + 2 int32 values, scaled: `forward` and products before, it makes a multiple of m sums."""
+    bias: int
+    """What a bias is multiplied by where it is added to the product of point (1, 1), which goes alike into
+    every output."""
     finish: Callable[[Expr, int], Expr]
     """Divide a vector of int32 by the square of that multiple."""
 
@@ -54,7 +57,7 @@ class Transform:
         result = np.einsum("ij,kjlc,ml->kimc", g, weights.astype(np.int64), g, optimize=True)
         return result.reshape(len(weights), self.points**2, weights.shape[3]).astype(np.int16)
 
-    def proves(self, weights: NDArray[np.generic]) -> bool:
+    def proves(self, weights: NDArray[np.generic], bias: NDArray[np.int32]) -> bool:
         """Whether no value on the way to the sums can leave its integer type, for `weights` [K, 3, 3, C].
 
         Of int16 values that holds for any int8 operands: weights stay within (7 * 7) * 128, activations
@@ -62,8 +65,9 @@ class Transform:
         here from the weights as the value itself is computed from products; |d| <= 128 bounds the sum.
         """
         transformed = self.transformed(weights)
+        largest = _INT32 - self.bias * int(np.abs(bias.astype(np.int64)).max(initial=0))
         blocks = range(0, len(weights), _BLOCK)
-        return all(self._bound(transformed[start : start + _BLOCK]) < _INT32 for start in blocks)
+        return all(self._bound(transformed[start : start + _BLOCK]) < largest for start in blocks)
 
     def _bound(self, transformed: NDArray[np.int16]) -> int:
         """Return the largest magnitude that `inverse` can meet in either dimension."""
@@ -153,7 +157,7 @@ F2 = Transform(
     2,
     ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
     ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    _forward_2, _inverse_2, _finish_2,
+    _forward_2, _inverse_2, 4, _finish_2,
 )  # fmt: skip
 """16 products for 4 outputs, where 36 are needed directly."""
 
@@ -164,6 +168,6 @@ F4 = Transform(
         (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0),
         (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
     ),
-    _forward_4, _inverse_4, _finish_4,
+    _forward_4, _inverse_4, 36, _finish_4,
 )  # fmt: skip
 """36 products for 16 outputs, where 144 are needed directly; interpolated at 0, 1, -1, 2, -2 and infinity."""

@@ -26,14 +26,16 @@ from edgec.targets.descriptor import Target
 _TILES = 16
 # int16 elements of a cache line.
 _LINE = 32
+# Outputs requantized together: what x86 narrows at once.
+_PACKED = 4
 # Without and with a residual.
 _PARAMETERS = (4, 4 + elementwise.PARAMETERS)
 
 
 @contextmanager
-def _guard(index: Expr, limit: int, needed: int) -> Iterator[None]:
-    """Write code for `index` < `limit` alone, where there is more than that."""
-    if not needed:
+def _guard(index: Expr, limit: int, extent: int) -> Iterator[None]:
+    """Write code for `index` < `limit` alone, where it may go up to `extent`."""
+    if extent <= limit:
         yield
         return
     with T.If(index < limit), T.Then():
@@ -103,7 +105,8 @@ def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[Ke
 
 
 def _code(isa: InstructionSet, operation: Conv2d, plan: Plan) -> KernelCode | None:
-    if not plan.transform.proves(operation.weights):
+    bias = conv2d.folded_bias(operation, isa.panel_offset)
+    if not plan.transform.proves(operation.weights, bias):
         return None
     weights = plan.transform.transformed(operation.weights)
     height, vectors = plan.shape.register_tile
@@ -119,7 +122,7 @@ def _code(isa: InstructionSet, operation: Conv2d, plan: Plan) -> KernelCode | No
         make=partial(_function, isa, plan, packed.size),
         constants=(
             packed,
-            np.concatenate([conv2d.folded_bias(operation, isa.panel_offset), tail]),
+            np.concatenate([np.zeros_like(bias), tail, bias * plan.transform.bias, tail]),
             np.concatenate([operation.multiplier, tail.view(np.float32)]),
             np.array(parameters, np.int32),
         ),
@@ -186,7 +189,7 @@ def _function(isa: InstructionSet, plan: Plan, weights: int) -> object:
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
             *([("int8", outputs)] if plan.residual else []),
             (isa.weights, weights),
-            ("int32", channels),
+            ("int32", 2 * channels),
             ("float32", channels),
             ("int32", _PARAMETERS[plan.residual]),
             ("int8", outputs),
@@ -200,12 +203,11 @@ def _function(isa: InstructionSet, plan: Plan, weights: int) -> object:
 def _body(isa: InstructionSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
     *others, weights, bias, multiplier, parameters, y, scratch, begin, end = buffers
     shape, transform = plan.shape, plan.transform
-    sets = min(shape.register_tile[1], -(-shape.outputs // isa.lanes))
     local = _Locals(
         tile.allocate(isa, shape.register_tile),
         [_local(transform.points * 2 * isa.lanes, "int16") for _ in range(transform.points)],
-        [[_local(transform.points * isa.lanes) for _ in range(transform.outputs)] for _ in range(sets)],
-        [_local(transform.outputs * isa.lanes) for _ in range(sets)],
+        [_local(transform.points * isa.lanes) for _ in range(transform.outputs)],
+        [_local(transform.outputs * isa.lanes) for _ in range(transform.outputs)],
     )
     values = tir.registers(parameters, _PARAMETERS[plan.residual])
     with T.serial(begin, end) as index:
@@ -228,10 +230,10 @@ class _Locals:
     accumulators: list[Buffer]
     rows: list[Buffer]
     """[points of a row]: activations transformed along one dimension."""
-    sums: list[list[Buffer]]
-    """[vector][output row]: products transformed back along one dimension."""
+    sums: list[Buffer]
+    """[outputs of a column]: products transformed back along one dimension."""
     outputs: list[Buffer]
-    """[vector]: a row of sums."""
+    """[outputs of a column]: a row of sums each."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,6 @@ class _Job:
     def emit(self) -> None:
         shape, across = self.plan.shape, self.plan.across
         tir.serial(self.plan.down, lambda down: tir.serial(across, lambda a: self._forward(down, a)))
-        walk = _reduction(self.plan)
         length = self.scratch.points * self.scratch.row
         for columns in tile.column_blocks(self.isa, shape.outputs, shape.register_tile[1], length):
             width = columns.vectors * self.isa.lanes
@@ -265,10 +266,11 @@ class _Job:
             def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
                 first = columns.weights_start + n * width * length
                 points = self.scratch.points
-                tir.serial(points, lambda p: self._products(columns, p, first + p * (walk_width * width)))
-                self._inverses(columns, columns.start + n * width)
+                channel = columns.start + n * width
+                step = self.scratch.row * width
+                tir.serial(points, lambda p: self._products(columns, channel, p, first + p * step))
+                self._inverses(columns, channel)
 
-            walk_width = tile.padded_run(self.isa, walk)
             tir.serial(columns.blocks, block)
 
     def _forward(self, down: Expr, across: Expr) -> None:
@@ -292,10 +294,13 @@ class _Job:
 
         tir.vectors(shape.channels, 2 * self.isa.lanes, channels)
 
-    def _products(self, columns: tile.Columns, point: Expr, offset: Expr) -> None:
+    def _products(self, columns: tile.Columns, channel: Expr, point: Expr, offset: Expr) -> None:
         """Multiply all tiles of a point by a block of its weights."""
         isa, height, scratch = self.isa, self.plan.shape.register_tile[0], self.scratch
         walk = replace(_reduction(self.plan), taps=(1, 1))
+        padded = self.plan.shape.outputs + self.plan.shape.register_tile[1] * isa.lanes
+        # The bias goes into every output through one point, 1 in both dimensions.
+        start_bias = channel + T.Select(point == self.plan.transform.points + 1, padded, 0)
 
         def register_tile(first: Expr, height: int) -> None:
             lanes = isa.lanes
@@ -304,7 +309,7 @@ class _Job:
             ]
             for row in sums:
                 for buffer, element in row:
-                    tir.store(buffer, element, tir.constant(0, "int32", lanes), lanes)
+                    tir.store(buffer, element, tir.load(self.bias, start_bias + element, lanes), lanes)
             start = scratch.stripe + point * scratch.plane + first * scratch.row
             starts = [start + i * scratch.row for i in range(height)]
             tile.accumulate(isa, sums, self.work, starts, walk, self.weights, offset)
@@ -331,8 +336,15 @@ class _Job:
             plan.down, (shape.rows - self.where.row0) // size
         )
 
+        def tile_of_block(down: Expr, across: Expr) -> None:
+            whole, rest = divmod(columns.valid, self.isa.lanes)
+            if whole:
+                tir.serial(whole, lambda v: self._inverse(channel, v, self.isa.lanes, down, across))
+            if rest:
+                self._inverse(channel, whole, rest, down, across)
+
         def row(down: Expr) -> None:
-            tir.serial(plan.across, lambda across: self._inverse(columns, channel, down, across))
+            tir.serial(plan.across, lambda across: tile_of_block(down, across))
 
         if isinstance(rows, int):
             tir.serial(rows, row)
@@ -340,47 +352,71 @@ class _Job:
             with T.serial(0, rows) as down:
                 row(down)
 
-    def _inverse(self, columns: tile.Columns, channel: Expr, down: Expr, across: Expr) -> None:
-        """Transform the products of a tile back to sums, requantize and store them: A^T M A."""
-        isa, plan, transform = self.isa, self.plan, self.plan.transform
-        lanes, points, size = isa.lanes, transform.points, transform.outputs
+    def _inverse(self, channel: Expr, vector: Expr, valid: int, down: Expr, across: Expr) -> None:
+        """Transform a vector of products of a tile back to sums, requantize and store them: A^T M A."""
+        plan, transform, lanes = self.plan, self.plan.transform, self.isa.lanes
+        points, size = transform.points, transform.outputs
         start = self.scratch.products + (down * plan.across + across) * self.scratch.products_row
-        for v in range(columns.vectors):
-            for j in range(points):
-                column = [self._product(start, i * points + j, v) for i in range(points)]
-                for i, value in enumerate(transform.inverse(column)):
-                    tir.store(self.local.sums[v][i], j * lanes, value, lanes)
-        row0 = self.where.row0 + down * size
-        column0 = across * size
+        for j in range(points):
+            column = [self._product(start, i * points + j, vector) for i in range(points)]
+            for i, value in enumerate(transform.inverse(column)):
+                tir.store(self.local.sums[i], j * lanes, value, lanes)
+        pixels: list[_Pixel] = []
         for i in range(size):
-            with _guard(row0 + i, plan.rows, plan.rows % size):
-                for v in range(columns.vectors):
-                    row = [tir.load(self.local.sums[v][i], j * lanes, lanes) for j in range(points)]
-                    for j, value in enumerate(transform.inverse(row)):
-                        tir.store(self.local.outputs[v], j * lanes, value, lanes)
-                first = (self.where.image * plan.rows + row0 + i) * plan.columns + column0
-                for j in range(size):
-                    with _guard(column0 + j, plan.columns, plan.columns % size):
-                        self._store(columns, channel, j, (first + j) * plan.shape.outputs + channel)
+            row = [tir.load(self.local.sums[i], j * lanes, lanes) for j in range(points)]
+            for j, value in enumerate(transform.inverse(row)):
+                tir.store(self.local.outputs[i], j * lanes, value, lanes)
+            row_index = self.where.row0 + down * size + i
+            pixels += [_Pixel(i, j, row_index, across * size + j) for j in range(size)]
+        for first in range(0, len(pixels), _PACKED):
+            self._store(pixels[first : first + _PACKED], channel + vector * lanes, valid)
 
-    def _product(self, start: Expr, point: int, vector: int) -> Expr:
+    def _product(self, start: Expr, point: int, vector: Expr) -> Expr:
         lanes = self.isa.lanes
-        at = start + point * self.scratch.products_plane + vector * 2 * lanes
+        at = start + point * self.scratch.products_plane + vector * (2 * lanes)
         return T.reinterpret(tir.vector("int32", lanes), tir.load(self.work, at, 2 * lanes))
 
-    def _store(self, columns: tile.Columns, channel: Expr, j: int, at: Expr) -> None:
-        """Requantize and store output `j` of a row of the tile."""
-        isa, lanes = self.isa, self.isa.lanes
-        sums, scales = [], []
-        for v in range(columns.vectors):
-            value = self.plan.transform.finish(tir.load(self.local.outputs[v], j * lanes, lanes), lanes)
-            sums.append(value + tir.load(self.bias, channel + v * lanes, lanes))
-            scales.append(tir.load(self.multiplier, channel + v * lanes, lanes))
-        count = columns.vectors * lanes
+    def _store(self, pixels: "Sequence[_Pixel]", channel: Expr, valid: int) -> None:
+        """Requantize some outputs of a tile together, and store those that exist."""
+        isa, plan, lanes = self.isa, self.plan, self.isa.lanes
+
+        def start(row: Expr, column: Expr) -> Expr:
+            return ((self.where.image * plan.rows + row) * plan.columns + column) * plan.shape.outputs + channel
+
+        sums = [
+            plan.transform.finish(tir.load(self.local.outputs[pixel.i], pixel.j * lanes, lanes), lanes)
+            for pixel in pixels
+        ]
+        scales = [tir.load(self.multiplier, channel, lanes)] * len(pixels)
         bounds = self.parameters[:3]
         if self.other is None:
             result = isa.requantize(sums, scales, bounds)
         else:
-            other = tir.load_first(self.other, at, count, columns.valid)
+            # Of a pixel that doesn't exist, the last one that does stands in.
+            others = [
+                tir.load_first(
+                    self.other,
+                    start(T.min(pixel.row, plan.rows - 1), T.min(pixel.column, plan.columns - 1)),
+                    lanes, valid,
+                )
+                for pixel in pixels
+            ]  # fmt: skip
+            other = tir.concatenate(others, lanes)
             result = isa.requantize_and_add(sums, scales, bounds, other, self.parameters[4:])
-        tir.store_first(self.y, at, result, count, columns.valid)
+        for number, pixel in enumerate(pixels):
+            with (
+                _guard(pixel.row, plan.rows, plan.shape.rows),
+                _guard(pixel.column, plan.columns, plan.shape.columns),
+            ):
+                value = tir.shuffle(result, range(number * lanes, (number + 1) * lanes))
+                tir.store_first(self.y, start(pixel.row, pixel.column), value, lanes, valid)
+
+
+@dataclass(frozen=True)
+class _Pixel:
+    """An output of a tile: in the tile, and in the image."""
+
+    i: int
+    j: int
+    row: Expr
+    column: Expr
