@@ -5,7 +5,7 @@ Convolutional Neural Networks (2015). A tile of m x m outputs of one channel is
 
     A^T [(G g G^T) * (B^T d B)] A
 
-for weights g [3, 3] and activations d [m + 2, m + 2]. G has fractions; here its rows are scaled until they are
+for weights g [3, 3] and activations d [m + 2, m + 2]. G has fractions; here its rows are scaled to
 integers, and `Transform.inverse` takes the scale out again: every shift there drops bits that are zero.
 """
 
@@ -45,6 +45,10 @@ class Transform:
     every output."""
     finish: Callable[[Expr, int], Expr]
     """Divide a vector of int32 by the square of that multiple."""
+    forward_instructions: int
+    """Of a tile and one vector of int16, loads and stores included."""
+    inverse_instructions: int
+    """Of a tile and one vector of int32."""
 
     @property
     def points(self) -> int:
@@ -54,7 +58,9 @@ class Transform:
     def transformed(self, weights: NDArray[np.generic]) -> NDArray[np.int16]:
         """G g G^T: from int8 [K, 3, 3, C] to int16 [K, (m + 2)**2, C]."""
         g = np.array(self.weights, np.int64)
-        result = np.einsum("ij,kjlc,ml->kimc", g, weights.astype(np.int64), g, optimize=True)
+        result: NDArray[np.int64] = np.einsum(
+            "ij,kjlc,ml->kimc", g, weights.astype(np.int64), g, optimize=True
+        )
         return result.reshape(len(weights), self.points**2, weights.shape[3]).astype(np.int16)
 
     def proves(self, weights: NDArray[np.generic], bias: NDArray[np.int32]) -> bool:
@@ -64,10 +70,14 @@ class Transform:
         within (10 * 10) * 128. An int32 value is a sum of activations times coefficients, which are computed
         here from the weights as the value itself is computed from products; |d| <= 128 bounds the sum.
         """
+        largest = self.bias * int(np.abs(bias.astype(np.int64)).max(initial=0))
+        return self.bound(weights) + largest < _INT32
+
+    def bound(self, weights: NDArray[np.generic]) -> int:
+        """Return what no int32 value on the way to the sums, bias apart, can exceed in magnitude."""
         transformed = self.transformed(weights)
-        largest = _INT32 - self.bias * int(np.abs(bias.astype(np.int64)).max(initial=0))
         blocks = range(0, len(weights), _BLOCK)
-        return all(self._bound(transformed[start : start + _BLOCK]) < largest for start in blocks)
+        return max(self._bound(transformed[start : start + _BLOCK]) for start in blocks)
 
     def _bound(self, transformed: NDArray[np.int16]) -> int:
         """Return the largest magnitude that `inverse` can meet in either dimension."""
@@ -79,9 +89,7 @@ class Transform:
         for j, line in enumerate(matrix):
             # Down the rows of a tile; along its columns all coefficients of point j are those of `line`.
             reach = int(np.abs(line).sum())
-            column = [
-                _Form(grid[:, i, j, :, None] * matrix[i], reach, seen) for i in range(self.points)
-            ]
+            column = [_Form(grid[:, i, j, :, None] * matrix[i], reach, seen) for i in range(self.points)]
             # Sums of one row of outputs: of three rows of activations, and the same for every row.
             first = self.inverse(column)[0].coefficients[..., :3]
             rows.append(_Form(first[..., None] * line, 1, seen))
@@ -93,7 +101,7 @@ class _Form:
     """A linear form of activations that `Transform.inverse` computes with as if with its value."""
 
     def __init__(self, coefficients: NDArray[np.int32], factor: int, seen: list[int]) -> None:
-        """Take `coefficients` [K, C, ...] of a value; note in `seen` the largest that |it * factor| can be."""
+        """Take `coefficients` [K, C, ...]; note in `seen` the largest that factor times the value can be."""
         self.coefficients, self.factor, self.seen = coefficients, factor, seen
         sums = np.abs(coefficients).reshape(len(coefficients), -1).sum(axis=1, dtype=np.int64)
         seen.append(int(sums.max(initial=0)) * factor * 128)
@@ -147,7 +155,7 @@ def _inverse_4(m: Sequence[Any]) -> list[Any]:
 
 
 def _finish_4(value: Expr, lanes: int) -> Expr:
-    """Divide by 9 modulo 2**32, where every odd number has an inverse: through 64 bits, as int32 may not wrap."""
+    """Divide by 9 modulo 2**32, where odd numbers have inverses; through 64 bits, as int32 may not wrap."""
     wide = tir.cast(T.reinterpret(tir.vector("uint32", lanes), value), "uint64", lanes)
     product = wide * tir.constant(_INVERSE_OF_9, "uint64", lanes)
     return T.reinterpret(tir.vector("int32", lanes), tir.cast(product, "uint32", lanes))
@@ -157,7 +165,7 @@ F2 = Transform(
     2,
     ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
     ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    _forward_2, _inverse_2, 4, _finish_2,
+    _forward_2, _inverse_2, 4, _finish_2, 70, 50,
 )  # fmt: skip
 """16 products for 4 outputs, where 36 are needed directly."""
 
@@ -168,6 +176,6 @@ F4 = Transform(
         (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0),
         (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
     ),
-    _forward_4, _inverse_4, 36, _finish_4,
+    _forward_4, _inverse_4, 36, _finish_4, 280, 240,
 )  # fmt: skip
 """36 products for 16 outputs, where 144 are needed directly; interpolated at 0, 1, -1, 2, -2 and infinity."""

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgec.kernels import conv2d, elementwise, stripe, tile, tir
-from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels import conv2d, epilogue, stripe, tile, tir
+from edgec.kernels.epilogue import Epilogue
+from edgec.kernels.isa import words
+from edgec.kernels.isa.words import WordSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
 from edgec.kernels.stripe import Geometry
@@ -22,14 +24,24 @@ from edgec.kernels.tir import Buffer, Expr, T
 from edgec.kernels.transforms import F2, F4, Transform
 from edgec.targets.descriptor import Target
 
-# Tiles of a job: enough to use the transformed weights many times when they come from the L2 cache.
-_TILES = 16
+# Tiles of a job per lane of a vector (of eight at most), the most likely first: enough to use the transformed
+# weights many times when they come from the L2 cache, or from beyond it.
+_TILES = (2, 4, 1)
+_TILES_OF_LARGE_WEIGHTS = (8, 4, 2)
+# Part of the L2 cache for transformed activations and products.
+_SCRATCH_SHARE = 0.75
+# Jobs that are worth a thread each; and output channels of each, where there are too few rows of tiles for
+# them: transforming the same activations twice is then a few percent of the work.
+_JOBS = 4
+_PART = 64
+# Bytes per cycle that one core gets from memory. (Zen 4, A72: 4 to 10.)
+_MEMORY = 8
+# What weights four or eight times as large, and scratch, must buy.
+_GAIN = 1.1
 # int16 elements of a cache line.
 _LINE = 32
 # Outputs requantized together: what x86 narrows at once.
 _PACKED = 4
-# Without and with a residual.
-_PARAMETERS = (4, 4 + elementwise.PARAMETERS)
 
 
 @contextmanager
@@ -48,11 +60,13 @@ class Plan:
 
     transform: Transform
     shape: Geometry
-    """Rows and columns are those of whole tiles, and may reach beyond the output; a stripe's tile is a job."""
+    """Rows and columns are those of whole tiles and may reach beyond the output; its tiles are jobs."""
     rows: int
     """Of the output."""
     columns: int
-    residual: bool
+    parts: int
+    """Jobs that share a row of tiles, each with its part of the output channels."""
+    ending: Epilogue
 
     @property
     def across(self) -> int:
@@ -67,55 +81,91 @@ class Plan:
     @property
     def key(self) -> str:
         """All that the code depends on besides the instruction set."""
-        kind = "with residual " if self.residual else ""
-        return f"{kind}F({self.transform.outputs}) {self.rows}x{self.columns} of {self.shape}"
+        form = f"F({self.transform.outputs}) {self.rows}x{self.columns} in {self.parts}"
+        return f"{form} {self.ending} {self.shape}"
 
 
-def plans(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Plan]:
-    """Yield the ways to cut a convolution, the one expected to be fastest first."""
-    for transform in (F4, F2):
-        yield _plan(operation, isa, transform, target)
+def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+    """Code of a 3x3 convolution at stride 1; none where that isn't exact or not expected to pay."""
+    direct = _direct_cycles(operation, target)
+    plans = {plan: _cycles(isa, plan, target) for plan in every_plan(isa, operation, target)}
+    paying = sorted((plan for plan in plans if plans[plan] * _GAIN < direct), key=plans.__getitem__)
+    proved = {f: exact(isa, operation, f) for f in dict.fromkeys(plan.transform for plan in paying)}
+    yield from (code(isa, operation, plan) for plan in paying if proved[plan.transform])
 
 
-def _plan(operation: Conv2d, isa: InstructionSet, transform: Transform, target: Target) -> Plan:
+def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan]:
+    """Yield the ways to cut a convolution, whether they pay or not; none for other than 3x3 at stride 1."""
+    window = operation.weights.shape[1:3], operation.strides, operation.dilations, operation.groups
+    if window == ((3, 3), (1, 1), (1, 1), 1) and isa.accepts(operation.weights):
+        for transform in (F4, F2):
+            weights = 2 * transform.points**2 * operation.input_shape[3] * operation.output_shape[3]
+            scales = _TILES if weights <= target.l2_bytes else _TILES_OF_LARGE_WEIGHTS
+            yield from dict.fromkeys(_plan(isa, operation, transform, target, scale) for scale in scales)
+
+
+def _plan(isa: WordSet, operation: Conv2d, transform: Transform, target: Target, scale: int) -> Plan:
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     size = transform.outputs
     down, across = -(-rows // size), -(-columns // size)
-    jobs = max(1, down * across // _TILES)
-    job = -(-down // jobs)
-    register_tile = tile.ranked(isa, job * across, outputs)[0]
+    tile_bytes = transform.points**2 * (2 * c + 16 * isa.lanes)
+    wanted = min(scale * min(isa.lanes, 8), int(target.l2_bytes * _SCRATCH_SHARE) // tile_bytes)
+    jobs = max(1, down * across // max(1, wanted))
+    down_job = -(-down // jobs)
+    register_tile = tile.ranked(isa, down_job * across, outputs, _reduction(transform, c))[0]
+    width = register_tile[1] * isa.lanes
+    parts = 1
+    while (
+        n * -(-down // down_job) * parts < _JOBS
+        and outputs % (2 * parts * width) == 0
+        and outputs // (2 * parts) >= _PART
+    ):
+        parts *= 2
     shape = Geometry(
         n, down * size, across * size, c, outputs, 1, h, w, (1, 1), operation.pads[:2], (3, 3), (1, 1),
-        job * size, across * size, register_tile, isa.panel, isa.panel_offset,
+        down_job * size, across * size, register_tile, isa.panel, isa.panel_offset,
     )  # fmt: skip
-    return Plan(transform, shape, rows, columns, operation.residual is not None)
+    return Plan(transform, shape, rows, columns, parts, epilogue.epilogue(operation))
 
 
-def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
-    """Code of a 3x3 convolution at stride 1; none where it isn't exact or where it wouldn't be faster."""
-    if operation.weights.shape[1:3] != (3, 3) or operation.groups != 1 or not isa.accepts(operation.weights):
-        return
-    if operation.strides != (1, 1) or operation.dilations != (1, 1):
-        return
-    for plan in plans(operation, isa, target):
-        code = _code(isa, operation, plan)
-        if code is not None:
-            yield code
+def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
+    """Return what the plan takes by a coarse model: products, transforms, weights from memory."""
+    shape, transform = plan.shape, plan.transform
+    vectors = -(-shape.outputs // isa.lanes)
+    tiles = shape.images * shape.rows * shape.columns // transform.outputs**2
+    products = (
+        transform.points**2
+        * tile.padded_run(isa, _reduction(plan.transform, plan.shape.channels))
+        * vectors
+        * isa.lanes
+    )
+    forward = plan.parts * len(tir.pieces(shape.channels, 2 * isa.lanes)) * transform.forward_instructions
+    inverse = vectors * transform.inverse_instructions
+    cycles = tiles * (products / isa.products + (forward + inverse) / isa.instructions)
+    return cycles + max(0, 2 * products - target.l2_bytes) / _MEMORY
 
 
-def _code(isa: InstructionSet, operation: Conv2d, plan: Plan) -> KernelCode | None:
+def _direct_cycles(operation: Conv2d, target: Target) -> float:
+    """Return what the convolution takes without a transform, by the same model."""
+    loads = max(0, operation.weights.size - target.l2_bytes) / _MEMORY
+    return operation.macs / words.direct_products(target) + loads
+
+
+def exact(isa: WordSet, operation: Conv2d, transform: Transform) -> bool:
+    """Whether every value on the way is proved to stay within its integer type."""
     bias = conv2d.folded_bias(operation, isa.panel_offset)
-    if not plan.transform.proves(operation.weights, bias):
-        return None
+    return transform.proves(operation.weights, bias)
+
+
+def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
+    """Return the code of one plan."""
+    bias = conv2d.folded_bias(operation, isa.panel_offset)
     weights = plan.transform.transformed(operation.weights)
     height, vectors = plan.shape.register_tile
-    packed = tile.pack_weights(isa, weights, _reduction(plan), vectors)
+    packed = tile.pack_weights(isa, weights, _reduction(plan.transform, plan.shape.channels), vectors)
     # Vector loads of the last channels may reach past them.
     tail = np.zeros(vectors * isa.lanes, np.int32)
-    parameters = [operation.low, operation.high, operation.output_zero_point, operation.input_zero_point]
-    if operation.residual is not None:
-        parameters += elementwise.parameters(operation.residual).tolist()
     size = plan.transform.outputs
     return KernelCode(
         key=f"winograd {isa.name} {plan.key}",
@@ -124,18 +174,19 @@ def _code(isa: InstructionSet, operation: Conv2d, plan: Plan) -> KernelCode | No
             packed,
             np.concatenate([np.zeros_like(bias), tail, bias * plan.transform.bias, tail]),
             np.concatenate([operation.multiplier, tail.view(np.float32)]),
-            np.array(parameters, np.int32),
+            epilogue.parameters(operation, isa.panel_offset),
         ),
-        tiles=plan.shape.tiles,
+        tiles=plan.shape.tiles * plan.parts,
         scratch_bytes=_Scratch.of(isa, plan).bytes,
-        inplace=(1,) if plan.residual else (),
-        configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles",
+        inplace=(1,) if plan.ending.residual else (),
+        configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles"
+        + (f", {plan.parts} parts" if plan.parts > 1 else ""),
     )
 
 
-def _reduction(plan: Plan) -> tile.Reduction:
+def _reduction(transform: Transform, channels: int) -> tile.Reduction:
     """One run of all channels per point."""
-    return tile.Reduction((plan.transform.points**2, 1), (0, 0), plan.shape.channels)
+    return tile.Reduction((transform.points**2, 1), (0, 0), channels)
 
 
 @dataclass(frozen=True)
@@ -155,9 +206,9 @@ class _Scratch:
     points: int
 
     @staticmethod
-    def of(isa: InstructionSet, plan: Plan) -> "_Scratch":
+    def of(isa: WordSet, plan: Plan) -> "_Scratch":
         tiles = plan.down * plan.across
-        row = tile.padded_run(isa, _reduction(plan))
+        row = tile.padded_run(isa, _reduction(plan.transform, plan.shape.channels))
         width = 2 * isa.lanes * min(plan.shape.register_tile[1], -(-plan.shape.outputs // isa.lanes))
         return _Scratch(
             _lines(plan.shape.stripe_bytes // 2), row, _lines(tiles * row), width, _lines(tiles * width),
@@ -180,27 +231,27 @@ def _lines(elements: int) -> int:
     return (-(-elements // _LINE) | 1) * _LINE
 
 
-def _function(isa: InstructionSet, plan: Plan, weights: int) -> object:
+def _function(isa: WordSet, plan: Plan, weights: int) -> object:
     shape = plan.shape
     outputs = shape.images * plan.rows * plan.columns * shape.outputs
     channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
-            *([("int8", outputs)] if plan.residual else []),
+            *([("int8", outputs)] if plan.ending.residual else []),
             (isa.weights, weights),
             ("int32", 2 * channels),
             ("float32", channels),
-            ("int32", _PARAMETERS[plan.residual]),
+            ("int32", plan.ending.parameters),
             ("int8", outputs),
         ],
         isa.panel,
         partial(_body, isa, plan),
-        noalias=not plan.residual,
+        noalias=not plan.ending.residual,
     )
 
 
-def _body(isa: InstructionSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
+def _body(isa: WordSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
     *others, weights, bias, multiplier, parameters, y, scratch, begin, end = buffers
     shape, transform = plan.shape, plan.transform
     local = _Locals(
@@ -209,12 +260,12 @@ def _body(isa: InstructionSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
         [_local(transform.points * isa.lanes) for _ in range(transform.outputs)],
         [_local(transform.outputs * isa.lanes) for _ in range(transform.outputs)],
     )
-    values = tir.registers(parameters, _PARAMETERS[plan.residual])
+    values = tir.registers(parameters, plan.ending.parameters)
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index, values[3])
+        where = stripe.tile(shape, x, scratch, index // plan.parts, epilogue.padding(values))
         job = _Job(
-            isa, plan, _Scratch.of(isa, plan), local, where, scratch, weights, bias, multiplier, values,
-            others[0] if plan.residual else None, y,
+            isa, plan, _Scratch.of(isa, plan), local, where, index % plan.parts, scratch, weights, bias,
+            multiplier, values, others[0] if plan.ending.residual else None, y,
         )  # fmt: skip
         job.emit()
 
@@ -240,18 +291,20 @@ class _Locals:
 class _Job:
     """The code of some rows of tiles."""
 
-    isa: InstructionSet
+    isa: WordSet
     plan: Plan
     scratch: _Scratch
     local: _Locals
     where: stripe.Tile
+    part: Expr
+    """Of the output channels."""
     work: Buffer
     """The scratch itself."""
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
     parameters: Sequence[Expr]
-    """As `_code` lists them."""
+    """Of the epilogue."""
     other: Buffer | None
     """What is added to the result."""
     y: Buffer
@@ -261,17 +314,20 @@ class _Job:
         tir.serial(self.plan.down, lambda down: tir.serial(across, lambda a: self._forward(down, a)))
         length = self.scratch.points * self.scratch.row
         for columns in tile.column_blocks(self.isa, shape.outputs, shape.register_tile[1], length):
-            width = columns.vectors * self.isa.lanes
+            width, count = columns.vectors * self.isa.lanes, columns.blocks // self.plan.parts
 
-            def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
-                first = columns.weights_start + n * width * length
-                points = self.scratch.points
-                channel = columns.start + n * width
+            def block(
+                n: Expr, columns: tile.Columns = columns, width: int = width, count: int = count
+            ) -> None:
+                number = self.part * count + n
+                first = columns.weights_start + number * width * length
+                channel = columns.start + number * width
                 step = self.scratch.row * width
+                points = self.scratch.points
                 tir.serial(points, lambda p: self._products(columns, channel, p, first + p * step))
                 self._inverses(columns, channel)
 
-            tir.serial(columns.blocks, block)
+            tir.serial(count, block)
 
     def _forward(self, down: Expr, across: Expr) -> None:
         """Transform the activations of one tile: B^T d B."""
@@ -297,7 +353,7 @@ class _Job:
     def _products(self, columns: tile.Columns, channel: Expr, point: Expr, offset: Expr) -> None:
         """Multiply all tiles of a point by a block of its weights."""
         isa, height, scratch = self.isa, self.plan.shape.register_tile[0], self.scratch
-        walk = replace(_reduction(self.plan), taps=(1, 1))
+        walk = replace(_reduction(self.plan.transform, self.plan.shape.channels), taps=(1, 1))
         padded = self.plan.shape.outputs + self.plan.shape.register_tile[1] * isa.lanes
         # The bias goes into every output through one point, 1 in both dimensions.
         start_bias = channel + T.Select(point == self.plan.transform.points + 1, padded, 0)
@@ -315,9 +371,7 @@ class _Job:
             tile.accumulate(isa, sums, self.work, starts, walk, self.weights, offset)
             for i, row in enumerate(sums):
                 for j, (buffer, element) in enumerate(row):
-                    words = T.reinterpret(
-                        tir.vector("int16", 2 * lanes), tir.load(buffer, element, lanes)
-                    )
+                    words = T.reinterpret(tir.vector("int16", 2 * lanes), tir.load(buffer, element, lanes))
                     at = scratch.products + point * scratch.products_plane
                     at = at + (first + i) * scratch.products_row + j * 2 * lanes
                     tir.store(self.work, at, words, 2 * lanes)
@@ -332,8 +386,10 @@ class _Job:
         """Transform a block of channels back, tile by tile; the last job of an image may have fewer rows."""
         plan = self.plan
         shape, size = plan.shape, plan.transform.outputs
-        rows = plan.down if shape.rows % shape.tile_rows == 0 else T.min(
-            plan.down, (shape.rows - self.where.row0) // size
+        rows = (
+            plan.down
+            if shape.rows % shape.tile_rows == 0
+            else T.min(plan.down, (shape.rows - self.where.row0) // size)
         )
 
         def tile_of_block(down: Expr, across: Expr) -> None:
@@ -381,16 +437,18 @@ class _Job:
         isa, plan, lanes = self.isa, self.plan, self.isa.lanes
 
         def start(row: Expr, column: Expr) -> Expr:
-            return ((self.where.image * plan.rows + row) * plan.columns + column) * plan.shape.outputs + channel
+            return (
+                (self.where.image * plan.rows + row) * plan.columns + column
+            ) * plan.shape.outputs + channel
 
         sums = [
             plan.transform.finish(tir.load(self.local.outputs[pixel.i], pixel.j * lanes, lanes), lanes)
             for pixel in pixels
         ]
         scales = [tir.load(self.multiplier, channel, lanes)] * len(pixels)
-        bounds = self.parameters[:3]
+        output = plan.ending.output(self.parameters)
         if self.other is None:
-            result = isa.requantize(sums, scales, bounds)
+            result = isa.requantize(sums, scales, output)
         else:
             # Of a pixel that doesn't exist, the last one that does stands in.
             others = [
@@ -402,7 +460,9 @@ class _Job:
                 for pixel in pixels
             ]  # fmt: skip
             other = tir.concatenate(others, lanes)
-            result = isa.requantize_and_add(sums, scales, bounds, other, self.parameters[4:])
+            result = isa.requantize_and_add(
+                sums, scales, output, other, plan.ending.addition(self.parameters)
+            )
         for number, pixel in enumerate(pixels):
             with (
                 _guard(pixel.row, plan.rows, plan.shape.rows),

@@ -1,19 +1,44 @@
 """int16 by int16 products, exact in int32: what transformed activations and weights need."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import arm64, generic, x86
+from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+
+class WordSet(InstructionSet, Protocol):
+    """An instruction set for int16 activations and weights, and how fast it is."""
+
+    products: float
+    """Multiply-accumulates per cycle."""
+    instructions: float
+    """Other vector instructions per cycle."""
 
 
 class WordPairs(x86.PairProducts):
-    """`pmaddwd` with weights that are int16 in memory already; where there is VNNI, LLVM makes it `vpdpwssd`."""
+    """`pmaddwd` with weights that are int16 in memory; where there is VNNI, LLVM makes `vpdpwssd` of it."""
 
     weights = "int16"
+
+    def __init__(self, like: x86.PairProducts, products: float, instructions: float) -> None:
+        """Take the name, features and registers of `like`."""
+        super().__init__(like.name, like.features, like.lanes, like.tiles)
+        self.products, self.instructions = products, instructions
+
+    def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+        """As they are: [lanes, pair] is what `pmaddwd` multiplies."""
+        return weights
+
+    def _widened(self, b: Buffer, offset: Expr, vectors: int) -> list[Expr]:
+        wide = 2 * self.lanes
+        return [tir.load(b, offset + j * wide, wide) for j in range(vectors)]
 
 
 class WordLanes(arm64.Neon):
@@ -21,14 +46,16 @@ class WordLanes(arm64.Neon):
 
     panel = "int16"
     weights = "int16"
-    tiles = tuple(tile for tile in arm64.NEON.tiles if tile[1] % 2 == 0 and tile[0] * tile[1] <= 20)
+    tiles = tuple(tile for tile in arm64.NEON.tiles if tile[1] % 2 == 0)
+    products = 3.5
+    instructions = 2.0
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
         """Any int8 weights."""
         return weights.dtype == np.int8
 
     def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """[..., groups, vectors, lanes, 4] to [..., groups, 4, vectors, lanes]: the weights of one activation."""
+        """[..., groups, vectors, lanes, 4] to [..., groups, 4, vectors, lanes]: by activation."""
         return np.ascontiguousarray(np.moveaxis(weights, -1, -3))
 
     def multiply_accumulate(
@@ -53,9 +80,23 @@ class WordLanes(arm64.Neon):
                     generic.accumulate(accumulators[i][j], 4, product)
 
 
-AVX2 = WordPairs("avx2", x86.AVX2.features, 8, x86.AVX2.tiles)
-AVX512 = WordPairs("avx512", x86.AVX512.features, 16, x86.AVX512.tiles)
-AVX512VNNI = WordPairs("avx512vnni", x86.AVX512VNNI.features, 16, x86.AVX512VNNI.tiles)
-AVXVNNI = WordPairs("avxvnni", x86.AVXVNNI.features, 8, x86.AVXVNNI.tiles)
-SSE2 = WordPairs("sse2", x86.SSE2.features, 4, x86.SSE2.tiles)
+# Rates are those of Zen 4, and of Cortex-A72 by its optimization guide, less a tenth for loads and edges.
+AVX512VNNI = WordPairs(x86.AVX512VNNI, products=29, instructions=2)
+AVX512 = WordPairs(x86.AVX512, products=29, instructions=2)
+AVXVNNI = WordPairs(x86.AVXVNNI, products=29, instructions=3)
+AVX2 = WordPairs(x86.AVX2, products=29, instructions=3)
+SSE2 = WordPairs(x86.SSE2, products=14, instructions=3)
 NEON = WordLanes()
+
+_DIRECT: tuple[tuple[InstructionSet, float], ...] = (
+    (x86.AVX512VNNI, 58), (x86.AVX512, 28), (x86.AVXVNNI, 58), (x86.AVX2, 25), (x86.SSE2, 10),
+    (arm64.DOTPROD, 28), (arm64.NEON, 7),
+)  # fmt: skip
+
+
+def direct_products(target: Target) -> float:
+    """Multiply-accumulates per cycle of int8 convolutions without a transform on `target`."""
+    return max(
+        (rate for isa, rate in _DIRECT if isa.arch == target.arch and isa.features <= target.features),
+        default=1.0,
+    )

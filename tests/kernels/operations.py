@@ -85,7 +85,7 @@ def _multipliers(rng: Generator, shape: int | tuple[int, ...], typical: float) -
 
 @st.composite
 def _conv2d(draw: DrawFn, family: str) -> Case:
-    """`pointwise`, `dense`, `grouped`, `depthwise`, or `wide`: weights of int16."""
+    """`pointwise`, `dense`, `grouped`, `depthwise`, `window` (3x3, stride 1), or `wide` (int16 weights)."""
     channels = st.sampled_from(CHANNELS)
     groups, inputs, outputs = 1, draw(channels), draw(channels)
     if family == "depthwise":
@@ -94,14 +94,18 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
         groups, inputs, outputs = draw(st.integers(2, 4)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
     kernel = strides = dilations = (1, 1)
     pads = (0, 0, 0, 0)
-    if family != "pointwise":
+    if family == "window":
+        kernel = (3, 3)
+        pads = draw(st.just((1, 1, 1, 1)) | st.tuples(*[st.integers(0, 3)] * 4))
+    elif family != "pointwise":
         small = st.integers(1, 3)
         kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
         strides, dilations = draw(st.tuples(small, small)), draw(st.tuples(small, small))
         pads = draw(st.just(pads) | st.tuples(*[st.integers(0, 3)] * 4))
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     smallest = [max(1, reach[0] - pads[0] - pads[2]), max(1, reach[1] - pads[1] - pads[3])]
-    height, width = (n + draw(st.just(0) | st.integers(0, 12)) for n in smallest)
+    larger = st.integers(3, 20) if family == "window" else st.just(0) | st.integers(0, 12)
+    height, width = (n + draw(larger) for n in smallest)
     shape = (draw(st.integers(1, 2)), height, width, groups * inputs)
     rng = _generator(draw)
     window = (groups * outputs, *kernel, inputs)
@@ -113,7 +117,9 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     largest = (
         2**31 - 1 - 511 * int(np.abs(weights.reshape(len(weights), -1).astype(np.int64)).sum(axis=1).max())
     )
-    bias = rng.choice([0, 3000, largest], len(weights)) * rng.uniform(-1, 1, len(weights))
+    # Winograd's transforms need room above the sums: every other layer for them leaves it.
+    sizes = [0, 3000] if family == "window" and draw(st.booleans()) else [0, 3000, largest]
+    bias = rng.choice(sizes, len(weights)) * rng.uniform(-1, 1, len(weights))
     multiplier = _multipliers(rng, len(weights), 0.01 / np.sqrt(weights[0].size))
     if draw(st.booleans()):  # so small that nothing leaves int32
         multiplier = np.minimum(multiplier, np.float32(0.25))
@@ -133,6 +139,11 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
         operation = replace(operation, residual=added)
         inputs.append(_int8(draw, rng, size))
     return Case(operation, tuple(inputs))
+
+
+def convolutions_3x3() -> SearchStrategy[Case]:
+    """3x3 convolutions at stride 1."""
+    return _conv2d("window")
 
 
 @st.composite
@@ -290,7 +301,7 @@ BUILDING = settings(
 )
 """For tests that compile what they draw."""
 
-FAMILIES = ("pointwise", "dense", "grouped", "depthwise", "depthwise", "wide")
+FAMILIES = ("pointwise", "dense", "grouped", "depthwise", "depthwise", "window", "window", "wide")
 
 CASES: dict[type[Operation], SearchStrategy[Case]] = {
     AveragePool: _average_pool(),

@@ -70,11 +70,11 @@ def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data:
         if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
             reach, other = (replace(op, residual=None).reach for op in (one, two))
             two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
-        codes = kernel.code(one, target), kernel.code(two, target)
-        assert codes[0] is not None
-        assert codes[1] is not None
-        assert codes[0].key == codes[1].key
-        assert tvm_ffi.structural_equal(codes[0].make(), codes[1].make())
+        code = kernel.code(one, target)
+        assert code is not None
+        # Weights may leave no proof for the first choice, and then take another of the layer's.
+        same = next(other for other in kernel.codes(two, target) if other.key == code.key)
+        assert tvm_ffi.structural_equal(code.make(), same.make())
 
 
 @pytest.mark.parametrize(("kernel", "target"), LINES)
@@ -110,15 +110,20 @@ def test_code_is_plain(kernel: Kernel, target: Target, data: st.DataObject) -> N
 
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel.operation is Conv2d])
 def test_a_sum_that_may_leave_int32_is_refused(kernel: Kernel) -> None:
-    groups, inputs = (2, 1) if kernel.name.startswith("depthwise") else (1, 2)
-    weights = np.full((2, 1, 1, inputs), 127, np.int16 if "wide" in kernel.name else np.int8)
+    # A layer that is the kernel's own: output channels, window, input channels, groups and size of the image.
+    outputs, window, inputs, groups, size = {
+        "depthwise": (2, (1, 1), 1, 2, 1),
+        "winograd": (32, (3, 3), 32, 1, 18),
+    }.get(kernel.name.split("_")[0], (2, (1, 1), 2, 1, 1))
+    weights = np.full((outputs, *window, inputs), 127, np.int16 if "wide" in kernel.name else np.int8)
     op = Conv2d(
-        (1, 1, 1, 2), weights, np.zeros(2, np.int32), np.ones(2, np.float32), 0, 0, -128, 127, groups=groups
-    )
+        (1, size, size, inputs * groups), weights, np.zeros(outputs, np.int32), np.ones(outputs, np.float32),
+        0, 0, -128, 127, groups=groups,
+    )  # fmt: skip
     target = loader.load("x86-64-int8")
     assert kernel.code(op, target) is not None
     with pytest.raises(UnsupportedError, match="int32"):
-        kernel.code(replace(op, bias=np.full(2, 2**31 - 1000, np.int32)), target)
+        kernel.code(replace(op, bias=np.full(outputs, 2**31 - 1000, np.int32)), target)
 
 
 def _other(value: Any) -> Any:

@@ -1,0 +1,160 @@
+"""Winograd's transforms: exact on every way to cut a layer, proved from the weights, taken where they pay."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgec.kernels import reference, winograd
+from edgec.kernels.isa import words
+from edgec.kernels.isa.words import WordSet
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.table import candidates
+from edgec.kernels.transforms import F2, F4, Transform
+from edgec.targets import loader
+from edgec.targets.descriptor import Target
+from tests.kernels.harness import Call, Machines
+from tests.kernels.operations import BUILDING, convolutions_3x3
+from tests.kernels.test_exactness import check
+
+SETS: tuple[tuple[WordSet, str], ...] = (
+    (words.AVX512VNNI, "x86-64-v4"),
+    (words.AVX512, "x86-64-v4"),
+    (words.AVX2, "x86-64-v3"),
+    (words.AVXVNNI, "x86-64-avxvnni"),
+    (words.SSE2, "x86-64"),
+    (words.NEON, "rpi4"),
+)
+# Of the sums, by m: what the last step divides by.
+MULTIPLE = {2: 4, 4: 9}
+TRANSFORMS = [pytest.param(f, id=f"F{f.outputs}") for f in (F2, F4)]
+
+
+def layer(size: int, channels: int, outputs: int | None = None, weights: Any = None, bias: int = 0) -> Conv2d:
+    outputs = outputs or channels
+    if weights is None:
+        normal = np.random.default_rng(0).normal(0, 25, (outputs, 3, 3, channels))
+        weights = np.clip(np.rint(normal), -127, 127)
+    return Conv2d(
+        (1, size, size, channels), np.broadcast_to(weights, (outputs, 3, 3, channels)).astype(np.int8),
+        np.full(outputs, bias, np.int32), np.full(outputs, 1e-4, np.float32), 3, 4, -128, 127,
+        pads=(1, 1, 1, 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("isa", "device"), [pytest.param(*s, id=s[0].name) for s in SETS])
+@settings(BUILDING, max_examples=4)
+@given(data=st.data())
+def test_every_plan_equals_the_reference(
+    isa: WordSet, device: str, machines: Machines, data: st.DataObject
+) -> None:
+    """Odd sizes, any padding and channels, extreme values, residuals in place, whether it pays or not."""
+    target = loader.load(f"{device}-int8")
+    # A small cache makes many jobs of small operations.
+    target = replace(target, l2_bytes=data.draw(st.sampled_from((target.l2_bytes, 32768))))
+    calls = []
+    for case in data.draw(st.lists(convolutions_3x3(), min_size=6, max_size=6)):
+        op = case.operation
+        assert isinstance(op, Conv2d)
+        plans = [p for p in winograd.every_plan(isa, op, target) if winograd.exact(isa, op, p.transform)]
+        if plans:
+            with np.errstate(over="ignore"):  # infinity is clamped like any other value
+                expected = reference.conv2d(op, *case.inputs)
+            code = winograd.code(isa, op, data.draw(st.sampled_from(plans)))
+            cuts = sorted(data.draw(st.lists(st.integers(0, code.tiles), max_size=2)))
+            inplace = data.draw(st.sampled_from((None, *code.inplace)))
+            at_end = data.draw(st.booleans())
+            calls.append(Call(code, case.inputs, expected, (0, *cuts, code.tiles), at_end, inplace))
+    if calls:
+        check(machines, target, calls)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_parts_of_the_channels_are_jobs_of_their_own(transform: Transform, machines: Machines) -> None:
+    target = loader.load("x86-64-v3-int8")
+    op = replace(layer(7, 16, 256), input_zero_point=-128)
+    plan = next(p for p in winograd.every_plan(words.AVX2, op, target) if p.transform is transform)
+    assert plan.parts > 1
+    x = np.random.default_rng(1).integers(-128, 128, op.input_shape).astype(np.int8)
+    code = winograd.code(words.AVX2, op, plan)
+    check(machines, target, [Call(code, (x,), reference.conv2d(op, x), (0, 1, 2, code.tiles))])
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("fill", ["random", "ends", "lowest"])
+def test_the_algorithm_is_exact_and_its_bounds_hold(transform: Transform, fill: str) -> None:
+    """In int64, where nothing can overflow: a multiple of the sums, and no value beyond what is proved."""
+    rng = np.random.default_rng(3)
+    values = {"random": np.arange(-128, 128), "ends": np.array([-128, 127]), "lowest": np.array([-128])}[fill]
+    n, m, channels = transform.points, transform.outputs, 20
+    weights, d = rng.choice(values, (5, 3, 3, channels)), rng.choice(values, (n, n, channels))
+    matrix = np.array(transform.activations)
+    v = np.einsum("ij,jlc,kl->ikc", matrix, d, matrix)
+    assert np.array_equal(transform.forward(list(d)), np.einsum("ij,jlc->ilc", matrix, d))
+    u = transform.transformed(weights.astype(np.int8)).astype(np.int64)
+    assert max(np.abs(u).max(), np.abs(v).max()) < 2**15
+    products = np.einsum("kpc,pc->pk", u, v.reshape(n * n, channels)).reshape(n, n, 5)
+    columns = np.array(transform.inverse(list(products)))
+    sums = np.array(transform.inverse(list(np.moveaxis(columns, 1, 0))))
+    direct = np.array(
+        [[np.einsum("ijc,kijc->k", d[r : r + 3, q : q + 3], weights) for r in range(m)] for q in range(m)]
+    )
+    assert np.array_equal(sums, MULTIPLE[transform.outputs] * direct)
+    largest = max(np.abs(products).max(), np.abs(columns).max(), np.abs(sums).max())
+    assert largest <= transform.bound(weights.astype(np.int8))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_bias_in_one_product_goes_into_every_output(transform: Transform) -> None:
+    n = transform.points
+    products = np.zeros((n, n), np.int64)
+    products[1, 1] = 7 * transform.bias
+    sums = np.array(transform.inverse(list(np.array(transform.inverse(list(products))).T)))
+    assert (sums == 7 * MULTIPLE[transform.outputs]).all()
+
+
+def test_extreme_weights_take_the_transform_that_is_proved() -> None:
+    """F(4x4) of 128 channels at the ends of int8 could leave int32; F(2x2) can't."""
+    target = loader.load("x86-64-v3-int8")
+    signs = np.random.default_rng(0).choice([-128, 127], (128, 3, 3, 128))
+    op = layer(28, 128, weights=signs)
+    assert not winograd.exact(words.AVX2, op, F4)
+    kernel, code = next(candidates(op, target))
+    assert kernel.name == "winograd_avx2"
+    assert code.configuration.startswith("F(2x2)")
+    kernel, code = next(candidates(layer(28, 128), target))
+    assert code.configuration.startswith("F(4x4)")
+
+
+def test_a_bias_that_leaves_no_room_is_refused() -> None:
+    target = loader.load("x86-64-v3-int8")
+    kernel, _ = next(candidates(layer(28, 64, bias=2**30), target))
+    assert kernel.name == "conv2d_avx2"
+
+
+@pytest.mark.parametrize(
+    ("device", "op", "kernel"),
+    [
+        ("x86-64-v3", layer(56, 64), "winograd_avx2"),
+        ("x86-64-v4", layer(56, 64), "winograd_avx512vnni"),
+        ("rpi4", layer(32, 16), "winograd_neon"),
+        ("rpi5", layer(56, 64), "conv2d_dotprod"),
+        ("x86-64-v4", layer(7, 512), "conv2d_avx512vnni"),
+        ("x86-64-v3", layer(4, 4), "conv2d_avx2"),
+        ("x86-64-v3", replace(layer(56, 64), strides=(2, 2)), "conv2d_avx2"),
+        ("x86-64-v3", replace(layer(56, 64), dilations=(2, 2)), "conv2d_avx2"),
+    ],
+)
+def test_it_is_taken_where_it_pays(device: str, op: Conv2d, kernel: str) -> None:
+    """Not beside dot products of four, not for weights beyond the cache, few channels or another window."""
+    assert next(candidates(op, loader.load(f"{device}-int8")))[0].name == kernel
+
+
+def test_jobs_keep_scratch_within_the_cache() -> None:
+    target: Target = loader.load("rpi4-int8")
+    for op in (layer(32, 16), layer(56, 64), layer(28, 128)):
+        _, code = next(candidates(op, target))
+        assert code.scratch_bytes < target.l2_bytes
