@@ -79,6 +79,11 @@ class Plan:
         return self.shape.tile_rows // self.transform.outputs
 
     @property
+    def reduction(self) -> tile.Reduction:
+        """One run of all channels per point."""
+        return _reduction(self.transform, self.shape.channels)
+
+    @property
     def key(self) -> str:
         """All that the code depends on besides the instruction set."""
         form = f"F({self.transform.outputs}) {self.rows}x{self.columns} in {self.parts}"
@@ -90,8 +95,12 @@ def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCod
     direct = _direct_cycles(operation, target)
     plans = {plan: _cycles(isa, plan, target) for plan in every_plan(isa, operation, target)}
     paying = sorted((plan for plan in plans if plans[plan] * _GAIN < direct), key=plans.__getitem__)
-    proved = {f: exact(isa, operation, f) for f in dict.fromkeys(plan.transform for plan in paying)}
-    yield from (code(isa, operation, plan) for plan in paying if proved[plan.transform])
+    proved: dict[Transform, bool] = {}
+    for plan in paying:
+        if plan.transform not in proved:
+            proved[plan.transform] = exact(isa, operation, plan.transform)
+        if proved[plan.transform]:
+            yield code(isa, operation, plan)
 
 
 def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan]:
@@ -134,12 +143,7 @@ def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
     shape, transform = plan.shape, plan.transform
     vectors = -(-shape.outputs // isa.lanes)
     tiles = shape.images * shape.rows * shape.columns // transform.outputs**2
-    products = (
-        transform.points**2
-        * tile.padded_run(isa, _reduction(plan.transform, plan.shape.channels))
-        * vectors
-        * isa.lanes
-    )
+    products = transform.points**2 * tile.padded_run(isa, plan.reduction) * vectors * isa.lanes
     forward = plan.parts * len(tir.pieces(shape.channels, 2 * isa.lanes)) * transform.forward_instructions
     inverse = vectors * transform.inverse_instructions
     cycles = tiles * (products / isa.products + (forward + inverse) / isa.instructions)
@@ -163,7 +167,7 @@ def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
     bias = conv2d.folded_bias(operation, isa.panel_offset)
     weights = plan.transform.transformed(operation.weights)
     height, vectors = plan.shape.register_tile
-    packed = tile.pack_weights(isa, weights, _reduction(plan.transform, plan.shape.channels), vectors)
+    packed = tile.pack_weights(isa, weights, plan.reduction, vectors)
     # Vector loads of the last channels may reach past them.
     tail = np.zeros(vectors * isa.lanes, np.int32)
     size = plan.transform.outputs
@@ -185,7 +189,6 @@ def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
 
 
 def _reduction(transform: Transform, channels: int) -> tile.Reduction:
-    """One run of all channels per point."""
     return tile.Reduction((transform.points**2, 1), (0, 0), channels)
 
 
@@ -208,7 +211,7 @@ class _Scratch:
     @staticmethod
     def of(isa: WordSet, plan: Plan) -> "_Scratch":
         tiles = plan.down * plan.across
-        row = tile.padded_run(isa, _reduction(plan.transform, plan.shape.channels))
+        row = tile.padded_run(isa, plan.reduction)
         width = 2 * isa.lanes * min(plan.shape.register_tile[1], -(-plan.shape.outputs // isa.lanes))
         return _Scratch(
             _lines(plan.shape.stripe_bytes // 2), row, _lines(tiles * row), width, _lines(tiles * width),
@@ -353,7 +356,7 @@ class _Job:
     def _products(self, columns: tile.Columns, channel: Expr, point: Expr, offset: Expr) -> None:
         """Multiply all tiles of a point by a block of its weights."""
         isa, height, scratch = self.isa, self.plan.shape.register_tile[0], self.scratch
-        walk = replace(_reduction(self.plan.transform, self.plan.shape.channels), taps=(1, 1))
+        walk = replace(self.plan.reduction, taps=(1, 1))
         padded = self.plan.shape.outputs + self.plan.shape.register_tile[1] * isa.lanes
         # The bias goes into every output through one point, 1 in both dimensions.
         start_bias = channel + T.Select(point == self.plan.transform.points + 1, padded, 0)
