@@ -62,6 +62,7 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, x86.AVX512),
     _vectorized("conv2d", conv2d.codes, x86.AVXVNNI),
     _vectorized("conv2d", conv2d.codes, x86.AVX2),
+    _vectorized("conv2d", conv2d.codes, arm64.I8MM),
     _vectorized("conv2d", conv2d.codes, arm64.DOTPROD),
     _vectorized("conv2d", conv2d.codes, arm64.NEON),
     _vectorized("conv2d", conv2d.codes, x86.SSE2),

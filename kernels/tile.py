@@ -118,9 +118,12 @@ def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -
         if not isa.unroll:
             return height * width + 0.5 * (height + width) + 1.0
         left = (height + pixels - 1) / pixels * isa.group / isa.steps[0]
+        right = width * isa.group * isa.lanes / 32  # bytes of one `ldp`
+        if isa.row_pairs:
+            left += 0.5 * height
         stores = len(tir.pieces(width, 4))
         ends = height * (4 * width + 2 * -(-width // 2) + 2 * stores)  # bias, scale, round; narrow; store
-        return height * width + left + 0.5 * width + 1.0 / pixels + (ends + _TILE_OVERHEAD) / groups
+        return height * width + left + right + 1.0 / pixels + (ends + _TILE_OVERHEAD) / groups
 
     def cost(tile: tuple[int, int]) -> float:
         total_vectors = -(-outputs // isa.lanes)
@@ -136,7 +139,22 @@ def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -
 
 def allocate(isa: InstructionSet, tile: tuple[int, int]) -> list[Buffer]:
     """One small local buffer of accumulators per row; with constant indices they become registers."""
-    return [T.alloc_buffer((tile[1] * isa.lanes,), "int32", scope="global") for _ in range(tile[0])]
+    rows = _whole_pairs(isa, tile[0])
+    return [T.alloc_buffer((tile[1] * isa.lanes,), "int32", scope="global") for _ in range(rows)]
+
+
+def _whole_pairs(isa: InstructionSet, rows: int) -> int:
+    return rows + rows % 2 if isa.row_pairs else rows
+
+
+def _exchange(tile: Sequence[Sequence[tuple[Buffer, int]]]) -> None:
+    """Exchange lanes 2 and 3 of every first row for lanes 0 and 1 of its second; twice is not at all."""
+    for first, second in zip(tile[::2], tile[1::2], strict=True):
+        for (one, i), (two, j) in zip(first, second, strict=True):
+            kept = T.alloc_buffer((4,), "int32", scope="global")
+            tir.store(kept, 0, tir.load(one, i, 4), 4)
+            tir.store(one, i, T.Shuffle([tir.load(one, i, 4), tir.load(two, j, 4)], [0, 1, 4, 5]), 4)
+            tir.store(two, j, T.Shuffle([tir.load(kept, 0, 4), tir.load(two, j, 4)], [2, 3, 6, 7]), 4)
 
 
 def _shared_pixels(isa: InstructionSet, reduction: Reduction) -> int:
@@ -180,14 +198,20 @@ def emit(
 
     `starts` are the rows' first elements in A, `offset` the block's first in B, `channel` its first output.
     """
-    lanes = isa.lanes
+    lanes, height = isa.lanes, len(starts)
+    # The last of an odd number of rows is computed twice.
+    starts = [*starts, *starts[-1:]][: _whole_pairs(isa, height)]
     tile = [[(row, j * lanes) for j in range(vectors)] for row in accumulators[: len(starts)]]
     for row in tile:
         for j, (buffer, element) in enumerate(row):
             tir.store(buffer, element, tir.load(bias, channel + j * lanes, lanes), lanes)
+    if isa.row_pairs:
+        _exchange(tile)
     accumulate(isa, tile, a, starts, reduction, b, offset)
+    if isa.row_pairs:
+        _exchange(tile)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
-    for i, row in enumerate(tile):
+    for i, row in enumerate(tile[:height]):
         sums = [tir.load(buffer, e, lanes) for buffer, e in row]
         if residual is None:
             value = isa.requantize(sums, scales, output)

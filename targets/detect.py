@@ -20,6 +20,7 @@ ARM_PARTS = {
     "0xd40": "neoverse-v1",
     "0xd49": "neoverse-n2",
     "0xd4f": "neoverse-v2",
+    "0xd81": "cortex-a720",
 }
 """`CPU part` in /proc/cpuinfo (the part number of Arm's MIDR_EL1) -> LLVM CPU name."""
 

@@ -1,4 +1,4 @@
-"""arm64: NEON of Armv8.0 (byte pairs through int16) and the dot-product extension."""
+"""arm64: NEON of Armv8.0 (byte pairs through int16), its dot products and its matrix products."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,12 @@ from edgec.kernels.isa import generic
 from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
+_SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 _SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 
 _TILES = (
     (8, 2), (6, 4), (4, 4), (7, 2), (5, 4), (6, 3), (8, 3), (7, 3), (3, 4), (6, 2), (4, 2), (2, 4), (5, 2),
-    (3, 2), (2, 2), (1, 4), (1, 8), (1, 2), (8, 1), (4, 1), (2, 1), (1, 1),
+    (4, 6), (3, 2), (2, 2), (1, 4), (1, 8), (1, 2), (8, 1), (4, 1), (2, 1), (1, 1),
 )  # fmt: skip
 
 
@@ -110,6 +111,7 @@ class Neon:
     panel_offset = 0
     weights = "int8"
     steps: tuple[int, ...] = (8, 4)
+    row_pairs = False
     unroll = 0  # LLVM would add up the sums of several groups before it accumulates them
     tiles = tuple(tile for tile in _TILES if tile[0] * tile[1] <= 16)
 
@@ -178,7 +180,7 @@ class DotProduct(Neon):
         return weights.dtype == np.int8
 
     def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
-        """As they are: [lanes, 4] is what `sdot` multiplies."""
+        """As they are: [lanes, group] is what one or two products multiply."""
         return weights
 
     def multiply_accumulate(
@@ -206,6 +208,44 @@ class DotProduct(Neon):
                         tir.load(buffer, element, 4), weights, left,
                     )  # fmt: skip
                     tir.store(buffer, element, result, 4)
+
+
+class MatrixProduct(DotProduct):
+    """`smmla`: two rows of eight int8 by two columns of eight, into 2x2 int32; exact for every int8."""
+
+    name = "i8mm"
+    features = frozenset({"dotprod", "i8mm"})
+    group = 8
+    steps: tuple[int, ...] = (16, 8)
+    row_pairs = True
+    tiles = tuple(tile for tile in _TILES if tile[0] % 2 == 0 and tile[0] * (tile[1] + 1) + 4 <= 32)
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Any int8 weights, unless a row of the window fills no more than half of an eight."""
+        return super().accepts(weights) and int(np.prod(weights.shape[2:])) > 4
+
+    def multiply_accumulate(
+        self,
+        accumulators: Sequence[Sequence[tuple[Buffer, int]]],
+        a: Buffer,
+        rows: Sequence[Expr],
+        b: Buffer,
+        offset: Expr,
+        step: int,
+    ) -> None:
+        """Eights of two rows side by side against eights of two lanes."""
+        vectors = len(accumulators[0])
+        loaded = [tir.load(a, row, step) for row in rows]
+        for eight in range(step // 8):
+            lanes = [*range(8 * eight, 8 * eight + 8), *range(step + 8 * eight, step + 8 * eight + 8)]
+            pairs = [T.Shuffle(loaded[i : i + 2], lanes) for i in range(0, len(rows), 2)]
+            for j in range(vectors):
+                for half in range(2):
+                    weights = tir.load(b, offset + (eight * vectors + j) * 32 + 16 * half, 16)
+                    for i, pair in enumerate(pairs):
+                        buffer, element = accumulators[2 * i + half][j]
+                        sums = tir.intrinsic("int32x4", _SMMLA, tir.load(buffer, element, 4), pair, weights)
+                        tir.store(buffer, element, sums, 4)
 
 
 class NeonDepthwise:
@@ -288,5 +328,6 @@ class DotProductDepthwise(NeonDepthwise):
 
 NEON = Neon()
 DOTPROD = DotProduct()
+I8MM = MatrixProduct()
 DEPTHWISE_NEON = NeonDepthwise()
 DEPTHWISE_DOTPROD = DotProductDepthwise()

@@ -40,6 +40,9 @@ class InstructionSet(Protocol):
     """int32 accumulators per vector register."""
     group: int
     """Consecutive products that one accumulator lane takes from one B vector."""
+    row_pairs: bool
+    """Products are 2x2 blocks: two rows of A by two lanes. Between the first product and the last, the
+    accumulators of two rows hold lanes 0 and 1 of both, then lanes 2 and 3 of both."""
     panel: str
     """dtype in which the A operand (activations) is read."""
     panel_offset: int

@@ -97,6 +97,7 @@ class Generic:
     panel_offset = 0
     steps: tuple[int, ...] = (1,)
     unroll = 0
+    row_pairs = False
     tiles: tuple[tuple[int, int], ...] = ((4, 2), (2, 2), (1, 4), (1, 2), (1, 1))
 
     def __init__(self, weights: str = "int8") -> None:

@@ -121,6 +121,7 @@ class PairProducts:
     weights = "int8"
     steps: tuple[int, ...] = (2,)
     unroll = 0
+    row_pairs = False
 
     def __init__(
         self, name: str, features: frozenset[str], lanes: int, tiles: tuple[tuple[int, int], ...]

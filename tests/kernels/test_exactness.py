@@ -21,7 +21,7 @@ from tests.kernels.operations import BUILDING, Case, batches
 
 # The plainest of each architecture, then those whose compiled code differs: wider vectors, FMA, fp16, other
 # scheduling.
-DEVICES = ("x86-64", "x86-64-v3", "x86-64-v4", "x86-64-avxvnni", "cortex-a53", "rpi4", "rpi5")
+DEVICES = ("x86-64", "x86-64-v3", "x86-64-v4", "x86-64-avxvnni", "cortex-a53", "rpi4", "rpi5", "cortex-a720")
 
 
 def lines(operation: type = object) -> Iterator[Any]:
@@ -31,8 +31,8 @@ def lines(operation: type = object) -> Iterator[Any]:
         if kernel.features:
             # AVX-VNNI's products are AVX-512's in another encoding: machines with either can try its lines.
             devices = devices[:1] + ["x86-64-v4"] * ("avxvnni" in kernel.features)
-        else:
-            devices = [d for d in devices if d != "x86-64-avxvnni"]  # x86-64-v3 but for those products
+        else:  # x86-64-v3 and rpi5 but for those products
+            devices = [d for d in devices if d not in ("x86-64-avxvnni", "cortex-a720")]
             # Beside faster products it doesn't pay; test_winograd.py tries it whether it does or not.
             devices = devices[: 1 if kernel.name.startswith("winograd") else None]
         for device in devices:

@@ -29,6 +29,7 @@ LINES = (
     ("conv2d_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
     ("conv2d_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
     ("conv2d_dotprod", "rpi5", {"sdot"}, r"v\d+\.4s, v\d+\.16b, v\d+\.4b\[[0-3]\]$"),  # by element
+    ("conv2d_i8mm", "cortex-a720", {"smmla"}, r"v\d+\.4s, v\d+\.16b, v\d+\.16b$"),
     ("conv2d_neon", "rpi4", {"smull", "smlal", "sadalp"}, r"v\d+\.(8h, v\d+\.8b, v\d+\.8b|4s, v\d+\.8h)$"),
     ("conv2d_avxvnni", "x86-64-avxvnni", {"vpdpbusd"}, r"%ymm\d+$"),
     ("depthwise_avx512vnni", "x86-64-v4", {"vpdpbusd"}, r"%[xyz]mm\d+$"),
@@ -45,7 +46,7 @@ LINES = (
     ),
 )
 # What multiplies integers in vector registers, on either architecture.
-_MULTIPLY = re.compile(r"v?pmul\w+|v?pmadd\w+|vpdp\w+|[su]dot|[su]?ml[as]l?2?|[su]?mull?2?|sadalp")
+_MULTIPLY = re.compile(r"v?pmul\w+|v?pmadd\w+|vpdp\w+|[su]dot|[su]mmla|[su]?ml[as]l?2?|[su]?mull?2?|sadalp")
 
 
 def multiplications(assembly: str) -> list[tuple[str, str]]:

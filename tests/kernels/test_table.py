@@ -29,7 +29,7 @@ VALUES = {
 
 LINES = [
     pytest.param(kernel, target, id=f"{kernel.name}-{target.device}")
-    for target in (loader.load("x86-64-v4-int8"), loader.load("rpi5-int8"))
+    for target in (loader.load("x86-64-v4-int8"), loader.load("cortex-a720-int8"))
     for kernel in KERNELS
     if kernel.runs_on(target)
 ]
