@@ -1,6 +1,7 @@
 # make demo   installs edgec into .venv, builds the example for two targets, verifies and measures it
 # make test   installs what tests need besides, and runs every check; CI runs this
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
+# make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
 # make clean  removes what they made, .venv too
 
 PYTHON ?= python3
@@ -11,9 +12,12 @@ BIN := .venv/bin
 EXAMPLE := fmnist_dscnn
 ARM := build/$(EXAMPLE)-arm64-int8.edgec
 HOST := build/$(EXAMPLE)-host-int8.edgec
+TARGETS ?= x86-64-v3-int8 x86-64-v4-int8
+BUDGET ?= 2m
+
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench records clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -58,6 +62,12 @@ bench: .venv/installed-dev
 .venv/installed-dev: .venv/python pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch .venv/installed $@
+
+records: export XDG_DATA_HOME := $(CURDIR)/build/records
+records: .venv/installed
+	set -e; for model in examples/$(EXAMPLE).onnx $(wildcard $(MODELS)/*.onnx); do for target in $(TARGETS); do \
+	  $(BIN)/edgec build $$model --target $$target --tune $(BUDGET) --output build/records/tuned.edgec; done; done
+	$(BIN)/python -m edgec.compiler.tune.shipped
 
 clean:
 	rm -rf .venv build .benchmarks *.egg-info

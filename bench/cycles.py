@@ -31,6 +31,15 @@ def model_of(target: Target) -> str:
     return MODELS.get(target.cpu, target.cpu)
 
 
+def installed() -> bool:
+    """Whether llvm-mca is there."""
+    try:
+        _newest("llvm-mca")
+    except DeviceError:
+        return False
+    return True
+
+
 def model_cycles(regions: Sequence[Region], target: Target) -> tuple[float, ...]:
     """Return the modelled cycles of each region; raises DeviceError where llvm-mca isn't installed."""
     blocks = list(dict.fromkeys(block for region in regions for block in region.blocks))

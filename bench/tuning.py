@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgec.bench import cycles
 from edgec.bench.devices import CountingDevice, Device, checked
 from edgec.compiler.pipeline import Tuner
 from edgec.compiler.tune import records, tune
@@ -31,7 +32,9 @@ def tuner(
     """
 
     def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
-        tuning = tune.tune(network, target, inputs, meter(device), budget, known, records.keep, progress)
+        tuning = tune.tune(
+            network, target, inputs, meter(device, target), budget, known, records.keep, progress
+        )
         found(tuning)
         return tuning
 
@@ -43,8 +46,11 @@ def to_json(tuning: Tuning) -> dict[str, Any]:
     return {key: value for key, value in asdict(tuning).items() if key != "records"}
 
 
-def meter(device: Device) -> Meter:
-    """Return how to measure on `device`: nanoseconds, or on an emulator executed instructions."""
+def meter(device: Device, target: Target) -> Meter:
+    """Return how to measure on `device`: nanoseconds, or on an emulator modelled cycles.
+
+    Where llvm-mca, which models them, isn't installed, executed instructions.
+    """
 
     def words(mode: str, program: Path, schedule: bytes) -> list[str]:
         return checked(device.execute(program, [mode, _SCHEDULE], {_SCHEDULE: schedule})).stdout.split()
@@ -57,10 +63,13 @@ def meter(device: Device) -> Meter:
 
     if not isinstance(device, CountingDevice):
         return Meter(device.cpu, "ns", exact=False, costs=times, sums=sums)
-    counting = device
+    counting, modelled = device, cycles.installed()
 
     def counts(program: Path, schedule: bytes) -> Sequence[float]:
         regions = counting.count(program, ["marks", _SCHEDULE], {_SCHEDULE: schedule})
-        return [region.instructions for region in regions]
+        if modelled:
+            return cycles.model_cycles(regions, target)
+        return [float(region.instructions) for region in regions]
 
-    return Meter(device.cpu, "instructions", exact=True, costs=counts, sums=sums)
+    unit = "modelled cycles" if modelled else "instructions"
+    return Meter(device.cpu, unit, exact=True, costs=counts, sums=sums)

@@ -34,7 +34,7 @@ class Meter:
     cpu: str
     """Its processor, for the records."""
     unit: str
-    """`ns`, or `instructions` where there is no clock worth reading."""
+    """`ns`, or where there is no clock worth reading `modelled cycles` or `instructions`."""
     exact: bool
     """Whether every run costs the same, so that one is enough."""
     costs: Callable[[Path, bytes], Sequence[float]]

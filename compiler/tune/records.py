@@ -55,7 +55,7 @@ class Record:
     first_cost: float
     """Of the code that would be chosen without tuning."""
     unit: str
-    """`ns`, or `instructions` where an emulator counted them."""
+    """`ns`, or on an emulator `modelled cycles` or executed `instructions`."""
     cpu: str
     """Where it was measured."""
     tried: int

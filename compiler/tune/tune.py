@@ -44,7 +44,7 @@ class Tuning:
     """One for each of `layers`."""
     cpu: str
     unit: str
-    """`ns`, or `instructions`."""
+    """`ns`, `modelled cycles` or `instructions`."""
     cost: float
     """Of one inference, all layers; as every cost in `ns` the least seen, layer by layer."""
     first_cost: float
@@ -68,9 +68,9 @@ def tune(
 ) -> Tuning:
     """Return the fastest code found in `budget` seconds for the layers of `network`, computing on `inputs`.
 
-    Layers that `known` has decided on this CPU aren't measured again; from its other records the search
-    starts. `keep` is given what was found, also when the search is interrupted. `progress` is told the
-    seconds gone and what is being done.
+    Layers that `known` has decided on this CPU, or on any with a clock where this one has none, aren't
+    measured again; from its other records the search starts. `keep` is given what was found, also when the
+    search is interrupted. `progress` is told the seconds gone and what is being done.
     """
     start = time.monotonic()
 
@@ -79,7 +79,10 @@ def tune(
 
     def decided(operator: Operator) -> bool:
         record = known.find(operator.operation, target)
-        return record is not None and record.complete and record.cpu == meter.cpu
+        if record is None or not record.complete:
+            return False
+        here = (record.cpu, record.unit) == (meter.cpu, meter.unit)
+        return here or (record.unit == "ns" and meter.unit != "ns")  # a clock knows better than a model
 
     with tempfile.TemporaryDirectory(prefix="edgec-tune-") as folder:
         report("looking for choices")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.bench import devices, tuning
+from edgec.bench import cycles, devices, tuning
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
 from edgec.compiler.lower.select import select
@@ -143,12 +143,14 @@ def test_tuning_changes_kernels_and_no_result(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("arm_emulator")
-def test_on_an_emulator_the_cost_is_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_an_emulator_the_cost_is_modelled_or_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     bundle = build(MODEL, tmp_path, "rpi5-int8", calibration=samples(), records=NONE)
     result = tuned(bundle, "emulator", 20)
-    assert result.unit == "instructions"
-    assert all(found.cost == int(found.cost) and found.cost <= found.first_cost for found in result.layers)
+    assert result.unit == ("modelled cycles" if cycles.installed() else "instructions")
+    assert all(found.cost <= found.first_cost for found in result.layers)
     verified(Bundle.load(bundle.path), "emulator")
     if all(found.complete for found in result.layers):
         result = tuned(Bundle.load(bundle.path), "emulator", 20)
