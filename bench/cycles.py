@@ -40,10 +40,18 @@ def installed() -> bool:
     return True
 
 
-def model_cycles(regions: Sequence[Region], target: Target) -> tuple[float, ...]:
-    """Return the modelled cycles of each region; raises DeviceError where llvm-mca isn't installed."""
-    blocks = list(dict.fromkeys(block for region in regions for block in region.blocks))
-    cycles = dict(zip(blocks, _of_blocks(blocks, target), strict=True))
+def model_cycles(
+    regions: Sequence[Region], target: Target, cycles: dict[Block, float] | None = None
+) -> tuple[float, ...]:
+    """Return the modelled cycles of each region; raises DeviceError where llvm-mca isn't installed.
+
+    `cycles` has those of blocks that were modelled before for this target, and gets those of new ones.
+    """
+    cycles = {} if cycles is None else cycles
+    blocks = list(
+        dict.fromkeys(block for region in regions for block in region.blocks if block not in cycles)
+    )
+    cycles |= zip(blocks, _of_blocks(blocks, target), strict=True)
     return tuple(sum(cycles[block] * times for block, times in region.blocks.items()) for region in regions)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgec.bench import cycles
 from edgec.bench.devices import CountingDevice, Device, checked
+from edgec.bench.instructions import Block
 from edgec.compiler.pipeline import Tuner
 from edgec.compiler.tune import records, tune
 from edgec.compiler.tune.probe import Meter
@@ -64,11 +65,12 @@ def meter(device: Device, target: Target) -> Meter:
     if not isinstance(device, CountingDevice):
         return Meter(device.cpu, "ns", exact=False, costs=times, sums=sums)
     counting, modelled = device, cycles.installed()
+    known: dict[Block, float] = {}
 
     def counts(program: Path, schedule: bytes) -> Sequence[float]:
         regions = counting.count(program, ["marks", _SCHEDULE], {_SCHEDULE: schedule})
         if modelled:
-            return cycles.model_cycles(regions, target)
+            return cycles.model_cycles(regions, target, known)
         return [float(region.instructions) for region in regions]
 
     unit = "modelled cycles" if modelled else "instructions"

@@ -31,8 +31,7 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
     more seconds than most models take to compile.
     """
     report = on_progress or (lambda _symbol, _cached: None)
-    folder = platformdirs.user_cache_path("edgec") / "objects"
-    entries = {s: folder / f"{_content_key(f, program.target)}.o" for s, f in program.functions.items()}
+    entries = {symbol: _entry(function, program.target) for symbol, function in program.functions.items()}
     objects = {symbol: code for symbol, path in entries.items() if (code := _read(path)) is not None}
     for symbol in objects:
         report(symbol, True)
@@ -50,6 +49,15 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
                 threads.shutdown(cancel_futures=True)
                 raise
     return {symbol: objects[symbol] for symbol in program.functions}
+
+
+def is_cached(function: Function, target: Target) -> bool:
+    """Whether `compile_objects` need not compile `function`."""
+    return _entry(function, target).is_file()
+
+
+def _entry(function: Function, target: Target) -> Path:
+    return platformdirs.user_cache_path("edgec") / "objects" / f"{_content_key(function, target)}.o"
 
 
 def _compile(function: Function, target: Target) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.compiler.emit.objects import is_cached
 from edgec.compiler.lower.island import IslandCode
 from edgec.compiler.lower.select import choose, lower, select
 from edgec.compiler.tune import probe
@@ -77,7 +78,17 @@ class Layers:
         self._steps = [[calls[operator.name] for operator in group.operators] for group in self.groups]
         self._rest = sorted(set(range(len(calls))) - set(chain.from_iterable(self._steps)))
         self._built: Probe | None = None
+        self._unmade: set[tuple[int, int]] = set()
         self._positions: list[dict[int, int]] = []
+
+    def made(self, layer: int, way: int) -> bool:
+        """See `search.Bench`; where measuring takes its time too, nothing counts as made before."""
+        codes = self.groups[layer].ways[way].codes
+        functions = (function for code in codes for function in code.functions.values())
+        cached = not self.exact and all(is_cached(function, self._target) for function in functions)
+        if not cached:
+            self._unmade.add((layer, way))
+        return cached
 
     def prepare(self, ways: Sequence[Sequence[int]]) -> int:
         """See `search.Bench`. Raises RuntimeError where two ways compute different results: a bug."""
@@ -94,7 +105,9 @@ class Layers:
         self._built = probe.build(self._program, offered, self._inputs, folder, compiled)
         if self._target.precision == "int8":
             self._check(ways)
-        return self._built.compiled
+        asked = len(self._unmade)
+        self._unmade -= {(layer, way) for layer, of_layer in enumerate(ways) for way in of_layer}
+        return asked - len(self._unmade)
 
     def run(self, choices: NDArray[np.intp]) -> NDArray[np.float64]:
         """See `search.Bench`."""

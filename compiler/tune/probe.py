@@ -49,8 +49,6 @@ class Probe:
 
     program: Path
     steps: int
-    compiled: int
-    """Kernels that weren't in the cache."""
 
     def costs(self, meter: Meter, schedule: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return what each step cost, [runs, steps], where each took the way of `schedule`, [runs, steps].
@@ -96,11 +94,10 @@ def build(
         functions={symbol: functions[symbol] for symbol in symbols},
         constants={name: constants[name] for call in every for name in call.arguments if name in constants},
     )
-    ready: list[bool] = []
+    ready: list[str] = []
 
-    def compiled(symbol: str, cached: bool) -> None:
-        del symbol
-        ready.append(cached)
+    def compiled(symbol: str, _cached: bool) -> None:
+        ready.append(symbol)
         progress(len(ready), len(merged.functions))
 
     objects = compile_objects(merged, compiled)
@@ -118,7 +115,7 @@ def build(
     toolchain.compile_c(program.target, [f"{_NAME}.c"], f"{_NAME}.o", folder)
     kernels = [f"{symbol}.o" for symbol in objects]
     toolchain.link_program(program.target, [f"{_NAME}.o", *kernels], _NAME, folder)
-    return Probe(folder / _NAME, len(chosen), ready.count(False))
+    return Probe(folder / _NAME, len(chosen))
 
 
 def _named(prefix: str, way: IslandCode) -> IslandCode:

@@ -7,6 +7,7 @@ kernels here is the `Bench`: ways are numbers.
 
 import heapq
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,6 +29,8 @@ _SAMPLES = 6
 """Runs of each way in a round, of which the minimum counts: enough that one of them is rarely disturbed."""
 _LEAST_SECONDS = 1.0
 """What a batch of ways must have to be worth linking."""
+_MADE_SECONDS = 0.005
+"""Of a way that was compiled before."""
 
 
 class Bench(Protocol):
@@ -38,6 +41,9 @@ class Bench(Protocol):
     kernels: Sequence[Sequence[Iterator[int]]]
     """Per layer and kernel: the kernel's ways, the likeliest fastest first. A layer's ways are numbered from
     0, the one that is taken without tuning, in the order in which the iterators are asked."""
+
+    def made(self, layer: int, way: int) -> bool:
+        """Whether a way was compiled before, so that preparing it takes next to no time."""
 
     def prepare(self, ways: Sequence[Sequence[int]]) -> int:
         """Make ready to run these ways of each layer; returns how many had to be compiled."""
@@ -115,6 +121,7 @@ class Search:
         self._compile_seconds = 0.1  # of one way; corrected by every batch
         self._fixed_seconds = 1.0  # of a batch
         self._run_seconds = 0.0  # of one run of the network
+        self._learnt = False
         self._rest = 0.0
         self._random = np.random.default_rng(0)
 
@@ -152,17 +159,17 @@ class Search:
             self._ask(index, 0, new)
         return new
 
-    def _ask(self, index: int, kernel: int, new: list[list[int]]) -> bool:
-        """Add a kernel's next way to a layer's new ones, if it has one."""
+    def _ask(self, index: int, kernel: int, new: list[list[int]]) -> float | None:
+        """Add a kernel's next way, if it has one, to a layer's new ones; returns the seconds it will take."""
         layer = self._layers[index]
         way = next(layer.kernels[kernel].ways, None)
         if way is None:
             layer.kernels[kernel].spent = True
-            return False
+            return None
         layer.kernels[kernel].tried += 1
         layer.owner[way] = kernel
         new[index].append(way)
-        return True
+        return _MADE_SECONDS if self._bench.made(index, way) else self._compile_seconds
 
     def _next(self) -> list[list[int]]:
         """Return the ways to try next, as many as there is time to compile: where the most may be gained.
@@ -174,8 +181,10 @@ class Search:
         left = self._left() - self._reserve()
         # Half of what is left, so that a machine that becomes slower doesn't break the budget.
         batch = min(left / 2, max(self._budget / 6, 6 * self._fixed_seconds)) - self._fixed_seconds
-        count = int(batch / self._compile_seconds) if batch > _LEAST_SECONDS else 0
-        most = int(left / 8 / self._run_seconds)  # of one layer, so that a round is short beside what is left
+        if batch < _LEAST_SECONDS:
+            return new
+        # Of one layer, so that a round is short beside what is left.
+        most = sys.maxsize if self._bench.exact else int(left / 8 / self._run_seconds)
         waiting = [
             (-self._promise(layer, kernel), index, number)
             for index, layer in enumerate(self._layers)
@@ -183,12 +192,12 @@ class Search:
             if self._worth(layer, kernel)
         ]
         heapq.heapify(waiting)
-        while waiting and count > 0:
+        while waiting and batch > 0:
             _, index, number = heapq.heappop(waiting)
             layer = self._layers[index]
             kernel = layer.kernels[number]
-            if len(new[index]) < most and self._ask(index, number, new):
-                count -= 1
+            if len(new[index]) < most and (seconds := self._ask(index, number, new)) is not None:
+                batch -= seconds
                 if kernel.best < math.inf:  # else its first way is to show whether to ask for more
                     heapq.heappush(waiting, (-self._promise(layer, kernel), index, number))
         return new
@@ -217,7 +226,8 @@ class Search:
         started = self._clock()
         ways = [[*layer.alive, *more] for layer, more in zip(self._layers, new, strict=True)]
         compiled = self._bench.prepare(ways)
-        self._learn(compiled, self._clock() - started)
+        if not self._bench.exact:
+            self._learn(compiled, self._clock() - started)
         if not self._run_seconds:
             self._time([[of_layer[0] for of_layer in ways]])
         racing = [list(of_layer) for of_layer in ways]
@@ -232,6 +242,8 @@ class Search:
             seconds = (self._clock() - racing_since) / (number + 1)
             if not layers or self._left() < self._reserve() + seconds:
                 break
+        if self._bench.exact:  # measuring is modelling, and may take longer than compiling
+            self._learn(compiled, self._clock() - started)
         for layer, of_layer, costs in zip(self._layers, racing, minima, strict=True):
             self._settle(layer, of_layer, costs)
 
@@ -239,8 +251,9 @@ class Search:
         """Correct the estimate of what a batch costs."""
         if compiled:
             self._compile_seconds = max(1e-3, seconds - self._fixed_seconds) / compiled
-        else:
-            self._fixed_seconds, self._compile_seconds = seconds, min(self._compile_seconds, 0.01)
+        elif self._learnt:  # the first batch also pays for what happens once
+            self._fixed_seconds = seconds
+        self._learnt = True
 
     def _round(self, racing: Sequence[Sequence[int]], minima: Sequence[dict[int, list[float]]]) -> None:
         """Let the ways of each layer take turns, and add the least cost of each to its `minima`."""

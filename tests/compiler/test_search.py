@@ -29,6 +29,9 @@ class Device:
     def clock(self) -> float:
         return self.now
 
+    def made(self, layer: int, way: int) -> bool:
+        return (layer, way) in self.built
+
     def prepare(self, ways: Sequence[Sequence[int]]) -> int:
         wanted = {(layer, way) for layer, of_layer in enumerate(ways) for way in of_layer}
         new = len(wanted - self.built)
