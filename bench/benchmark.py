@@ -7,11 +7,11 @@ from typing import Any
 from edgec.bench.cycles import model_cycles, model_of
 from edgec.bench.devices import CountingDevice, Device, checked
 from edgec.bench.instructions import total
-from edgec.bench.measurement import Layer, Measurement, Memory, latency
+from edgec.bench.levels import running
+from edgec.bench.measurement import Layer, LevelMemory, Measurement, Memory, latency
 from edgec.bench.peak import measure_peak
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError, DeviceError
-from edgec.targets import loader
 
 RUNS = 100
 WARMUP_RUNS = 10
@@ -30,21 +30,22 @@ def benchmark(
 
     With `cycles` those of an emulated CPU are modelled too; with `peak` this machine's peak is measured.
     """
+    level = running(bundle, device)
     if isinstance(device, CountingDevice):
         if peak:
             raise DeviceError(f"'{device.name}' has no clock: a peak is measured on this machine alone")
-        return _count(bundle, device, threads, cycles)
+        return _count(bundle, level, device, threads, cycles)
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
-    found = _time(bundle, device, threads, runs)
-    return replace(found, peak=measure_peak(loader.from_data(bundle.manifest["target"]))) if peak else found
+    found = _time(bundle, level, device, threads, runs)
+    return replace(found, peak=measure_peak(bundle.described(level))) if peak else found
 
 
-def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measurement:
+def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -> Measurement:
     options = {"--threads": threads, "--runs": runs, "--warmup": WARMUP_RUNS}
     arguments = [str(word) for option in options.items() for word in option]
-    said = json.loads(checked(device.execute(bundle.bench, [*arguments, "--layers"])).stdout)
-    steps = _steps(bundle, len(said["layers_ns"]))
+    said = json.loads(checked(device.execute(bundle.bench, [*bundle.options, *arguments, "--layers"])).stdout)
+    steps = _steps(bundle, level, len(said["layers_ns"]))
     layers = tuple(
         Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], ms=nanoseconds / 1e6)
         for step, nanoseconds in zip(steps, said["layers_ns"], strict=True)
@@ -53,6 +54,7 @@ def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measuremen
         bundle=bundle.name,
         device=device.name,
         cpu=device.cpu,
+        level=level,
         threads=threads,
         runs=runs,
         layers=layers,
@@ -62,11 +64,11 @@ def _time(bundle: Bundle, device: Device, threads: int, runs: int) -> Measuremen
     )
 
 
-def _count(bundle: Bundle, device: CountingDevice, threads: int, cycles: bool) -> Measurement:
+def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cycles: bool) -> Measurement:
     if threads != 1:
         raise DeviceError(f"'{device.name}' counts the instructions of one thread: leave --threads at 1")
-    target = loader.from_data(bundle.manifest["target"])
-    regions = device.count(bundle.bench, ["--markers"])
+    target = bundle.described(level)
+    regions = device.count(bundle.bench, [*bundle.options, "--markers"])
     modelled = model_cycles(regions, target) if cycles else [None] * len(regions)
     layers = tuple(
         Layer(
@@ -78,13 +80,14 @@ def _count(bundle: Bundle, device: CountingDevice, threads: int, cycles: bool) -
             mac_instructions=region.mac_instructions,
             modelled_cycles=taken,
         )
-        for step, region, taken in zip(_steps(bundle, len(regions)), regions, modelled, strict=True)
+        for step, region, taken in zip(_steps(bundle, level, len(regions)), regions, modelled, strict=True)
     )
     everything = total(regions)
     return Measurement(
         bundle=bundle.name,
         device=device.name,
         cpu=device.cpu,
+        level=level,
         threads=threads,
         runs=1,  # a second run executes the same instructions
         layers=layers,
@@ -97,8 +100,8 @@ def _count(bundle: Bundle, device: CountingDevice, threads: int, cycles: bool) -
     )
 
 
-def _steps(bundle: Bundle, measured: int) -> list[dict[str, Any]]:
-    steps = bundle.steps
+def _steps(bundle: Bundle, level: str, measured: int) -> list[dict[str, Any]]:
+    steps = bundle.at(level).steps
     if len(steps) != measured:
         lists = f"the manifest has {len(steps)} steps and the bench program {measured}"
         raise BundleError(f"{bundle.path}: {lists}: build the bundle again")
@@ -112,6 +115,10 @@ def _memory(bundle: Bundle, threads: int, peak_rss_bytes: int | None) -> Memory:
         weights_bytes=memory["weights_bytes"],
         code_bytes=memory["code_bytes"],
         peak_rss_bytes=peak_rss_bytes,
+        levels={
+            name: LevelMemory(level["weights_bytes"], level["code_bytes"])
+            for name, level in bundle.levels.items()
+        },
     )
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from edgec.bench import devices
 from edgec.bench.run import run, run_samples
 from edgec.compiler.emit import bundle as emit
-from edgec.targets import loader
 
 
 class Bundle(emit.Bundle):
@@ -26,8 +25,11 @@ class Bundle(emit.Bundle):
         return cls(opened.path, opened.manifest)
 
     def device(self, name: str | None = None) -> devices.Device:
-        """Return the device called `name`; raises DeviceError where it can't run this bundle."""
-        return devices.connect(name, loader.from_data(self.manifest["target"]))
+        """Return the device called `name`; raises DeviceError where it can't run this bundle.
+
+        The emulator has the CPU of the bundle's level, or else of its target.
+        """
+        return devices.connect(name, self.described(self.level))
 
     def run(self, inputs: Mapping[str, NDArray[Any]], device: str | None = None) -> dict[str, NDArray[Any]]:
         """Return the outputs by name for one sample, or for S of them along a new leading axis.

@@ -50,6 +50,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class LevelMemory:
+    """What one instruction-set level reads and executes, in bytes; levels may have some of it in common."""
+
+    weights_bytes: int
+    code_bytes: int
+    """Kernels only."""
+
+
+@dataclass(frozen=True)
 class Memory:
     """What a bundle needs, in bytes."""
 
@@ -57,8 +66,11 @@ class Memory:
     """For the threads measured."""
     weights_bytes: int
     code_bytes: int
+    """Of all levels, as are the weights."""
     peak_rss_bytes: int | None
     """Of the bench program's process; None on an emulator, whose own memory that would be."""
+    levels: Mapping[str, LevelMemory]
+    """Best first."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Measurement:
     bundle: str
     device: str
     cpu: str
+    level: str
+    """The instruction-set level that ran."""
     threads: int
     runs: int
     layers: tuple[Layer, ...]

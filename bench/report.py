@@ -19,7 +19,7 @@ NUMBER_WIDTH = 6
 
 def print_measurement(console: Console, found: Measurement) -> None:
     """Print the summary, the slowest layers and, for an emulator, the classes of instructions."""
-    console.print(f"{found.bundle} on {found.device}: {found.cpu}", markup=False, highlight=False)
+    console.print(_headline(found), markup=False, highlight=False, soft_wrap=True)
     console.print(_summary(found))
     console.print(_layers(found))
     if found.peak is not None:
@@ -45,7 +45,7 @@ def print_verification(console: Console, found: Verification) -> None:
     def line(key: str, text: str, style: str = "") -> None:
         console.print(f"  {key:<10} {text}", style=style, markup=False, highlight=False, soft_wrap=True)
 
-    console.print(f"{found.bundle} on {found.device}: {found.cpu}", markup=False, highlight=False)
+    console.print(_headline(found), markup=False, highlight=False, soft_wrap=True)
     where = f"{found.samples} sample{'s' if found.samples > 1 else ''}"
     if found.mismatch is None and found.exact_layers:
         line("exact", f"{found.exact_layers} layers bit-exact with the reference on {where}")
@@ -94,6 +94,10 @@ def print_tuning(console: Console, found: Tuning) -> None:
     console.print(f"  {'tuned':<10} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _headline(found: Measurement | Verification) -> str:
+    return f"{found.bundle} on {found.device}: {found.cpu}, level {found.level}"
+
+
 def _summary(found: Measurement) -> Table:
     table = Table.grid(padding=(0, 2))
     if latency := found.latency_ms:
@@ -111,6 +115,10 @@ def _summary(found: Measurement) -> Table:
         )
     memory = found.memory
     table.add_row("flash", f"weights {_kib(memory.weights_bytes)}, code {_kib(memory.code_bytes)}")
+    if len(memory.levels) > 1:
+        for name, level in memory.levels.items():
+            size = f"weights {_kib(level.weights_bytes)}, kernels {_kib(level.code_bytes)}"
+            table.add_row("", f"of these {name}: {size}")
     peak = "" if memory.peak_rss_bytes is None else f", peak RSS of the process {_kib(memory.peak_rss_bytes)}"
     table.add_row("RAM", f"arena {_kib(memory.arena_bytes)}{peak}")
     return table

@@ -49,7 +49,10 @@ def run_samples(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> 
     samples = stack(bundle, arrays)
     content = pack(bundle.inputs, samples)
     done = device.execute(
-        bundle.bench, ["--input", _INPUT, "--output", _OUTPUT], files={_INPUT: content}, collect=[_OUTPUT]
+        bundle.bench,
+        [*bundle.options, "--input", _INPUT, "--output", _OUTPUT],
+        files={_INPUT: content},
+        collect=[_OUTPUT],
     )
     return unpack(bundle.outputs, checked(done).files.get(_OUTPUT, b""), count(samples))
 

@@ -16,6 +16,7 @@ from edgec.compiler.tune.probe import Meter
 from edgec.compiler.tune.records import Records
 from edgec.compiler.tune.tune import Tuning
 from edgec.kernels.operators import Network
+from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
 _SCHEDULE = "schedule"
@@ -29,17 +30,27 @@ def tuner(
 ) -> Tuner:
     """Return what tunes a network on `device` in `budget` seconds, and keeps what it finds for later builds.
 
-    `progress` is told the seconds gone and what is being done, `found` the result.
+    Of several instruction-set levels, the best that the device has is tuned. `progress` is told the seconds
+    gone and what is being done, `found` the result.
     """
 
     def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
+        level = _level(target, device)
         tuning = tune.tune(
-            network, target, inputs, meter(device, target), budget, known, records.keep, progress
+            network, level, inputs, meter(device, level), budget, known, records.keep, progress
         )
         found(tuning)
         return tuning
 
     return run
+
+
+def _level(target: Target, device: Device) -> Target:
+    """Return the best level of `target` that `device` has; an emulator's CPU is that of the last."""
+    if isinstance(device, CountingDevice):
+        return target.levels[-1]
+    has = loader.load(f"host-{target.precision}").features
+    return next((level for level in target.levels if level.features <= has), target.levels[-1])
 
 
 def to_json(tuning: Tuning) -> dict[str, Any]:

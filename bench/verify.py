@@ -5,7 +5,7 @@ ONNX Runtime, and the outputs with the float model's.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgec.bench.comparison import (
     largest,
 )
 from edgec.bench.devices import Device, checked
+from edgec.bench.levels import running
 from edgec.bench.run import count, pack, read_arrays, stack, unpack
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
@@ -52,6 +53,8 @@ class Verification:
     bundle: str
     device: str
     cpu: str
+    level: str
+    """The instruction-set level that ran."""
     samples: int
     exact_layers: int
     """Layers compared bit for bit."""
@@ -78,10 +81,12 @@ def verify(
 ) -> Verification:
     """Compare `bundle` on `device` with its references, on `data` or else on the golden inputs.
 
-    `on_sample` is called with the number of samples done and their total. Raises BundleError where a file
-    was changed, DataError where `data` don't fit, DeviceError where the device fails.
+    The level is the bundle's own, or the best that the device has. `on_sample` is called with the number of
+    samples done and their total. Raises BundleError where a file was changed, DataError where `data` don't
+    fit, DeviceError where the device fails.
     """
     bundle.check()
+    level = running(bundle, device)
     samples = stack(bundle, read_arrays(bundle.file("golden/inputs.npz")) if data is None else data)
     network = _network(bundle)
     outputs: list[Tensors] = []
@@ -104,6 +109,7 @@ def verify(
         bundle=bundle.name,
         device=device.name,
         cpu=device.cpu,
+        level=level,
         samples=count(samples),
         exact_layers=sum(step["checked"] for step in bundle.steps),
         islands=tuple(islands.values()),
@@ -114,9 +120,10 @@ def verify(
     )
 
 
-def to_json(verification: Verification) -> dict[str, Any]:
-    """Return `verification` as plain data."""
-    return asdict(verification) | {"passed": verification.passed}
+def to_json(verifications: Sequence[Verification], lacking: Mapping[str, str]) -> dict[str, Any]:
+    """Return what was found on each level as plain data, and why other levels weren't run."""
+    levels = [asdict(one) | {"passed": one.passed} for one in verifications]
+    return {"passed": all(one.passed for one in verifications), "levels": levels, "not_run": dict(lacking)}
 
 
 def _network(bundle: Bundle) -> Network:
@@ -128,7 +135,8 @@ def _network(bundle: Bundle) -> Network:
 def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:
     """Run one sample; returns every step's outputs, and the model's."""
     content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
-    arguments = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
+    files = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
+    arguments = [*bundle.options, *files]
     done = checked(
         device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=[_OUTPUT, _TRACE])
     )
@@ -193,7 +201,7 @@ def _worst(a: IslandError, b: IslandError) -> IslandError:
 
 def _selftest(bundle: Bundle, device: Device) -> str:
     """Return `ok`, or the self-test's finding in words."""
-    done = device.execute(bundle.bench, ["--selftest"])
+    done = device.execute(bundle.bench, [*bundle.options, "--selftest"])
     if done.returncode not in (0, 1):
         checked(done)
     said = json.loads(done.stdout)

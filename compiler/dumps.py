@@ -1,5 +1,6 @@
 """`--dump`: every stage of a build as files that a person can read, each written as soon as there is one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +28,19 @@ class Dumps:
             lines.append(f"{operator.name}: {kind}({', '.join(operator.inputs)}) -> {results}")
         self._write("network.txt", _text(lines))
 
-    def program(self, program: Program, plan: Plan) -> None:
-        """Write program.txt, the arena and the calls, and functions/SYMBOL.tir."""
+    def programs(self, programs: Sequence[Program], plan: Plan) -> None:
+        """Write program.txt, the arena and the calls of every level, and functions/SYMBOL.tir."""
+        *_, base = programs
         lines = [f"# arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes}"]
         for name, offset in sorted(plan.offsets.items(), key=lambda item: item[1]):
-            lines.append(f"# {offset:>10}  {program.tensors[name].bytes:>10}  {name}")
-        for call, scratch in zip(program.calls, plan.scratch_offsets, strict=True):
-            where = f" scratch {call.scratch_bytes} at {scratch}" if call.scratch_bytes else ""
-            lines.append(f"{call.name}: {call.symbol}({', '.join(call.arguments)}) tiles {call.tiles}{where}")
+            lines.append(f"# {offset:>10}  {base.tensors[name].bytes:>10}  {name}")
+        for program in programs:
+            lines.append(f"# level {program.target.device}")
+            lines += _calls(program, plan)
         self._write("program.txt", _text(lines))
         if self.folder is not None:  # making the functions takes longer than all the rest
-            for symbol, function in program.functions.items():
+            functions = {symbol: f for program in programs for symbol, f in program.functions.items()}
+            for symbol, function in functions.items():
                 script = f"# {function.key}\n{function.make().script()}\n"
                 self._write(f"functions/{symbol}.tir", script.encode())
 
@@ -46,6 +49,14 @@ class Dumps:
             path = self.folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+
+
+def _calls(program: Program, plan: Plan) -> list[str]:
+    lines = []
+    for call, scratch in zip(program.calls, plan.scratch_offsets, strict=True):
+        where = f" scratch {call.scratch_bytes} at {scratch}" if call.scratch_bytes else ""
+        lines.append(f"{call.name}: {call.symbol}({', '.join(call.arguments)}) tiles {call.tiles}{where}")
+    return lines
 
 
 def _text(lines: list[str]) -> bytes:

@@ -1,6 +1,6 @@
 """The whole journey, from a model's file to a bundle: each step is a file of its own name."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, manifest
+from edgec.compiler.emit import bundle, driver, manifest
 from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
 from edgec.compiler.lower.integer import integer
+from edgec.compiler.lower.levels import common, levels
 from edgec.compiler.lower.plan import plan
-from edgec.compiler.lower.select import select
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
@@ -134,20 +134,20 @@ def _compile(
 ) -> bundle.Bundle:
     """Choose kernels, plan, compile and write: from the network to the bundle."""
     network, target = lowered.network, lowered.target
-    program = select(network, target, records)
-    report("lower", _summary(network, program))
+    programs = levels(network, target, records)
+    report("lower", _summary(network, programs))
 
     if tune is not None:
         report("tune", "")
         tuning = tune(network, target, lowered.inputs, records)
         records = records + tuning.records
-        program = select(network, target, records)
+        programs = levels(network, target, records)
         report("tune", _tuned(tuning))
 
     report("plan", "")
-    planned = plan(program)
-    dumps.program(program, planned)
-    report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, program))
+    planned = plan(common(programs))
+    dumps.programs(programs, planned)
+    report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, programs))
 
     report("compile", "")
     cached: list[bool] = []
@@ -155,16 +155,21 @@ def _compile(
     def compiled(symbol: str, from_cache: bool) -> None:
         del symbol
         cached.append(from_cache)
-        report("compile", f"{len(cached)} of {len(program.functions)} objects")
+        report("compile", f"{len(cached)} of {sum(len(p.functions) for p in programs)} objects")
 
-    objects = compile_objects(program, compiled)
-    report("compile", f"{len(objects)} objects ({sum(cached)} from the cache)")
+    objects = [compile_objects(program, compiled) for program in programs]
+    report("compile", f"{len(cached)} objects ({sum(cached)} from the cache)")
 
     report("emit", "")
-    golden = _golden(network, program, lowered.inputs, lowered.floats)
-    used = of_network(records, (operator.operation for operator in network.operators), target)
+    golden = _golden(network, programs[-1], lowered.inputs, lowered.floats)
+    operations = [operator.operation for operator in network.operators]
+    used = Records.of(
+        record
+        for level in target.levels
+        for record in of_network(records, operations, level).entries.values()
+    )
     written = bundle.write(
-        lowered.name, program, planned, objects, golden, lowered.origin, folder, encode(used)
+        lowered.name, programs, planned, objects, golden, lowered.origin, folder, encode(used)
     )
     report("emit", _faithful(golden))
     return written
@@ -260,13 +265,14 @@ def _faithful(golden: Golden) -> str:
     return f"golden vectors; '{worst}' {compared[worst]:.1f} dB from the float model"
 
 
-def _summary(network: Network, program: Program) -> str:
+def _summary(network: Network, programs: Sequence[Program]) -> str:
     islands = sum(isinstance(operator.operation, Island) for operator in network.operators)
     macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d))
     kernels = len(network.operators) - islands
-    floats = sum(not call.checked for call in program.calls)
+    floats = sum(not call.checked for call in programs[-1].calls)
     millions = f"{macs / 1e6:.3g}" if macs < 100e6 else f"{macs / 1e6:.0f}"
-    return f"{kernels} kernels, {millions} MMAC" + (f", {floats} float steps" if floats else "")
+    on = f" on {len(programs)} levels" if len(programs) > 1 else ""
+    return f"{kernels} kernels{on}, {millions} MMAC" + (f", {floats} float steps" if floats else "")
 
 
 def _tuned(tuning: Tuning) -> str:
@@ -278,8 +284,8 @@ def _tuned(tuning: Tuning) -> str:
     return f"{gained} {unit}; {tuning.tried} kernels measured in {tuning.seconds:.0f} s"
 
 
-def _planned(arena: int, bound: int, program: Program) -> str:
-    weights = sum(np.asarray(array).nbytes for array in program.constants.values())
+def _planned(arena: int, bound: int, programs: Sequence[Program]) -> str:
+    weights = len(driver.weights(programs).data)
     return f"arena {_kib(arena)} (lower bound {_kib(bound)}), weights {_kib(weights)}"
 
 

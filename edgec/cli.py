@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,6 +23,10 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that 
 DeviceName = Annotated[
     str | None,
     typer.Option("--device", metavar="NAME", help="local or emulator; by default local if it runs here."),
+]
+LevelName = Annotated[
+    str | None,
+    typer.Option("--level", metavar="NAME", help="Run on this instruction-set level of the bundle."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
 
@@ -199,6 +204,7 @@ def run(
 def verify(
     bundle: BundlePath,
     device: DeviceName = None,
+    level: LevelName = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="IN.npz", help="Samples to compare on; by default the bundle's golden inputs."),
@@ -207,26 +213,31 @@ def verify(
 ) -> None:
     """Compare a bundle with its references, layer by layer.
 
-    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs.
+    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs. Without
+    --level, on every instruction-set level of the bundle that the device has.
     """
     from edgec import output as show
     from edgec.bench import report
     from edgec.bench.bundle import Bundle
+    from edgec.bench.levels import executable
     from edgec.bench.run import read_arrays
     from edgec.bench.verify import to_json, verify
 
     opened = Bundle.load(bundle)
-    connected = opened.device(device)
+    runs, lacking = executable(opened if level is None else opened.at(level), device)
     arrays = None if data is None else read_arrays(data)
     out = show.console(as_json)
-    with out.status("verify ...") as status:
-        found = verify(
-            opened, connected, arrays, lambda done, total: status.update(f"verify sample {done} of {total}")
-        )
-    report.print_verification(out, found)
+    found = []
+    for one, connected in runs:
+        with out.status("") as status:
+            told = partial(_tell_sample, status.update, one.level)
+            found.append(verify(one, connected, arrays, told))
+        report.print_verification(out, found[-1])
+    for name, reason in lacking.items():
+        show.line(out, "not run", f"level {name}: {reason}")
     if as_json:
-        show.print_json(to_json(found))
-    if not found.passed:
+        show.print_json(to_json(found, lacking))
+    if not all(one.passed for one in found):
         raise typer.Exit(1)
 
 
@@ -237,6 +248,7 @@ def bench(
         typer.Argument(metavar="BUNDLE", help="Folder that 'edgec build' made; --peak needs none."),
     ] = None,
     device: DeviceName = None,
+    level: LevelName = None,
     threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the model's own pool.")] = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs, after warm-up.")] = 100,
     cycles: Annotated[
@@ -279,6 +291,7 @@ def bench(
     if plot is not None:
         check(plot)
     opened = Bundle.load(bundle)
+    opened = opened if level is None else opened.at(level)
     with out.status("bench ..."):
         wanted = peak or plot is not None
         found = benchmark(opened, opened.device(device), threads, runs, cycles, wanted)
@@ -320,6 +333,10 @@ def _parse_seconds(text: str) -> float:
     if not found or not float(found[1]):
         raise TuningError(f"budget '{text}': write a time above zero as 60s, 5m or 1h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _tell_sample(update: Callable[[str], None], level: str | None, done: int, total: int) -> None:
+    update(f"verify level {level}: sample {done} of {total}")
 
 
 def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -104,14 +104,17 @@ def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
     if manifest["model"]["calibration"]["kind"] == "synthetic":
         line(out, "note", "calibrated on seeded synthetic inputs: give --calibration DATA.npz for accuracy")
     memory = manifest["memory"]
-    flash = _kib(memory["weights_bytes"] + memory["code_bytes"])
     ram = f"{_kib(memory['arena_bytes'])} (lower bound {_kib(memory['lower_bound_bytes'])})"
-    out.print(f"  {path}   flash {flash}, RAM {ram}", markup=False, soft_wrap=True)
+    if len(manifest["levels"]) > 1:
+        sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
+        line(out, "levels", f"{', '.join(sizes)} of flash")
+    out.print(f"  {path}   flash {_flash(memory)}, RAM {ram}", markup=False, soft_wrap=True)
 
 
 def describe(target: Target) -> dict[str, Any]:
     """Return a device as plain data, for JSON."""
-    data = asdict(target) | {"features": sorted(target.features)}
+    variants = [variant.device for variant in target.variants]
+    data = asdict(target) | {"features": sorted(target.features), "variants": variants}
     del data["precision"]
     return data
 
@@ -127,12 +130,19 @@ def print_targets(out: Console, targets: list[Target]) -> None:
             target.arch,
             target.cpu,
             f"{target.vector_registers}x{target.vector_bits}",
-            " ".join(feature for feature in INT8_FEATURES if feature in target.features) or "-",
+            _int8(target),
             f"{target.l1d_bytes // 1024}/{target.l2_bytes // 1024}",
             target.emulator.cpu if target.emulator else "-",
         )
     out.print(table)
     out.print("A target is DEVICE-int8 or DEVICE-fp32; a TOML file's path works as DEVICE too.")
+
+
+def _int8(target: Target) -> str:
+    """Name a device's instructions for int8; where bundles have levels, the last's and the best's."""
+    own = " ".join(feature for feature in INT8_FEATURES if feature in target.features) or "-"
+    best = [feature for feature in INT8_FEATURES if feature in target.levels[0].features]
+    return f"{own} to {best[-1]}" if target.variants else own
 
 
 def print_target(out: Console, target: Target) -> None:
@@ -141,6 +151,10 @@ def print_target(out: Console, target: Target) -> None:
         if isinstance(value, list | dict):
             value = " ".join(value.values() if isinstance(value, dict) else value)
         out.print(f"{key:<17} {'-' if value in (None, '') else value}", markup=False, soft_wrap=True)
+
+
+def _flash(memory: Mapping[str, int]) -> str:
+    return _kib(memory["weights_bytes"] + memory["code_bytes"])
 
 
 def _kib(size: int) -> str:

@@ -1,6 +1,6 @@
 """What a device is, as types. A descriptor is data (one TOML file); `loader.py` reads it into these."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,15 @@ class Target:
     c_target: str
     """Target of the C compiler: `aarch64-linux-gnu.2.28` (the suffix is the oldest glibc supported)."""
     emulator: Emulator | None
+    variants: tuple["Target", ...] = ()
+    """Devices with more features, best first: a bundle carries kernels for each and chooses at start-up."""
 
     @property
     def name(self) -> str:
         """`<device>-<precision>`, as the user spells it."""
         return f"{self.device}-{self.precision}"
+
+    @property
+    def levels(self) -> tuple["Target", ...]:
+        """Every level of features that a bundle has code for, best first; the last is this device's own."""
+        return (*self.variants, replace(self, variants=()))

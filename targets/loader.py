@@ -4,11 +4,14 @@
 
 A file's keys are the fields of `Target`, with the emulator as a table. `base` names the device (or the path,
 from the file's own folder) that it starts from: its keys replace the base's, key by key in `[emulator]`
-too, and its features are added to the base's.
+too, and its features are added to the base's. `variants` isn't taken over: one that starts from a base is one
+certain device. It names devices (or paths, from the file's own folder) with more features than its own, best
+first, that bundles carry code for besides.
 """
 
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +55,10 @@ _KEYS: dict[str, Rule] = {
     "c_target": ("a Zig target, such as aarch64-linux-gnu.2.28", _is_text),
     "emulator": ("a table with program, cpu and sysroot", lambda value: isinstance(value, dict)),
     "base": ("the name of a device or the path of a TOML file", _is_text),
+    "variants": ("a list of devices", _is_text_list),
 }
 _EMULATOR_KEYS: dict[str, Rule] = {"program": _TEXT, "cpu": _TEXT, "sysroot": _TEXT}
-_OPTIONAL = {"base", "emulator"}
+_OPTIONAL = {"base", "emulator", "variants"}
 _PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-"}
 """Architecture -> how its LLVM triples and Zig targets begin."""
 
@@ -83,7 +87,12 @@ def load(name: str) -> Target:
 
 def describe(device: str, precision: str) -> Target:
     """Return `device` (a name or the path of a TOML file) at `precision`; raises TargetError."""
-    data, origin = _resolve(device, Path(), ())
+    return _describe(device, precision, Path(), is_variant=False)
+
+
+def _describe(device: str, precision: str, folder: Path, *, is_variant: bool) -> Target:
+    """Return `device`, a path in it starting from `folder`; a variant's own variants don't count."""
+    data, origin = _resolve(device, folder, ())
     missing = sorted(_KEYS.keys() - _OPTIONAL - data.keys())
     if missing:
         raise TargetError(f"{origin}: key '{missing[0]}' is missing: give it, or a 'base' to start from")
@@ -95,8 +104,14 @@ def describe(device: str, precision: str) -> Target:
             raise TargetError(f"{origin}: key 'emulator.{lacking[0]}' is missing")
         emulator = Emulator(**emulator)
     data["features"] = frozenset(data["features"])
+    variants = () if is_variant else data.pop("variants", ())
+    data.pop("variants", None)
     stem = Path(device).stem if device.endswith(".toml") else device
-    return Target(device=stem, precision=precision, emulator=emulator, **data)
+    target = Target(device=stem, precision=precision, emulator=emulator, **data)
+    beside = (folder / device).parent
+    levels = tuple(_describe(variant, precision, beside, is_variant=True) for variant in variants)
+    _check_variants(target, levels, origin)
+    return replace(target, variants=levels)
 
 
 def from_data(data: Mapping[str, Any]) -> Target:
@@ -104,7 +119,9 @@ def from_data(data: Mapping[str, Any]) -> Target:
     fields = {key: value for key, value in data.items() if key != "name"}
     emulator = fields.pop("emulator")
     features = frozenset(fields.pop("features"))
-    return Target(**fields, features=features, emulator=Emulator(**emulator) if emulator else None)
+    variants = tuple(map(from_data, fields.pop("variants")))
+    emulator = Emulator(**emulator) if emulator else None
+    return Target(**fields, features=features, emulator=emulator, variants=variants)
 
 
 def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
@@ -117,6 +134,7 @@ def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str
     if "base" not in own:
         return own, origin
     base, _ = _resolve(own.pop("base"), folder, (*seen, origin))
+    base.pop("variants", None)
     merged = base | own
     merged["features"] = base.get("features", []) + own.get("features", [])
     if "emulator" in base:
@@ -161,6 +179,26 @@ def _check_architecture(data: dict[str, Any], origin: str) -> None:
         if feature not in FEATURES[arch]:
             hint = _closest(feature, list(FEATURES[arch])) or f" (it has {', '.join(FEATURES[arch])})"
             raise TargetError(f"{origin}: key 'features': {arch} has no feature '{feature}'{hint}")
+
+
+def _check_variants(target: Target, variants: tuple[Target, ...], origin: str) -> None:
+    """Check that one bundle can hold code for `target` and all its `variants`, and can tell them apart."""
+    names = [target.device, *(variant.device for variant in variants)]
+    for variant in variants:
+        lacking = sorted(target.features - variant.features)
+        same = ("arch", "triple", "c_target")
+        differing = [key for key in same if getattr(target, key) != getattr(variant, key)]
+        if names.count(variant.device) > 1:
+            problem = "is named twice"
+        elif differing:
+            problem = f"has another '{differing[0]}'"
+        elif lacking:
+            problem = f"lacks '{lacking[0]}', which this device has"
+        elif target.features == variant.features:
+            problem = "has no feature more than this device"
+        else:
+            continue
+        raise TargetError(f"{origin}: key 'variants': '{variant.device}' {problem}")
 
 
 def _unknown(name: str, known: list[str]) -> TargetError:

@@ -77,10 +77,11 @@ def test_verify(folder: Path) -> None:
     done = command("verify", "small-rpi5-int8.edgec", "--data", "samples.npz", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)
-    assert data["passed"] is True
-    assert (data["device"], data["samples"]) == ("emulator", 8)
-    assert (data["mismatch"], data["selftest"]) == (None, "ok")
-    assert data["float_outputs"][0]["sqnr_db"] > 25
+    assert (data["passed"], data["not_run"]) == (True, {})
+    (found,) = data["levels"]
+    assert (found["device"], found["level"], found["samples"]) == ("emulator", "rpi5", 8)
+    assert (found["mismatch"], found["selftest"]) == (None, "ok")
+    assert found["float_outputs"][0]["sqnr_db"] > 25
     assert "bit-exact with the reference on 8 samples" in done.stderr
 
 

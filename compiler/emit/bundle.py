@@ -3,18 +3,20 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from edgec.compiler.emit import driver, library, manifest, names
+from edgec.compiler.emit import driver, library, linking, manifest, names
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden, npz
 from edgec.compiler.emit.manifest import Source
-from edgec.compiler.emit.symbols import prefix_symbols
 from edgec.compiler.program import Plan, Program
 from edgec.errors import BundleError
+from edgec.targets import loader
+from edgec.targets.descriptor import Target
 
 MANIFEST = "manifest.json"
 
@@ -26,6 +28,8 @@ class Bundle:
     path: Path
     manifest: dict[str, Any]
     """As manifest.schema.json describes it."""
+    level: str | None = None
+    """What the bench program is to run on; None for the best level that the device has."""
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":
@@ -99,8 +103,34 @@ class Bundle:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """In execution order: name, kernel, symbol, macs, tiles, checked, checksum, outputs."""
-        return list(self.manifest["steps"])
+        """In execution order: name, macs, checked, checksum, outputs; and kernel, symbol, tiles.
+
+        The latter are those of the bundle's level, or of the last, which every device has, if it has none.
+        """
+        *_, last = self.levels
+        kernels = self.levels[self.level or last]["kernels"]
+        return [step | kernel for step, kernel in zip(self.manifest["steps"], kernels, strict=True)]
+
+    @property
+    def levels(self) -> dict[str, dict[str, Any]]:
+        """Per instruction-set level, best first: code_bytes, weights_bytes, kernels."""
+        return {level["name"]: level for level in self.manifest["levels"]}
+
+    def described(self, level: str | None) -> Target:
+        """Return the descriptor of one level; with None the target's own, with all levels."""
+        target = loader.from_data(self.manifest["target"])
+        return next((one for one in target.levels if one.device == level), target)
+
+    def at(self, level: str) -> Self:
+        """Return the bundle bound to one of its levels; raises BundleError if it has no such level."""
+        if level not in self.levels:
+            raise BundleError(f"{self.path} has no level '{level}': it has {', '.join(self.levels)}")
+        return replace(self, level=level)
+
+    @property
+    def options(self) -> list[str]:
+        """What the bench program must be told besides what it shall do."""
+        return [] if self.level is None else ["--level", self.level]
 
     @property
     def bench(self) -> Path:
@@ -116,29 +146,27 @@ def check_output(output: Path) -> None:
 
 def write(
     name: str,
-    program: Program,
+    programs: Sequence[Program],
     plan: Plan,
-    objects: dict[str, bytes],
+    objects: Sequence[Mapping[str, bytes]],
     golden: Golden,
     source: Source,
     output: Path,
     records: bytes = b"",
 ) -> Bundle:
-    """Write the bundle of `program` to `output`, all of it or nothing, in place of a bundle that is there.
+    """Write the bundle of `programs` to `output`, all of it or nothing, in place of a bundle that is there.
 
-    `objects` holds the object file of each function, by symbol; `records` the tuning records that chose the
-    kernels, if any did. Raises BundleError where `output` can't be
-    written, ToolchainError where the C can't be compiled, TargetError for features that can't be looked up.
+    There is one program per level, best first, and one plan for all. `objects` holds, per level, the object
+    file of each function, by symbol; `records` the tuning records that chose the kernels, if any did. Raises
+    BundleError where `output` can't be written, ToolchainError where the C can't be compiled, TargetError for
+    features that can't be looked up.
     """
     check_output(output)
     identifier = names.identifier(name)
-    c = driver.render(name, identifier, program, plan, golden)
+    kernels = linking.link(identifier, programs, objects)
+    c = driver.render(name, identifier, programs, kernels, plan, golden)
     with aside(output) as folder:
-        kernels = [
-            prefix_symbols(objects[symbol], driver.symbol_prefix(identifier))
-            for symbol in dict.fromkeys(call.symbol for call in program.calls)
-        ]
-        code_bytes = library.build(folder, identifier, program.target, c, kernels)
+        code_bytes = library.build(folder, identifier, programs[-1].target, c, list(kernels.objects.values()))
         for file, data in _documents(c, identifier, golden, source, records).items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +174,8 @@ def write(
         content = manifest.build(
             name,
             identifier,
-            program,
+            programs,
+            kernels,
             plan,
             golden,
             source,

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -11,7 +12,8 @@ import jinja2
 from edgec.compiler.emit import cpu, names
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
-from edgec.compiler.program import Call, Plan, Program
+from edgec.compiler.emit.linking import Kernels
+from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Tensor
 
 STATUSES = (
@@ -42,33 +44,37 @@ class Driver:
     """`NAME_weights.bin` and `NAME_golden.bin`."""
 
 
-def symbol_prefix(identifier: str) -> str:
-    """Return what a bundle's kernels are prefixed with in its libraries."""
-    return f"{identifier}_"
-
-
 def tensor_names(program: Program) -> dict[str, str]:
     """Return the C field name of every input and output."""
     return names.c_names(tensor.name for tensor in (*program.inputs, *program.outputs))
 
 
-def weights(program: Program) -> Blob:
-    """Lay out the constants that calls use, in the order of use."""
-    used = (name for call in program.calls for name in call.arguments if name in program.constants)
-    return pack({name: program.constants[name] for name in dict.fromkeys(used)})
+def weights(programs: Sequence[Program]) -> Blob:
+    """Lay out the constants that calls use: level after level, in the order of use; equal ones once."""
+    used = {
+        _constant(program, name): program.constants[name]
+        for program in programs
+        for call in program.calls
+        for name in call.arguments
+        if name in program.constants
+    }
+    return pack(used)
 
 
-def render(title: str, identifier: str, program: Program, plan: Plan, golden: Golden) -> Driver:
-    """Return the C sources for `program`, whose functions are called `identifier_*`.
+def render(
+    title: str, identifier: str, programs: Sequence[Program], kernels: Kernels, plan: Plan, golden: Golden
+) -> Driver:
+    """Return the C sources for `programs`, one per level; their functions are called `identifier_*`.
 
-    Raises TargetError if a CPU feature of the target can't be looked up.
+    Raises TargetError if a CPU feature of a level can't be looked up.
     """
+    *_, program = programs
     for tensor in program.inputs:
         if golden.inputs[tensor.name].nbytes != tensor.bytes:
             raise ValueError(f"the golden input '{tensor.name}' hasn't the shape and dtype of the program's")
-    constants = weights(program)
+    constants = weights(programs)
     inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs})
-    context = _context(title, identifier, program, plan, golden, constants, inputs)
+    context = _context(title, identifier, programs, kernels, plan, golden, constants, inputs)
     templates = {
         f"{identifier}.h": "model.h.jinja",
         f"{identifier}.c": "model.c.jinja",
@@ -77,7 +83,7 @@ def render(title: str, identifier: str, program: Program, plan: Plan, golden: Go
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
     sources["pool.h"] = _runtime("pool.h")
-    if context["features"]:
+    if context["features"]:  # of any level
         sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
     return Driver(
@@ -90,31 +96,35 @@ def render(title: str, identifier: str, program: Program, plan: Plan, golden: Go
 
 
 def _context(
-    title: str, identifier: str, program: Program, plan: Plan, golden: Golden, constants: Blob, inputs: Blob
+    title: str,
+    identifier: str,
+    programs: Sequence[Program],
+    kernels: Kernels,
+    plan: Plan,
+    golden: Golden,
+    constants: Blob,
+    inputs: Blob,
 ) -> dict[str, Any]:
+    *_, program = programs
     fields = tensor_names(program)
     steps = []
     step_outputs: list[dict[str, Any]] = []
     model_outputs = {tensor.name: index for index, tensor in enumerate(program.outputs)}
-    if len(program.calls) > MAX_STEPS or any(call.tiles >= MAX_TILES for call in program.calls):
+    tiles = [call.tiles for each in programs for call in each.calls]
+    if len(program.calls) > MAX_STEPS or max(tiles, default=0) >= MAX_TILES:
         raise ValueError("the program has more steps or tiles than the thread pool can count")
     for index, call in enumerate(program.calls):
-        arguments = [_argument(name, program, plan, fields, constants) for name in call.arguments]
         steps.append(
             {
                 "name": call.name,
-                "kernel": call.kernel,
                 "macs": call.macs,
-                "tiles": call.tiles,
-                "symbol": symbol_prefix(identifier) + call.symbol,
-                "arguments": arguments,
-                "uses_frame": any(argument["c"].startswith("f->") for argument in arguments),
                 "scratch": plan.scratch_offsets[index],
                 "first_output": len(step_outputs),
                 "checksum": golden.checksums[index],
             }
         )
         step_outputs += [_step_output(program.tensors[name], plan, model_outputs) for name in call.outputs]
+    functions, levels = _levels(programs, kernels, plan, fields, constants)
     return {
         "title": title,
         "name": identifier,
@@ -123,9 +133,11 @@ def _context(
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
-        "features": cpu.table(program.target),
+        "features": any(each.target.features for each in programs),
         "statuses": STATUSES,
-        "kernels": _kernels(identifier, program),
+        "kernels": _kernels(programs, kernels),
+        "levels": levels,
+        "functions": functions,
         "steps": steps,
         "step_outputs": step_outputs,
         "inputs": _tensors(program.inputs, fields, inputs.offsets),
@@ -135,12 +147,52 @@ def _context(
     }
 
 
-def _kernels(identifier: str, program: Program) -> list[dict[str, Any]]:
-    used: dict[str, Call] = {call.symbol: call for call in program.calls}
-    return [
-        {"symbol": symbol_prefix(identifier) + symbol, "pointers": len(call.arguments)}
-        for symbol, call in used.items()
-    ]
+def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, Any]]:
+    pointers = {
+        symbols[call.symbol]: len(call.arguments)
+        for program, symbols in zip(programs, kernels.symbols, strict=True)
+        for call in program.calls
+    }
+    return [{"symbol": symbol, "pointers": count} for symbol, count in pointers.items()]
+
+
+def _levels(
+    programs: Sequence[Program], kernels: Kernels, plan: Plan, fields: dict[str, str], constants: Blob
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the functions that make a step's call, each way to call once, and what each level calls."""
+    functions: dict[tuple[str, ...], dict[str, Any]] = {}
+    levels: list[dict[str, Any]] = []
+    for program, level, symbols in zip(programs, kernels.levels, kernels.symbols, strict=True):
+        steps = []
+        for index, call in enumerate(program.calls):
+            arguments = [_argument(name, program, plan, fields, constants) for name in call.arguments]
+            expressions = [argument["c"] for argument in arguments]
+            function = {
+                "name": f"step_{index}" if len(programs) == 1 else f"step_{index}_{level}",
+                "layer": call.name,
+                "kernel": call.kernel,
+                "macs": call.macs,
+                "symbol": symbols[call.symbol],
+                "arguments": arguments,
+                "uses_frame": any(expression.startswith("f->") for expression in expressions),
+            }
+            key = (call.name, symbols[call.symbol], *expressions)
+            function = functions.setdefault(key, function)
+            steps.append({"function": function["name"], "tiles": call.tiles})
+        levels.append(
+            {
+                "name": program.target.device,
+                "c_name": level,
+                "features": cpu.table(program.target),
+                "steps": steps,
+            }
+        )
+    return list(functions.values()), levels
+
+
+def _constant(program: Program, name: str) -> str:
+    """Return what a constant of one level is called among those of all."""
+    return f"{program.target.device}: {name}"
 
 
 def _argument(
@@ -150,7 +202,7 @@ def _argument(
     if name in program.constants:
         array = program.constants[name]
         return {
-            "c": f"constant({constants.offsets[name]})",
+            "c": f"constant({constants.offsets[_constant(program, name)]})",
             "comment": f"{name}: {array.dtype} {_shape(array.shape)}",
         }
     tensor = program.tensors[name]

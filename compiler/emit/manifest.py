@@ -3,19 +3,21 @@
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
+from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Call, Plan, Program
+from edgec.kernels import elf
 from edgec.kernels.operators import Tensor
 from edgec.targets.descriptor import Target
 
-SCHEMA = 1
+SCHEMA = 2
 PACKAGES = {
     "edgec": "edgec",
     "numpy": "numpy",
@@ -63,7 +65,8 @@ class Source:
 def build(
     name: str,
     identifier: str,
-    program: Program,
+    programs: Sequence[Program],
+    kernels: Kernels,
     plan: Plan,
     golden: Golden,
     source: Source,
@@ -72,12 +75,13 @@ def build(
     code_bytes: int,
 ) -> dict[str, Any]:
     """Return the manifest's content. `hashes` gives the sha256 of every other file of the bundle."""
+    *variants, program = programs
     fields = driver.tensor_names(program)
     return {
         "schema": SCHEMA,
         "name": name,
         "identifier": identifier,
-        "target": _target(program.target),
+        "target": _target(replace(program.target, variants=tuple(p.target for p in variants))),
         "files": hashes,
         "model": {
             "file": source.file,
@@ -96,9 +100,9 @@ def build(
             "weights_bytes": weights_bytes,
             "code_bytes": code_bytes,
         },
+        "levels": [_level(each, index, kernels) for index, each in enumerate(programs)],
         "steps": [
-            _step(call, crc, identifier, program)
-            for call, crc in zip(program.calls, golden.checksums, strict=True)
+            _step(call, crc, program) for call, crc in zip(program.calls, golden.checksums, strict=True)
         ],
         "islands": [
             {"name": node, "operator": operator, "reason": reason}
@@ -142,7 +146,30 @@ def problem(manifest: object) -> str | None:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    return dataclasses.asdict(target) | {"name": target.name, "features": sorted(target.features)}
+    return dataclasses.asdict(target) | {
+        "name": target.name,
+        "features": sorted(target.features),
+        "variants": [_target(variant) for variant in target.variants],
+    }
+
+
+def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:
+    symbols = kernels.symbols[index]
+    return {
+        "name": program.target.device,
+        "code_bytes": sum(map(elf.loaded_bytes, kernels.of_level(index).values())),
+        "weights_bytes": len(driver.weights([program]).data),
+        "kernels": [
+            {
+                "kernel": call.kernel,
+                "configuration": call.configuration,
+                "symbol": symbols[call.symbol],
+                "tiles": call.tiles,
+                "moved_bytes": sum(_bytes(program, name) for name in dict.fromkeys(call.arguments)),
+            }
+            for call in program.calls
+        ],
+    }
 
 
 def _tensor(tensor: Tensor, fields: dict[str, str]) -> dict[str, Any]:
@@ -157,16 +184,11 @@ def _tensor(tensor: Tensor, fields: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _step(call: Call, crc: int | None, identifier: str, program: Program) -> dict[str, Any]:
+def _step(call: Call, crc: int | None, program: Program) -> dict[str, Any]:
     outputs = [program.tensors[name] for name in call.outputs]
     return {
         "name": call.name,
-        "kernel": call.kernel,
-        "configuration": call.configuration,
-        "symbol": driver.symbol_prefix(identifier) + call.symbol,
         "macs": call.macs,
-        "moved_bytes": sum(_bytes(program, name) for name in dict.fromkeys(call.arguments)),
-        "tiles": call.tiles,
         "checked": call.checked,
         "checksum": crc,
         "outputs": [

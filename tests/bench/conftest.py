@@ -119,7 +119,7 @@ def build(target: str, folder: Path, **bodies: str) -> Bundle:
     float_model = model("z = Relu(x) y = Mul(z, z)")
     calibration = Calibration("synthetic", samples=4, seed=0)
     source = Source("toy.onnx", "0" * 64, 2, 4, calibration, float_model, float_model)
-    written = emit.write("toy", program, plan, objects, golden, source, folder / "toy.edgec")
+    written = emit.write("toy", (program,), plan, (objects,), golden, source, folder / "toy.edgec")
     return Bundle.load(written.path)
 
 

@@ -11,7 +11,7 @@ from edgec.bench.peak import Peak
 from edgec.bench.report import print_measurement
 from edgec.errors import BundleError, DeviceError
 
-MEMORY = {"arena_bytes", "weights_bytes", "code_bytes", "peak_rss_bytes"}
+MEMORY = {"arena_bytes", "weights_bytes", "code_bytes", "peak_rss_bytes", "levels"}
 
 
 def test_percentiles_in_milliseconds() -> None:
@@ -93,7 +93,11 @@ def test_reports_print_the_unit_of_the_device(
 
 
 def test_a_manifest_that_does_not_fit_the_program(local_bundle: Bundle, tmp_path: Path) -> None:
-    steps = local_bundle.manifest["steps"][:-1]
-    cut = Bundle(local_bundle.path, local_bundle.manifest | {"steps": steps})
+    (level,) = local_bundle.manifest["levels"]
+    cut_off = {
+        "steps": local_bundle.manifest["steps"][:-1],
+        "levels": [level | {"kernels": level["kernels"][:-1]}],
+    }
+    cut = Bundle(local_bundle.path, local_bundle.manifest | cut_off)
     with pytest.raises(BundleError, match="3 steps and the bench program 4"):
         benchmark(cut, cut.device(), runs=1)

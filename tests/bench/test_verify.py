@@ -50,8 +50,9 @@ def test_the_first_wrong_layer_is_named(toy, tmp_path: Path) -> None:
     assert wrong.index == (0, 5)
     assert wrong.device == wrong.expected + 1
     assert found.selftest == "differs at layer 'relu' on 1 thread(s)"
-    assert to_json(found)["mismatch"]["layer"] == "relu"
-    assert to_json(found)["passed"] is False
+    data = to_json([found], {})
+    assert data["levels"][0]["mismatch"]["layer"] == "relu"
+    assert data["passed"] is False
 
 
 def test_an_island_beyond_its_tolerance_is_a_mismatch(toy, tmp_path: Path) -> None:

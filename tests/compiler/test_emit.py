@@ -144,7 +144,7 @@ def write(made: Made, folder: Path, name: str = "tiny", bodies: dict[str, str] |
     work.mkdir(parents=True, exist_ok=True)
     objects = {s: compile_kernel(work, made.program.target, s, (bodies or {}).get(s)) for s in KERNELS}
     output = folder / f"{name}.edgec"
-    return bundle.write(name, made.program, made.plan, objects, made.golden, made.source, output)
+    return bundle.write(name, (made.program,), made.plan, (objects,), made.golden, made.source, output)
 
 
 def bench(built: Bundle, *arguments: str, emulator: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -224,8 +224,8 @@ def test_missing_and_changed_files_are_named(tiny: Bundle, tmp_path: Path) -> No
     [
         ("{", "can't be read"),
         ("[]", "is damaged"),
-        ('{"schema": 1}', "is damaged"),
-        ('{"schema": 99}', "has schema 99, this edgec reads 1"),
+        ('{"schema": 2}', "is damaged"),
+        ('{"schema": 1}', "has schema 1, this edgec reads 2"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -344,6 +344,7 @@ def test_the_library_has_no_variables_and_needs_little(tiny: Bundle) -> None:
 def test_the_shared_library_exports_the_api_alone(tiny: Bundle) -> None:
     exported = {name for kind, name in nm(tiny.file("lib/libtiny.so"), "-D") if kind in "TRD"}
     api = {"init", "run", "run_observed", "selftest", "close", "status_text", "missing_feature"}
+    api |= {"init_level", "level", "level_name", "level_missing_feature"}
     tools = {"step_name", "step_output", "golden_inputs"}
     assert exported == {f"tiny_{name}" for name in api | tools}
 
@@ -501,6 +502,7 @@ def test_a_write_before_the_arena_is_found(tmp_path: Path) -> None:
         (("--runs",), "--runs needs a value"),
         (("--fast",), "unknown option '--fast'; --help lists them"),
         (("--output", "x"), "--output needs --input"),
+        (("--level", "fast"), "--level fast: there is none; --levels lists them"),
         (("--input", "/proc/self/status"), "/proc/self/status: "),
     ],
 )

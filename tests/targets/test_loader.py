@@ -1,10 +1,12 @@
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgec.errors import TargetError
 from edgec.targets import loader
-from edgec.targets.descriptor import Emulator
+from edgec.targets.descriptor import Emulator, Target
 
 
 @pytest.mark.parametrize("name", loader.names())
@@ -24,6 +26,34 @@ def test_features_add_up_along_the_bases() -> None:
     assert loader.load("arm64-int8").features == frozenset()
     assert "dotprod" in loader.load("rpi5-int8").features
     assert "dotprod" not in loader.load("rpi4-int8").features
+
+
+def test_variants_are_levels_of_more_features_and_are_not_inherited() -> None:
+    x86 = loader.load("x86-64-int8")
+    assert [level.name for level in x86.levels] == [
+        "x86-64-v4-int8", "x86-64-avxvnni-int8", "x86-64-v3-int8", "x86-64-int8",
+    ]  # fmt: skip
+    assert all(level.features > x86.features and level.variants == () for level in x86.variants)
+    assert x86.levels[-1] == replace(x86, variants=())
+    assert [level.device for level in loader.load("arm64-fp32").levels] == ["arm64-dotprod", "arm64"]
+    for device in set(loader.devices()) - {"x86-64", "x86-64-v3", "arm64"}:
+        (level,) = loader.describe(device, "int8").levels
+        assert level.device == device
+
+
+def test_a_users_file_may_have_variants_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, 'base = "arm64"\nfeatures = ["dotprod", "i8mm"]\nvariants = ["rpi5"]\n', "new.toml")
+    path = write(tmp_path, 'base = "arm64"\nvariants = ["new.toml", "arm64-dotprod"]\n')
+    target = loader.load(f"{path}-int8")
+    assert [level.device for level in target.levels] == ["new", "arm64-dotprod", "board"]
+    assert target.variants[0].variants == ()
+    assert loader.from_data(manifest_data(target)) == target
+
+
+def manifest_data(target: Target) -> dict[str, Any]:
+    """The target as a manifest has it."""
+    variants = [manifest_data(variant) for variant in target.variants]
+    return asdict(target) | {"name": target.name, "features": sorted(target.features), "variants": variants}
 
 
 def test_an_emulator_table_replaces_the_base_key_by_key() -> None:
@@ -66,6 +96,12 @@ def test_a_base_may_be_a_file_beside(tmp_path: Path) -> None:
         ('base = "arm64"\narch = "x86-64"', ["'triple'", "must begin with 'x86_64-'"]),
         ('base = "arm46"', ["no target 'arm46'", "did you mean 'arm64'"]),
         ('base = "board.toml"', ["'base' leads back"]),
+        ('base = "arm64"\nvariants = "rpi5"', ["'variants'", "must be a list of devices"]),
+        ('base = "arm64"\nvariants = ["rpi6"]', ["no target 'rpi6'", "did you mean 'rpi5'"]),
+        ('base = "rpi5"\nvariants = ["arm64-dotprod"]', ["'arm64-dotprod' lacks 'crc', which this device"]),
+        ('base = "arm64"\nvariants = ["x86-64-v3"]', ["'x86-64-v3' has another 'arch'"]),
+        ('base = "rpi4"\nvariants = ["cortex-a53"]', ["'cortex-a53' has no feature more"]),
+        ('base = "arm64"\nvariants = ["rpi5", "rpi5"]', ["'rpi5' is named twice"]),
         ('arch = "arm64"', ["is missing", "'base'"]),
         ("cores = ", ["not a TOML file"]),
     ],
