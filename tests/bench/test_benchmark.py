@@ -60,8 +60,8 @@ def test_layers_stand_under_a_peak() -> None:
         Layer("c", "quantize", 0, 1_000_000, ms=1.0),
         Layer("d", "conv2d_wide_generic", 1_000_000, 1_000_000, ms=1.0),
     )
-    memory = Memory(0, 0, 0, None)
-    found = Measurement("m", "local", "cpu", 2, 1, layers, memory, {"target": "x"}, peak=peak)
+    memory = Memory(0, 0, 0, None, {})
+    found = Measurement("m", "local", "cpu", "x86-64-v3", 2, 1, layers, memory, {"target": "x"}, peak=peak)
     assert [found.share_of_peak(layer) for layer in layers] == [0.25, 0.25, None, None]
     assert (layers[0].gmacs, layers[0].intensity) == (40.0, 40.0)
     assert to_json(found)["peak"] == {"gmacs": peak.gmacs, "memory_gbytes": 10.0}

@@ -23,7 +23,8 @@ LAYERS = (
 
 def measurement(found: Peak | None) -> Measurement:
     conditions = {"target": "x86-64-v3-int8"}
-    return Measurement("toy", "local", "CPU", 1, 1, LAYERS, Memory(0, 0, 0, None), conditions, peak=found)
+    memory = Memory(0, 0, 0, None, {})
+    return Measurement("toy", "local", "CPU", "level", 1, 1, LAYERS, memory, conditions, peak=found)
 
 
 def test_every_product_kernel_has_a_peak() -> None:
