@@ -101,6 +101,7 @@ def test_every_level_of_this_machine_is_exact(x86: Bundle) -> None:
         ("cortex-a53", "arm64", "neon"),
         ("cortex-a72", "arm64", "neon"),
         ("cortex-a76", "arm64-dotprod", "dotprod"),
+        ("max", "arm64-i8mm", "dotprod"),
     ],
 )
 def test_each_emulated_cpu_chooses_its_own_level(arm: Bundle, cpu: str, level: str, kernels: str) -> None:
@@ -118,10 +119,11 @@ def test_an_emulator_has_a_cpu_for_each_level(arm: Bundle) -> None:
     runs, lacking = bench_levels.executable(arm, "emulator")
     assert lacking == {}
     assert [(one.level, device.cpu) for one, device in runs] == [
+        ("arm64-i8mm", "max (emulated)"),
         ("arm64-dotprod", "cortex-a76 (emulated)"),
         ("arm64", "cortex-a53 (emulated)"),
     ]
-    fast, slow = (benchmark(one, device) for one, device in runs)
+    _, fast, slow = (benchmark(one, device) for one, device in runs)
     assert fast.instructions is not None
     assert slow.instructions is not None
     assert fast.instructions < slow.instructions
