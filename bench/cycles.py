@@ -21,14 +21,14 @@ from edgec.targets.descriptor import Target
 ITERATIONS = 100
 """Of each block: filling and draining the pipeline then weighs little."""
 OLDEST_LLVM = 19
-"""The first to skip instructions that a scheduling model lacks."""
-MODELS = {"cortex-a76": "neoverse-n1", "generic": "cortex-a53"}
-"""CPU -> the one whose scheduling model stands in: the A76's server twin, and the plainest core."""
+"""Models change between versions; this one has those of all our devices."""
+MODELS = {"cortex-a76": "neoverse-n1", "max": "neoverse-n2"}
+"""CPU -> the one whose scheduling model stands in: the A76's server twin, and a core with every extension."""
 
 
 def model_of(target: Target) -> str:
-    """Return LLVM's name of the CPU whose scheduling model is used for `target`."""
-    return MODELS.get(target.cpu, target.cpu)
+    """Return which model `target` has, for reports; raises DeviceError where llvm-mca isn't installed."""
+    return f"{_cpu(target)} in LLVM {_version(_newest('llvm-mca'))}"
 
 
 def installed() -> bool:
@@ -55,6 +55,12 @@ def model_cycles(
     return tuple(sum(cycles[block] * times for block, times in region.blocks.items()) for region in regions)
 
 
+def _cpu(target: Target) -> str:
+    """Return LLVM's name of the CPU whose scheduling model is used; a generic one is what is emulated."""
+    cpu = target.emulator.cpu if target.cpu == "generic" and target.emulator else target.cpu
+    return MODELS.get(cpu, cpu)
+
+
 def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
     """Return the cycles of one execution of each block."""
     if not blocks:
@@ -63,16 +69,14 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
     lines = []
     for index, block in enumerate(blocks):
         lines += [f"# LLVM-MCA-BEGIN {index}", *(text[encoding] for encoding in block), "# LLVM-MCA-END"]
-    features = ",".join(f"+{feature}" for feature in sorted(target.features))
     found = json.loads(
         _run(
             "llvm-mca",
             "\n".join(lines),
             f"-mtriple={target.triple}",
-            f"-mcpu={model_of(target)}",
-            f"-mattr={features}",
+            f"-mcpu={_cpu(target)}",
+            "-mattr=+all",
             f"-iterations={ITERATIONS}",
-            "-skip-unsupported-instructions=any",
             "-json",
         )
     )
@@ -101,8 +105,10 @@ def _run(program: str, text: str, *arguments: str) -> str:
     command = [_newest(program), *arguments]
     done = subprocess.run(command, input=text, capture_output=True, text=True)
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise DeviceError(f"{command[0]}: {said[-1] if said else f'exit code {done.returncode}'}")
+        said = [
+            " ".join(line.split()) for line in done.stderr.splitlines() if re.match(r"error:|note: in", line)
+        ]
+        raise DeviceError(f"{command[0]}: {'; '.join(said[:2]) or f'exit code {done.returncode}'}")
     return done.stdout
 
 

@@ -102,7 +102,10 @@ class Measurement:
         return sum(layer.macs for layer in self.layers)
 
     def share_of_peak(self, layer: Layer) -> float | None:
-        """Return the layer's rate by the peak of its instruction set on all threads; None where unknown."""
+        """Return the layer's rate by the peak of its instruction set on all threads; None where unknown.
+
+        It may exceed 1: Winograd's algorithm multiplies less than `macs` says.
+        """
         name = self.peak.set_of(layer.kernel) if self.peak else None
         if self.peak is None or name is None or not layer.macs:
             return None
