@@ -29,7 +29,6 @@ class Way:
 
     kernel: str
     configuration: str
-    tiles: int
     codes: tuple[IslandCode, ...]
     """Per layer: they differ in their constants."""
 
@@ -160,17 +159,19 @@ class Layers:
 
     def _ways(self, group: Group, kernel: Kernel) -> Iterator[int]:
         """Yield the numbers of a kernel's ways, which are made as they are asked for."""
-        codes = [kernel.codes(operator.operation, self._target) for operator in group.operators]
-        if kernel is group.kernels[0]:
-            codes = [_first(group.first, kernel, operator, self._target) for operator in group.operators]
-        for of_layers in zip(*codes, strict=True):
-            lowered = (
+        first, *others = group.operators
+        wanted = group.first if kernel is group.kernels[0] else None
+        found = [_Configurations(kernel, operator, self._target) for operator in others]
+        for code in _beginning_with(wanted, kernel.codes(first.operation, self._target)):
+            codes = [code, *(configurations.get(code.configuration) for configurations in found)]
+            lowered = [
                 self._shared(lower(operator, kernel, code))
-                for operator, code in zip(group.operators, of_layers, strict=True)
-            )
-            one = of_layers[0]
-            group.ways.append(Way(kernel.name, one.configuration, one.tiles, tuple(lowered)))
-            yield len(group.ways) - 1
+                for operator, code in zip(group.operators, codes, strict=True)
+                if code is not None
+            ]
+            if len(lowered) == len(codes):  # weights may forbid what other weights of the shape allow
+                group.ways.append(Way(kernel.name, code.configuration, tuple(lowered)))
+                yield len(group.ways) - 1
 
     def _shared(self, code: IslandCode) -> IslandCode:
         """Return `code` with constants that others have too stored once."""
@@ -198,14 +199,31 @@ def _family(kernel: Kernel) -> str:
     return kernel.name.rpartition("_")[0]
 
 
-def _first(configuration: str, kernel: Kernel, operator: Operator, target: Target) -> Iterable[KernelCode]:
-    """Yield a kernel's codes for a layer, that of `configuration` first."""
+class _Configurations:
+    """A kernel's codes for a layer, by configuration; made in their order, and no more than are asked for."""
+
+    def __init__(self, kernel: Kernel, operator: Operator, target: Target) -> None:
+        self._codes = iter(kernel.codes(operator.operation, target))
+        self._waiting: dict[str, KernelCode] = {}
+
+    def get(self, configuration: str) -> KernelCode | None:
+        """Return a code, once, or None if there is none."""
+        while configuration not in self._waiting:
+            code = next(self._codes, None)
+            if code is None:
+                return None
+            self._waiting[code.configuration] = code
+        return self._waiting.pop(configuration)
+
+
+def _beginning_with(configuration: str | None, codes: Iterable[KernelCode]) -> Iterator[KernelCode]:
+    """Yield `codes`, one of them before all others."""
     later = []
-    codes = iter(kernel.codes(operator.operation, target))
-    for code in codes:
+    rest = iter(codes)
+    for code in rest if configuration is not None else ():
         if code.configuration == configuration:
             yield code
             break
         later.append(code)
     yield from later
-    yield from codes
+    yield from rest
