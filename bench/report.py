@@ -49,9 +49,11 @@ def print_verification(console: Console, found: Verification) -> None:
     where = f"{found.samples} sample{'s' if found.samples > 1 else ''}"
     if found.mismatch is None and found.exact_layers:
         line("exact", f"{found.exact_layers} layers bit-exact with the reference on {where}")
-    for island in found.islands:
-        figures = f"absolute {island.max_absolute_error:.2g}, relative {island.max_relative_error:.2g}"
-        line("float", f"'{island.name}' against ONNX Runtime: largest error {figures}")
+    if found.islands:
+        furthest = max(found.islands, key=lambda island: island.max_relative_error)
+        figures = f"absolute {furthest.max_absolute_error:.2g}, relative {furthest.max_relative_error:.2g}"
+        among = f", of {len(found.islands)} float layers" if len(found.islands) > 1 else ""
+        line("float", f"'{furthest.name}' against the reference: largest error {figures}{among}")
     for output in found.float_outputs:
         sqnr = "no noise" if output.sqnr_db is None else f"SQNR {output.sqnr_db:.1f} dB"
         top1 = "" if output.top1_agreement is None else f", top-1 agreement {output.top1_agreement:.1%}"

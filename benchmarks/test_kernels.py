@@ -17,11 +17,16 @@ from edgec.compiler.emit import toolchain
 from edgec.kernels import codegen, reference
 from edgec.kernels.kernel import Kernel
 from edgec.kernels.operators import (
+    INEXACT,
     AveragePool,
     Binary,
     Concat,
     Conv2d,
     Dequantize,
+    FloatAveragePool,
+    FloatBinary,
+    FloatConv2d,
+    FloatMean,
     Lookup,
     MaxPool,
     Mean,
@@ -52,6 +57,14 @@ def conv2d(size: int, inputs: int, outputs: int, window: int, groups: int = 1, d
     return Conv2d(shape, weights, bias, multiplier, -3, 5, -128, 127, (1, 1), pads, (1, 1), groups)
 
 
+def float_conv2d(size: int, inputs: int, outputs: int, window: int, groups: int = 1) -> FloatConv2d:
+    """As `conv2d`, in float32 and with a ReLU."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(outputs, window, window, inputs // groups)).astype(np.float32)
+    bias, pads = rng.normal(size=outputs).astype(np.float32), (window // 2,) * 4
+    return FloatConv2d((1, size, size, inputs), weights, bias, 0.0, pads=pads, groups=groups)
+
+
 def _table() -> NDArray[np.int8]:
     return np.random.default_rng(0).permutation(np.arange(-128, 128)).astype(np.int8)
 
@@ -66,6 +79,15 @@ OPERATIONS: dict[str, Operation] = {
     "depthwise5x5-14-240": conv2d(14, 240, 240, 5, groups=240),
     "conv3x3-wide-14-32-32": conv2d(14, 32, 32, 3, dtype="int16"),
     "matmul-1-1280-1000": conv2d(1, 1280, 1000, 1),
+    "conv1x1-56-64-64-float": float_conv2d(56, 64, 64, 1),
+    "conv3x3-14-256-256-float": float_conv2d(14, 256, 256, 3),
+    "depthwise3x3-56-144-float": float_conv2d(56, 144, 144, 3, groups=144),
+    "matmul-1-1280-1000-float": float_conv2d(1, 1280, 1000, 1),
+    "add-float": FloatBinary("add", (PIXELS,), ((1,), (1,))),
+    "average_pool2x2-float": FloatAveragePool(
+        (1, 28, 28, 128), (1, 14, 14, 128), (2, 2), (2, 2), (0, 0), np.full((14, 14), 0.25, np.float32)
+    ),
+    "mean-float": FloatMean(1, 7 * 7, 1280),
     "add": Binary("add", (PIXELS,), ((1,), (1,)), (3, -4), (0.5, 0.7), 1, -128, 127),
     "mul": Binary("mul", (PIXELS,), ((1,), (1,)), (3, -4), (0.05, 0.07), 1, -128, 127),
     "quantize": Quantize(224 * 224 * 3, 0.02, -1),
@@ -92,7 +114,16 @@ def inputs_of(operation: Operation) -> list[Array]:
     def int8(*shape: int) -> Array:
         return rng.integers(-128, 128, shape).astype(np.int8)
 
+    def float32(*shape: int) -> Array:
+        return rng.normal(size=shape).astype(np.float32)
+
     match operation:
+        case FloatConv2d() | FloatAveragePool():
+            return [float32(*operation.input_shape)]
+        case FloatBinary():
+            return [float32(*operation.shape), float32(*operation.shape)]
+        case FloatMean():
+            return [float32(operation.outer, operation.reduced, operation.inner)]
         case Conv2d() | MaxPool() | AveragePool():
             return [int8(*operation.input_shape)]
         case Binary():
@@ -145,7 +176,10 @@ def test_kernel(benchmark: BenchmarkFixture, kernel: Kernel, operation: Operatio
     buffers = [*inputs, *(np.ascontiguousarray(constant) for constant in code.constants), output, scratch]
     pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers]
     assert benchmark(function, *pointers, 0, code.tiles) == 0
-    assert np.array_equal(output, expected)
-    if isinstance(operation, Conv2d):
+    if isinstance(operation, INEXACT):
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    else:
+        assert np.array_equal(output, expected)
+    if isinstance(operation, Conv2d | FloatConv2d):
         macs = operation.weights[0].size * int(np.prod(operation.output_shape))
         benchmark.extra_info["gmacs"] = macs / benchmark.stats.stats.median / 1e9 if benchmark.stats else None

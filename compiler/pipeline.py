@@ -17,6 +17,7 @@ from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
+from edgec.compiler.lower.floating import floating
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.levels import common, levels
@@ -27,7 +28,7 @@ from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import ModelError, UnsupportedError
 from edgec.kernels import reference
-from edgec.kernels.operators import Conv2d, Island, Network
+from edgec.kernels.operators import Conv2d, FloatConv2d, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -98,7 +99,7 @@ def build(
         report("quantize", _quantized(model, source))
 
     report("lower", "")
-    network = fuse_residuals(integer(model))
+    network = _network(model)
     dumps.network(network)
     inputs = data.feed(0)
     floats = _float_outputs(source, inputs) if model is not source else None
@@ -177,7 +178,11 @@ def _compile(
 
 def network_of(path: Path) -> Network:
     """Return the network that a bundle's model.onnx was lowered to."""
-    return fuse_residuals(integer(load(path)))
+    return _network(load(path))
+
+
+def _network(model: Model) -> Network:
+    return fuse_residuals(integer(model) if is_qdq(model) else floating(model))
 
 
 @contextmanager
@@ -267,7 +272,7 @@ def _faithful(golden: Golden) -> str:
 
 def _summary(network: Network, programs: Sequence[Program]) -> str:
     islands = sum(isinstance(operator.operation, Island) for operator in network.operators)
-    macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d))
+    macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d | FloatConv2d))
     kernels = len(network.operators) - islands
     floats = sum(not call.checked for call in programs[-1].calls)
     millions = f"{macs / 1e6:.3g}" if macs < 100e6 else f"{macs / 1e6:.0f}"

@@ -202,7 +202,7 @@ class _Block:
         per_group = shape.outputs // shape.groups
         walk = reduction(shape)
         length = math.prod(walk.taps) * tile.padded_run(self.isa, walk)
-        blocks = tile.column_blocks(self.isa, per_group, shape.register_tile[1], length)
+        blocks = tile.column_blocks(self.isa.lanes, per_group, shape.register_tile[1], length)
         group_size = sum(c.blocks * c.vectors * self.isa.lanes for c in blocks) * length
 
         def group(g: Expr) -> None:

@@ -1,5 +1,7 @@
 """Element by element: add and multiply with broadcasting, quantize, dequantize."""
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Binary, Dequantize, Quantize
+from edgec.kernels.operators import Binary, Dequantize, FloatBinary, Quantize
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -52,38 +54,76 @@ def _binary(kind: str, shape: list[int], left: list[int], right: list[int], size
         del scratch
         parameters = [p[i] for i in range(PARAMETERS)]
 
-        def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int) -> Expr:
-            if step == 0:
-                return tir.broadcast(x[base], lanes)
-            if step == 1 or lanes == 1:
-                return tir.load(x, base + offset * step, lanes)
-            return x[T.ramp(base + offset * step, step, lanes)]
+        def combine(one: Expr, two: Expr, lanes: int) -> Expr:
+            return generic.combine(kind, one, two, parameters, lanes)
 
-        def run(first: Expr, starts: tuple[Expr, Expr], count: int) -> None:
-            def vector(offset: Expr, lanes: int) -> None:
-                one = operand(a, starts[0], offset, left[-1], lanes)
-                two = operand(b, starts[1], offset, right[-1], lanes)
-                tir.store(y, first + offset, generic.combine(kind, one, two, parameters, lanes), lanes)
+        _combine(shape, left, right, combine, a, b, y, begin, end)
 
-            tir.vectors(count, _LANES, vector)
+    parameters = [("int8", sizes[0]), ("int8", sizes[1]), ("int32", PARAMETERS), ("int8", math.prod(shape))]
+    return tir.kernel(parameters, "uint8", body, noalias=False)
 
-        if len(shape) == 1 and left == right == [1]:
-            tir.chunked(begin, end, shape[0], CHUNK, lambda i, count: run(i, (i, i), count))
-            return
-        with T.serial(begin, end) as index:
-            at = tir.unravel(index, shape[:-1])
-            one, two = (
-                sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)
-            )
-            run(index * shape[-1], (one, two), shape[-1])
 
-    total = int(np.prod(shape))
-    return tir.kernel(
-        [("int8", sizes[0]), ("int8", sizes[1]), ("int32", PARAMETERS), ("int8", total)],
-        "uint8",
-        body,
-        noalias=False,
+def float_binary(operation: FloatBinary, target: Target) -> KernelCode:
+    """Add or multiply; operands that broadcast are read by strides."""
+    del target
+    shape, (left, right) = tir.merge_dimensions(operation.shape, operation.strides)
+    flat = len(shape) == 1 and left == right == [1]
+    sizes = [1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right)]
+    total = math.prod(shape)
+    limits = operation.low, operation.high
+    return KernelCode(
+        key=f"float_binary {operation.kind} {shape} {left} {right} {limits}",
+        make=partial(_float_binary, operation.kind, shape, left, right, sizes, limits),
+        tiles=-(-total // CHUNK) if flat else math.prod(shape[:-1]),
+        inplace=tuple(i for i, size in enumerate(sizes) if flat and size == total),
     )
+
+
+def _float_binary(
+    kind: str, shape: list[int], left: list[int], right: list[int], sizes: list[int],
+    limits: tuple[float, float],
+) -> object:  # fmt: skip
+    def combine(one: Expr, two: Expr, lanes: int) -> Expr:
+        return tir.clipped(one + two if kind == "add" else one * two, *limits, lanes)
+
+    def body(a: Buffer, b: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        _combine(shape, left, right, combine, a, b, y, begin, end)
+
+    parameters = [("float32", size) for size in (*sizes, math.prod(shape))]
+    return tir.kernel(parameters, "float32", body, noalias=False)
+
+
+def _combine(
+    shape: list[int], left: list[int], right: list[int], combine: Callable[[Expr, Expr, int], Expr],
+    a: Buffer, b: Buffer, y: Buffer, begin: Expr, end: Expr,
+) -> None:  # fmt: skip
+    """y = combine(a, b), vectors of elements at a time; `left` and `right` are the operands' strides."""
+
+    def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int) -> Expr:
+        if step == 0:
+            return tir.broadcast(x[base], lanes)
+        if step == 1 or lanes == 1:
+            return tir.load(x, base + offset * step, lanes)
+        return x[T.ramp(base + offset * step, step, lanes)]
+
+    def run(first: Expr, starts: tuple[Expr, Expr], count: int) -> None:
+        def vector(offset: Expr, lanes: int) -> None:
+            one = operand(a, starts[0], offset, left[-1], lanes)
+            two = operand(b, starts[1], offset, right[-1], lanes)
+            tir.store(y, first + offset, combine(one, two, lanes), lanes)
+
+        tir.vectors(count, _LANES, vector)
+
+    if len(shape) == 1 and left == right == [1]:
+        tir.chunked(begin, end, shape[0], CHUNK, lambda i, count: run(i, (i, i), count))
+        return
+    with T.serial(begin, end) as index:
+        at = tir.unravel(index, shape[:-1])
+        one, two = (
+            sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)
+        )
+        run(index * shape[-1], (one, two), shape[-1])
 
 
 def quantize(operation: Quantize, target: Target) -> KernelCode:

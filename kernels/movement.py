@@ -118,14 +118,14 @@ def concat(operation: Concat, target: Target) -> KernelCode:
     mapped = tuple(table is not None for table in operation.tables)
     tables = [table for table in operation.tables if table is not None]
     return KernelCode(
-        key=f"concat {operation.outer} {operation.inner} {mapped}",
-        make=partial(_concat, operation.outer, operation.inner, mapped),
+        key=f"concat {operation.dtype} {operation.outer} {operation.inner} {mapped}",
+        make=partial(_concat, operation.dtype, operation.outer, operation.inner, mapped),
         constants=(np.concatenate(tables),) if tables else (),
         tiles=operation.outer,
     )
 
 
-def _concat(outer: int, inner: tuple[int, ...], mapped: tuple[bool, ...]) -> object:
+def _concat(dtype: str, outer: int, inner: tuple[int, ...], mapped: tuple[bool, ...]) -> object:
     def body(*arguments: Buffer) -> None:
         *buffers, _, begin, end = arguments
         inputs, y = buffers[: len(inner)], buffers[-1]
@@ -145,13 +145,13 @@ def _concat(outer: int, inner: tuple[int, ...], mapped: tuple[bool, ...]) -> obj
                         index = T.cast(x[first + offset + lane], "int32") + (128 + 256 * table)
                         tir.store(y, start + offset + lane, buffers[len(inner)][index])
 
-                tir.vectors(count, 4 if through else _VECTOR_BYTES, vector)
+                tir.vectors(count, 4 if through else _VECTOR_BYTES // tir.lanes_bytes(dtype), vector)
                 start, table = start + count, table + through
 
-    sizes = [("int8", outer * count) for count in inner]
+    sizes = [(dtype, outer * count) for count in inner]
     if any(mapped):
         sizes.append(("int8", 256 * sum(mapped)))
-    return tir.kernel([*sizes, ("int8", outer * sum(inner))], "uint8", body)
+    return tir.kernel([*sizes, (dtype, outer * sum(inner))], "uint8", body)
 
 
 def pad(operation: Pad, target: Target) -> KernelCode:
@@ -159,24 +159,25 @@ def pad(operation: Pad, target: Target) -> KernelCode:
     del target
     rows = [n + before + after for n, (before, after) in zip(operation.shape, operation.pads, strict=True)]
     return KernelCode(
-        key=f"pad {operation.shape} {operation.pads}",
+        key=f"pad {operation.dtype} {operation.shape} {operation.pads}",
         make=partial(_pad, operation, rows),
-        constants=(np.array([operation.value], np.int32),),
+        constants=(np.array([operation.value], operation.dtype),),
         tiles=int(np.prod(rows[:-1], dtype=np.int64)),
     )
 
 
 def _pad(operation: Pad, padded: list[int]) -> object:
-    shape, pads = operation.shape, operation.pads
+    shape, pads, dtype = operation.shape, operation.pads, operation.dtype
+    lanes_at_once = _VECTOR_BYTES // tir.lanes_bytes(dtype)
 
     def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
 
         def fill(start: Expr, count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                tir.store(y, start + offset, tir.broadcast(T.cast(p[0], "int8"), lanes), lanes)
+                tir.store(y, start + offset, tir.broadcast(p[0], lanes), lanes)
 
-            tir.vectors(count, _VECTOR_BYTES, vector)
+            tir.vectors(count, lanes_at_once, vector)
 
         with T.serial(begin, end) as index:
             at = [i - before for i, (before, _) in zip(tir.unravel(index, padded[:-1]), pads, strict=False)]
@@ -193,10 +194,10 @@ def _pad(operation: Pad, padded: list[int]) -> object:
                         value = tir.load(x, source * shape[-1] + offset, lanes)
                         tir.store(y, start + pads[-1][0] + offset, value, lanes)
 
-                    tir.vectors(shape[-1], _VECTOR_BYTES, copy)
+                    tir.vectors(shape[-1], lanes_at_once, copy)
                     fill(start + pads[-1][0] + shape[-1], pads[-1][1])
                 with T.Else():
                     fill(start, padded[-1])
 
-    sizes = [("int8", int(np.prod(shape))), ("int32", 1), ("int8", int(np.prod(padded)))]
+    sizes = [(dtype, int(np.prod(shape))), (dtype, 1), (dtype, int(np.prod(padded)))]
     return tir.kernel(sizes, "uint8", body)

@@ -38,6 +38,16 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
+def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether element i of a result of `shape` is made of element i of each operand: nothing broadcasts."""
+    dense = np.cumprod((1, *shape[:0:-1]))[::-1]
+    return all(
+        extent == 1 or stride == wanted
+        for steps in strides
+        for extent, stride, wanted in zip(shape, steps, dense, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class Binary:
     """Add or multiply two int8 tensors, with broadcasting.
@@ -62,12 +72,41 @@ class Binary:
     @property
     def elementwise(self) -> bool:
         """Whether element i of the result is made of element i of each operand: nothing broadcasts."""
-        dense = np.cumprod((1, *self.shape[:0:-1]))[::-1]
-        return all(
-            extent == 1 or stride == wanted
-            for strides in self.strides
-            for extent, stride, wanted in zip(self.shape, strides, dense, strict=True)
-        )
+        return _elementwise(self.shape, self.strides)
+
+
+@dataclass(frozen=True)
+class FloatBinary:
+    """Add or multiply (`add`, `mul`) two float32 tensors with broadcasting, and clip to [low, high]."""
+
+    kind: str
+    shape: tuple[int, ...]
+    """Of the result."""
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+    """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether element i of the result is made of element i of each operand: nothing broadcasts."""
+        return _elementwise(self.shape, self.strides)
+
+
+def convolved(
+    image: tuple[int, int, int, int],
+    weights: tuple[int, ...],
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilations: tuple[int, int],
+) -> tuple[int, int, int, int]:
+    """N, H, W, C of a convolution's result; `weights` is [outputs, kernel height, kernel width, inputs]."""
+    n, h, w, _ = image
+    outputs, kh, kw, _ = weights
+    top, left, bottom, right = pads
+    oh = (h + top + bottom - dilations[0] * (kh - 1) - 1) // strides[0] + 1
+    ow = (w + left + right - dilations[1] * (kw - 1) - 1) // strides[1] + 1
+    return n, oh, ow, outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +143,7 @@ class Conv2d:
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
         """N, H, W, C of the result."""
-        n, h, w, _ = self.input_shape
-        o, kh, kw, _ = self.weights.shape
-        top, left, bottom, right = self.pads
-        oh = (h + top + bottom - self.dilations[0] * (kh - 1) - 1) // self.strides[0] + 1
-        ow = (w + left + right - self.dilations[1] * (kw - 1) - 1) // self.strides[1] + 1
-        return n, oh, ow, o
+        return convolved(self.input_shape, self.weights.shape, self.strides, self.pads, self.dilations)
 
     @property
     def saturating(self) -> bool:
@@ -132,6 +166,41 @@ class Conv2d:
         if self.residual is not None:
             reach = max(reach, 255.0 * sum(map(abs, self.residual.factors)))
         return reach
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        n, oh, ow, _ = self.output_shape
+        return n * oh * ow * int(self.weights.size)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatConv2d:
+    """Convolution in float32, and with a 1x1 window every matrix product by constant weights.
+
+    y = clip(bias + sum(a * w) + residual, low, high); sums in float32, in an order of the kernel's own.
+    """
+
+    input_shape: tuple[int, int, int, int]
+    """N, H, W, C."""
+    weights: NDArray[np.float32]
+    """[output channels, kernel height, kernel width, C / groups]."""
+    bias: NDArray[np.float32]
+    """[output channels]."""
+    low: float = -np.inf
+    high: float = np.inf
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, left, bottom, right; padding is zero."""
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    residual: bool = False
+    """Whether the operator's second input, of the result's shape, is added."""
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        return convolved(self.input_shape, self.weights.shape, self.strides, self.pads, self.dilations)
 
     @property
     def macs(self) -> int:
@@ -191,6 +260,7 @@ class Concat:
     """Contiguous elements that each input contributes per outer index."""
     tables: tuple[NDArray[np.int8] | None, ...]
     """Per input, [256] to requantize it, or None to copy."""
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -200,7 +270,9 @@ class Pad:
     shape: tuple[int, ...]
     """Of the input."""
     pads: tuple[tuple[int, int], ...]
-    value: int
+    value: float
+    """A value of the dtype."""
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -213,6 +285,7 @@ class MaxPool:
     strides: tuple[int, int]
     pads: tuple[int, int]
     """Top, left; bottom and right follow from `output_shape`."""
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +329,39 @@ class Mean:
 
 
 @dataclass(frozen=True, eq=False)
+class FloatAveragePool:
+    """clip(sum(a) * multiplier[oh, ow], low, high) in float32, added up in the order of the window.
+
+    multiplier[oh, ow] = float32(1 / count), the positions that the window divides by there.
+    """
+
+    input_shape: tuple[int, int, int, int]
+    output_shape: tuple[int, int, int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int]
+    """Top, left; bottom and right follow from `output_shape`."""
+    multiplier: NDArray[np.float32]
+    """[OH, OW]."""
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True)
+class FloatMean:
+    """clip(sum(a) * float32(1 / reduced), low, high) over the middle of [outer, reduced, inner].
+
+    Added up in float32, in order.
+    """
+
+    outer: int
+    reduced: int
+    inner: int
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True, eq=False)
 class Softmax:
     """Softmax over the last axis of [outer, length], from a table of exponentials.
 
@@ -286,9 +392,13 @@ class Island:
 
 
 Operation = (
-    Conv2d | Binary | Lookup | Quantize | Dequantize | Rearrange | Concat | Pad | MaxPool | AveragePool
-    | Mean | Softmax | Island
+    Conv2d | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat | Pad
+    | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
 )  # fmt: skip
+
+
+INEXACT = (FloatConv2d, Island)
+"""Operations whose result is stated within a tolerance: the order and rounding of their sums is free."""
 
 
 @dataclass(frozen=True, eq=False)

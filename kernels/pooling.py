@@ -1,5 +1,6 @@
 """Pooling and means over NHWC images, vectors of channels at a time."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -7,15 +8,19 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import AveragePool, MaxPool, Mean
+from edgec.kernels.operators import AveragePool, FloatAveragePool, FloatMean, MaxPool, Mean
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 # Channels at a time: one 128-bit register of int8, several of int32.
 _LANES = 16
+# Of a float mean: sums that run beside each other, each waiting for its last addition.
+_MEAN_VECTORS = 4
 
 
-def _taps(operation: MaxPool | AveragePool, row: Expr, column: Expr) -> list[tuple[Expr, Expr]]:
+def _taps(
+    operation: MaxPool | AveragePool | FloatAveragePool, row: Expr, column: Expr
+) -> list[tuple[Expr, Expr]]:
     """Per tap: the pixel's index, clamped into the image, and whether it lies inside."""
     _, height, width, _ = operation.input_shape
     taps = []
@@ -57,8 +62,8 @@ def _max_pool(operation: MaxPool) -> object:
 
             tir.vectors(channels, _LANES, vector)
 
-    sizes = [("int8", int(np.prod(shape))) for shape in (operation.input_shape, operation.output_shape)]
-    return tir.kernel(sizes, "uint8", body)
+    shapes = operation.input_shape, operation.output_shape
+    return tir.kernel([(operation.dtype, math.prod(shape)) for shape in shapes], "uint8", body)
 
 
 def average_pool(operation: AveragePool, target: Target) -> KernelCode:
@@ -151,3 +156,92 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
 
     sizes = [("int8", outer * reduced * inner), ("int32", 5), ("int8", outer * inner)]
     return tir.kernel(sizes, "uint8", body)
+
+
+def float_average_pool(operation: FloatAveragePool, target: Target) -> KernelCode:
+    """Sum over a window, times the multiplier of that output position."""
+    del target
+    n, oh, _, _ = operation.output_shape
+    return KernelCode(
+        key=f"float_average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
+        f"{operation.strides} {operation.pads} {operation.low} {operation.high}",
+        make=partial(_float_average_pool, operation),
+        constants=(operation.multiplier,),
+        tiles=n * oh,
+    )
+
+
+def _float_average_pool(operation: FloatAveragePool) -> object:
+    _, height, width, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+
+    def body(x: Buffer, multiplier: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        with T.serial(begin, end) as index, T.serial(0, columns) as column:
+            taps = _taps(operation, index % rows, column)
+            image = index // rows * (height * width)
+
+            def vector(channel: Expr, lanes: int) -> None:
+                zero = tir.constant(0, "float32", lanes)
+                total = zero
+                for pixel, inside in taps:
+                    value = tir.load(x, (image + pixel) * channels + channel, lanes)
+                    total = total + T.Select(tir.broadcast(inside, lanes), value, zero)
+                result = total * tir.broadcast(multiplier[index % rows * columns + column], lanes)
+                result = tir.clipped(result, operation.low, operation.high, lanes)
+                tir.store(y, (index * columns + column) * channels + channel, result, lanes)
+
+            tir.vectors(channels, _LANES, vector)
+
+    sizes = math.prod(operation.input_shape), rows * columns, math.prod(operation.output_shape)
+    return tir.kernel([("float32", size) for size in sizes], "float32", body)
+
+
+def float_mean(operation: FloatMean, target: Target) -> KernelCode:
+    """Sum over the middle dimension, some vectors at a time."""
+    del target
+    return KernelCode(
+        key=f"float_mean {operation}",
+        make=partial(_float_mean, operation),
+        tiles=operation.outer * -(-operation.inner // (_MEAN_VECTORS * _LANES)),
+    )
+
+
+def _float_mean(operation: FloatMean) -> object:
+    reduced, inner = operation.reduced, operation.inner
+    block = _MEAN_VECTORS * _LANES
+    blocks = -(-inner // block)
+
+    def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        total = T.alloc_buffer((min(block, inner),), "float32", scope="global")
+
+        def sums(image: Expr, channel: Expr, count: int) -> None:
+            parts = tir.pieces(count, _LANES)
+            for start, lanes in parts:
+                tir.store(total, start, tir.constant(0, "float32", lanes), lanes)
+            with T.serial(0, reduced) as r:
+                for start, lanes in parts:
+                    value = tir.load(x, (image * reduced + r) * inner + channel + start, lanes)
+                    tir.store(total, start, tir.load(total, start, lanes) + value, lanes)
+            factor = float(np.float32(1 / reduced))
+            for start, lanes in parts:
+                value = tir.load(total, start, lanes) * tir.constant(factor, "float32", lanes)
+                value = tir.clipped(value, operation.low, operation.high, lanes)
+                tir.store(y, image * inner + channel + start, value, lanes)
+
+        with T.serial(begin, end) as index:
+            image, channel = index // blocks, index % blocks * block
+            if inner < block:
+                sums(image, channel, inner)
+            elif not inner % block:
+                sums(image, channel, block)
+            else:
+                with T.If(index % blocks < inner // block):
+                    with T.Then():
+                        sums(image, channel, block)
+                    with T.Else():
+                        sums(image, channel, inner % block)
+
+    sizes = operation.outer * reduced * inner, operation.outer * inner
+    return tir.kernel([("float32", size) for size in sizes], "float32", body)

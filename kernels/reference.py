@@ -5,7 +5,7 @@ are flat or shaped arrays; every function returns an array in the physical layou
 arithmetic after an integer sum is float32 IEEE 754, one rounding per operation, nothing contracted.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ from edgec.kernels.operators import (
     Concat,
     Conv2d,
     Dequantize,
+    FloatAveragePool,
+    FloatBinary,
+    FloatConv2d,
+    FloatMean,
     Island,
     Lookup,
     MaxPool,
@@ -47,11 +51,31 @@ def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
 
 def conv2d(op: Conv2d, x: Array, other: Array | None = None) -> Array:
     """See `Conv2d`; the products are summed in float64 matrix products, exact below 2**53."""
+    total = _convolved(op, x.astype(np.float64) - op.input_zero_point).astype(np.int64) + op.bias
+    if total.size and np.abs(total).max() >= 2**31:
+        raise OverflowError("accumulator leaves int32")
+    result = requantize(total.astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high)
+    if op.residual is None:
+        return result
+    assert other is not None, "a residual operation has a second input"
+    return binary(op.residual, result, other).reshape(result.shape)
+
+
+def float_conv2d(op: FloatConv2d, x: Array, other: Array | None = None) -> Array:
+    """See `FloatConv2d`; in float64, rounded once."""
+    total = _convolved(op, x.astype(np.float64)) + op.bias
+    if op.residual:
+        assert other is not None, "a residual operation has a second input"
+        total += other.reshape(total.shape)
+    return np.clip(total, op.low, op.high).astype(np.float32)
+
+
+def _convolved(op: Conv2d | FloatConv2d, x: Array) -> Array:
+    """Return sums of products in float64, [N, OH, OW, outputs]; padding is zero."""
     n, oh, ow, outputs = op.output_shape
     _, kh, kw, per_group = op.weights.shape
     top, left, bottom, right = op.pads
-    image = x.reshape(op.input_shape).astype(np.float64) - op.input_zero_point
-    image = np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    image = np.pad(x.reshape(op.input_shape), ((0, 0), (top, bottom), (left, right), (0, 0)))
     group_outputs = outputs // op.groups
     accumulator = np.zeros((n, oh, ow, outputs), np.float64)
     for row in range(kh):
@@ -68,14 +92,7 @@ def conv2d(op: Conv2d, x: Array, other: Array | None = None) -> Array:
                 taken = slice(g * group_outputs, (g + 1) * group_outputs)
                 part = window[..., g * per_group : (g + 1) * per_group]
                 accumulator[..., taken] += part @ weights[taken].T
-    total = accumulator.astype(np.int64) + op.bias
-    if total.size and np.abs(total).max() >= 2**31:
-        raise OverflowError("accumulator leaves int32")
-    result = requantize(total.astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high)
-    if op.residual is None:
-        return result
-    assert other is not None, "a residual operation has a second input"
-    return binary(op.residual, result, other).reshape(result.shape)
+    return accumulator
 
 
 def _strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Array:
@@ -94,6 +111,12 @@ def binary(op: Binary, a: Array, b: Array) -> Array:
     )
     result = left + right if op.kind == "add" else left * right
     return clamp(np.rint(result), op.output_zero_point, op.low, op.high)
+
+
+def float_binary(op: FloatBinary, a: Array, b: Array) -> Array:
+    """See `FloatBinary`."""
+    left, right = (_strided(x, op.shape, strides) for x, strides in zip((a, b), op.strides, strict=True))
+    return np.asarray(np.clip(left + right if op.kind == "add" else left * right, op.low, op.high))
 
 
 def lookup(op: Lookup, x: Array) -> Array:
@@ -130,14 +153,14 @@ def pad(op: Pad, x: Array) -> Array:
     return np.pad(x.reshape(op.shape), op.pads, constant_values=op.value)
 
 
-def _windows(op: MaxPool | AveragePool, x: Array, outside: int) -> tuple[Array, int]:
-    """[N, OH, OW, C, positions] int32 values of every pooling window, `outside` where it leaves the image."""
+def _windows(op: MaxPool | AveragePool | FloatAveragePool, x: Array, outside: float) -> tuple[Array, int]:
+    """[N, OH, OW, C, positions] values of every pooling window, `outside` where it leaves the image."""
     n, h, w, c = op.input_shape
     _, oh, ow, _ = op.output_shape
     below = max(0, (oh - 1) * op.strides[0] + op.kernel[0] - op.pads[0] - h)
     right = max(0, (ow - 1) * op.strides[1] + op.kernel[1] - op.pads[1] - w)
     image = np.pad(
-        x.reshape(n, h, w, c).astype(np.int32),
+        x.reshape(n, h, w, c),
         ((0, 0), (op.pads[0], below), (op.pads[1], right), (0, 0)),
         constant_values=outside,
     )
@@ -152,14 +175,33 @@ def _windows(op: MaxPool | AveragePool, x: Array, outside: int) -> tuple[Array, 
 
 def max_pool(op: MaxPool, x: Array) -> Array:
     """See `MaxPool`."""
-    return np.asarray(_windows(op, x, -128)[0].max(axis=-1).astype(np.int8))
+    lowest = -np.inf if op.dtype == "float32" else np.iinfo(op.dtype).min
+    return np.asarray(_windows(op, x, lowest)[0].max(axis=-1))
 
 
 def average_pool(op: AveragePool, x: Array) -> Array:
     """See `AveragePool`."""
-    windows, positions = _windows(op, x, op.input_zero_point)
+    windows, positions = _windows(op, x.astype(np.int32), op.input_zero_point)
     total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
     return requantize(total, op.multiplier[:, :, None], op.output_zero_point, op.low, op.high)
+
+
+def float_average_pool(op: FloatAveragePool, x: Array) -> Array:
+    """See `FloatAveragePool`."""
+    total = np.zeros(op.output_shape, np.float32)
+    windows, positions = _windows(op, x, 0)
+    for index in range(positions):
+        total += windows[..., index]
+    return np.asarray(np.clip(total * op.multiplier[:, :, np.newaxis], op.low, op.high))
+
+
+def float_mean(op: FloatMean, x: Array) -> Array:
+    """See `FloatMean`."""
+    terms = x.reshape(op.outer, op.reduced, op.inner)
+    total = np.zeros((op.outer, op.inner), np.float32)
+    for index in range(op.reduced):
+        total += terms[:, index]
+    return np.asarray(np.clip(total * np.float32(1 / op.reduced), op.low, op.high))
 
 
 def mean(op: Mean, x: Array) -> Array:
@@ -186,6 +228,10 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Concat: concat,
     Conv2d: conv2d,
     Dequantize: dequantize,
+    FloatAveragePool: float_average_pool,
+    FloatBinary: float_binary,
+    FloatConv2d: float_conv2d,
+    FloatMean: float_mean,
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
@@ -214,6 +260,13 @@ def run_onnx(model: bytes, inputs: Iterable[Array]) -> list[Array]:
     return [np.asarray(y) for y in session.run(None, feeds)]
 
 
+def compute(operation: Operation, inputs: Sequence[Array]) -> list[Array]:
+    """Return the outputs of an operation."""
+    if isinstance(operation, Island):
+        return run_onnx(operation.model, inputs)
+    return [SEMANTICS[type(operation)](operation, *inputs)]
+
+
 def evaluate(
     network: Network, inputs: Mapping[str, Array], overrides: Mapping[str, Array] | None = None
 ) -> dict[str, Array]:
@@ -226,10 +279,7 @@ def evaluate(
     values.update(network.constants)
     for operator in network.operators:
         arguments = [values[name] for name in operator.inputs]
-        if isinstance(operator.operation, Island):
-            results = run_onnx(operator.operation.model, arguments)
-        else:
-            results = [SEMANTICS[type(operator.operation)](operator.operation, *arguments)]
+        results = compute(operator.operation, arguments)
         for name, result in zip(operator.outputs, results, strict=True):
             tensor = network.tensors[name]
             value = np.asarray((overrides or {}).get(name, result))

@@ -4,8 +4,19 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from edgec.kernels import conv2d, depthwise, elementwise, lookup, movement, pooling, softmax, winograd
-from edgec.kernels.isa import arm64, words, x86
+from edgec.kernels import (
+    conv2d,
+    depthwise,
+    elementwise,
+    float_conv2d,
+    float_depthwise,
+    lookup,
+    movement,
+    pooling,
+    softmax,
+    winograd,
+)
+from edgec.kernels.isa import arm64, fma, words, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
 from edgec.kernels.kernel import Kernel, KernelCode
@@ -15,6 +26,10 @@ from edgec.kernels.operators import (
     Concat,
     Conv2d,
     Dequantize,
+    FloatAveragePool,
+    FloatBinary,
+    FloatConv2d,
+    FloatMean,
     Lookup,
     MaxPool,
     Mean,
@@ -31,6 +46,12 @@ def _vectorized(
     family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: InstructionSet | DepthwiseSet
 ) -> Kernel:
     return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(codes, isa))
+
+
+def _float(
+    family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: fma.FloatSet
+) -> Kernel:
+    return Kernel(f"{family}_{isa.name}", FloatConv2d, isa.features, isa.arch, partial(codes, isa))
 
 
 def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]) -> Kernel:
@@ -68,6 +89,14 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, x86.SSE2),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
+    _float("float_depthwise", float_depthwise.codes, fma.AVX512),
+    _float("float_depthwise", float_depthwise.codes, fma.AVX2),
+    _float("float_depthwise", float_depthwise.codes, fma.NEON),
+    _float("float_depthwise", float_depthwise.codes, fma.GENERIC),
+    _float("float_conv2d", float_conv2d.codes, fma.AVX512),
+    _float("float_conv2d", float_conv2d.codes, fma.AVX2),
+    _float("float_conv2d", float_conv2d.codes, fma.NEON),
+    _float("float_conv2d", float_conv2d.codes, fma.GENERIC),
     _portable("binary", Binary, elementwise.binary),
     _portable("quantize", Quantize, elementwise.quantize),
     _portable("dequantize", Dequantize, elementwise.dequantize),
@@ -75,6 +104,9 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("max_pool", MaxPool, pooling.max_pool),
     _portable("average_pool", AveragePool, pooling.average_pool),
     _portable("mean", Mean, pooling.mean),
+    _portable("float_binary", FloatBinary, elementwise.float_binary),
+    _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool),
+    _portable("float_mean", FloatMean, pooling.float_mean),
     _portable("softmax", Softmax, softmax.softmax),
     _portable("rearrange", Rearrange, movement.rearrange),
     _portable("concat", Concat, movement.concat),

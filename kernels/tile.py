@@ -64,13 +64,13 @@ def padded_run(isa: InstructionSet, reduction: Reduction) -> int:
     return -(-reduction.run // isa.group) * isa.group
 
 
-def column_blocks(isa: InstructionSet, outputs: int, vectors: int, length: int) -> list[Columns]:
+def column_blocks(lanes: int, outputs: int, vectors: int, length: int) -> list[Columns]:
     """Cut `outputs` channels into blocks of `vectors` vectors; `length` is the padded reduction."""
-    width = vectors * isa.lanes
+    width = vectors * lanes
     full, rest = divmod(outputs, width)
     blocks = [Columns(0, full, vectors, width, 0)] if full else []
     if rest:
-        blocks.append(Columns(full * width, 1, -(-rest // isa.lanes), rest, full * width * length))
+        blocks.append(Columns(full * width, 1, -(-rest // lanes), rest, full * width * length))
     return blocks
 
 
@@ -90,7 +90,7 @@ def pack_weights(
         for k in range(step)
     ]
     packed = []
-    for columns in column_blocks(isa, outputs, vectors, taps * length):
+    for columns in column_blocks(isa.lanes, outputs, vectors, taps * length):
         width = columns.vectors * isa.lanes
         for block in range(columns.blocks):
             start = columns.start + block * width

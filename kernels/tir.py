@@ -1,5 +1,6 @@
 """A few words over TVM's IR builder, so that kernels read as loops over loads, vectors and stores."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,6 +93,13 @@ def constant(value: float, dtype: str, lanes: int) -> Expr:
 def intrinsic(result: str, name: str, *arguments: Expr) -> Expr:
     """Call a pure LLVM intrinsic; `result` is its type."""
     return T.call_llvm_pure_intrin(result, name, *arguments)
+
+
+def clipped(value: Expr, low: float, high: float, lanes: int) -> Expr:
+    """Clip a vector of float32 to constant limits, infinite ones being none."""
+    if low > -math.inf:
+        value = T.max(value, constant(low, "float32", lanes))
+    return T.min(value, constant(high, "float32", lanes)) if high < math.inf else value
 
 
 def shuffle(value: Expr, indices: Sequence[int]) -> Expr:

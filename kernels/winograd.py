@@ -316,7 +316,7 @@ class _Job:
         shape, across = self.plan.shape, self.plan.across
         tir.serial(self.plan.down, lambda down: tir.serial(across, lambda a: self._forward(down, a)))
         length = self.scratch.points * self.scratch.row
-        for columns in tile.column_blocks(self.isa, shape.outputs, shape.register_tile[1], length):
+        for columns in tile.column_blocks(self.isa.lanes, shape.outputs, shape.register_tile[1], length):
             width, count = columns.vectors * self.isa.lanes, columns.blocks // self.plan.parts
 
             def block(

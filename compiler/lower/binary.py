@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir
 
 from edgec.compiler.lower import view
-from edgec.compiler.lower.builder import Builder, Codes
+from edgec.compiler.lower.builder import Builder, Codes, S, Seen
 from edgec.compiler.lower.layer import Layer, Request, emit, every_input
 from edgec.kernels.operators import Binary, Quantization
 
@@ -18,8 +18,8 @@ def _accepts(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | Non
 
 def _binary(kind: str, builder: Builder, request: Request) -> Codes:
     shape, output = request.shape, request.output
-    order = _order(request.inputs, shape)
-    a, b = (_operand(builder, codes, order, request.name) for codes in request.inputs)
+    order = result_order(request.inputs, shape)
+    a, b = (operand(builder, codes, order, request.name) for codes in request.inputs)
     strides = [view.broadcast_strides(codes.view, shape) for codes in (a, b)]
     (scale_a, scale_b), zero_points = zip(*((s.scale, s.zero_point) for s in request.sources), strict=True)
     factors = scale_a / output.scale if kind == "add" else scale_a, scale_b / output.scale
@@ -34,18 +34,18 @@ def _binary(kind: str, builder: Builder, request: Request) -> Codes:
     return emit(builder, request, operation, (a.tensor, b.tensor), view.ordered(shape, order))
 
 
-def _order(inputs: tuple[Codes, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Order of the result: that of an operand of its shape, so that the loop runs straight."""
+def result_order(inputs: tuple[Seen, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order of the result: that of an operand of its shape, so that the loop runs straight."""
     whole = (view.dense_order(codes.view) for codes in inputs if codes.view.shape == shape)
     return next((order for order in whole if order is not None), view.natural_order(len(shape)))
 
 
-def _operand(builder: Builder, codes: Codes, order: tuple[int, ...], name: str) -> Codes:
+def operand(builder: Builder, value: S, order: tuple[int, ...], name: str) -> S:
     """Return an operand that kernels can read from its buffer's start; a constant in the result's order."""
-    rank = len(codes.view.shape)
-    if codes.tensor in builder.constants and rank == len(order):
-        return builder.arranged(codes, view.ordered(codes.view.shape, order), name)
-    return builder.natural(codes, name) if codes.view.offset else codes
+    rank = len(value.view.shape)
+    if value.tensor in builder.constants and rank == len(order):
+        return builder.arranged(value, view.ordered(value.view.shape, order), name)
+    return builder.natural(value, name) if value.view.offset else value
 
 
 BINARIES = {

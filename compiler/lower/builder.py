@@ -1,6 +1,8 @@
 """What lowering writes to: tensors, operators and constants of the network under construction."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,26 +11,35 @@ from edgec.compiler.graph import unique
 from edgec.compiler.lower import view
 from edgec.compiler.lower.view import View
 from edgec.kernels import reference
-from edgec.kernels.operators import Lookup, Operation, Operator, Quantization, Rearrange, Tensor
+from edgec.kernels.operators import Lookup, Network, Operation, Operator, Quantization, Rearrange, Tensor
 
 CODES = np.arange(-128, 128)
 """Every int8 value, in the order of a table."""
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
-    """An int8 tensor that stands for real numbers, seen through a view."""
+class Seen:
+    """A tensor seen through a view."""
 
     tensor: str
     view: View
+
+    def seen(self, other: View) -> Self:
+        """Return the same buffer seen through another view."""
+        return replace(self, view=other)
+
+
+@dataclass(frozen=True, eq=False)
+class Codes(Seen):
+    """An int8 tensor that stands for real numbers."""
+
     real: NDArray[np.float64]
     """[256]: the number that each code stands for."""
     quantization: Quantization | None
     """None where a function was applied to the numbers, so that they are no longer evenly spaced."""
 
-    def seen(self, other: View) -> "Codes":
-        """Return the same buffer seen through another view."""
-        return replace(self, view=other)
+
+S = TypeVar("S", bound=Seen)
 
 
 def affine(quantization: Quantization) -> NDArray[np.float64]:
@@ -103,48 +114,50 @@ class Builder:
         self.append(name, operation, inputs, (output,))
         return output
 
-    def dense(self, codes: Codes, name: str) -> Codes:
-        """Return codes whose view covers their whole tensor, in any order of dimensions."""
-        whole = self._size(codes.tensor) == codes.view.size
-        return codes if whole and view.dense_order(codes.view) is not None else self.natural(codes, name)
+    def dense(self, value: S, name: str) -> S:
+        """Return the tensor under a view that covers all of it, in any order of dimensions."""
+        whole = self._size(value.tensor) == value.view.size
+        return value if whole and view.dense_order(value.view) is not None else self.natural(value, name)
 
-    def natural(self, codes: Codes, name: str) -> Codes:
-        """Return codes in the order that kernels want."""
-        return self.arranged(codes, view.natural(codes.view.shape), name)
+    def natural(self, value: S, name: str) -> S:
+        """Return it in the order that kernels want."""
+        return self.arranged(value, view.natural(value.view.shape), name)
 
-    def row_major(self, codes: Codes, name: str) -> Codes:
-        """Return codes in ONNX's own order."""
-        return self.arranged(codes, view.row_major(codes.view.shape), name)
+    def row_major(self, value: S, name: str) -> S:
+        """Return it in ONNX's own order."""
+        return self.arranged(value, view.row_major(value.view.shape), name)
 
-    def arranged(self, codes: Codes, wanted: View, name: str) -> Codes:
-        """Return codes in the order of a dense view that covers its whole tensor."""
-        source, size = codes.view, self._size(codes.tensor)
+    def arranged(self, value: S, wanted: View, name: str) -> S:
+        """Return it in the order of a dense view that covers its whole tensor."""
+        source, size = value.view, self._size(value.tensor)
         if view.same(source, wanted) and size == source.size:
-            return codes
-        key = codes.tensor, source, wanted
+            return value
+        key = value.tensor, source, wanted
         if key not in self._copies:
             order = view.dense_order(wanted)
             assert order is not None, "copies are dense"
             shape = tuple(source.shape[axis] for axis in order)
             strides = tuple(source.strides[axis] for axis in order)
-            operation = Rearrange(shape, strides, source.offset, "int8", size)
-            quantization = self.tensors[codes.tensor].quantization
-            self._copies[key] = self.emit(f"{name}_layout", operation, (codes.tensor,), shape, quantization)
-        return replace(codes, tensor=self._copies[key], view=wanted)
+            operation = Rearrange(shape, strides, source.offset, self.tensors[value.tensor].dtype, size)
+            tensor = self.tensors[value.tensor]
+            self._copies[key] = self.emit(
+                f"{name}_layout", operation, (value.tensor,), shape, tensor.quantization, None, tensor.dtype
+            )
+        return replace(value, tensor=self._copies[key], view=wanted)
 
-    def reshape(self, codes: Codes, shape: tuple[int, ...], name: str) -> Codes:
+    def reshape(self, value: S, shape: tuple[int, ...], name: str) -> S:
         """Return the same elements, in row-major order, under another shape: a copy if no strides say that.
 
         A copy lies as kernels want the new shape, where strides of the old one can say that in turn.
         """
-        seen = view.reshape(codes.view, shape)
+        seen = view.reshape(value.view, shape)
         if seen is None:
-            old = codes.view.shape
+            old = value.view.shape
             wanted = view.reshape(view.natural(shape), old) or view.row_major(old)
-            codes = self.arranged(codes, wanted, name)
-            seen = view.reshape(codes.view, shape)
+            value = self.arranged(value, wanted, name)
+            seen = view.reshape(value.view, shape)
             assert seen is not None, "the copy is in the order of the new shape"
-        return codes.seen(seen)
+        return value.seen(seen)
 
     def requantize(self, codes: Codes, quantization: Quantization, name: str) -> Codes:
         """Return codes under a quantization; a table of 256 bytes where that changes any."""
@@ -158,6 +171,46 @@ class Builder:
             tensor = self.emit(name, Lookup(codes.view.size, table), (codes.tensor,), shape, quantization)
             codes = replace(codes, tensor=tensor)
         return replace(codes, real=affine(quantization), quantization=quantization)
+
+    def network(self, inputs: tuple[str, ...], outputs: dict[str, str]) -> Network:
+        """Return what was built and is read by anybody; `outputs` maps tensors to the model's names."""
+        needed, kept = set(outputs), []
+        for operator in reversed(self.operators.values()):
+            if needed.intersection(operator.outputs):
+                needed.update(operator.inputs, operator.outputs)
+                kept.append(operator)
+        names = dict(outputs)
+        for tensor in needed.union(inputs) - outputs.keys():
+            names[tensor] = tensor
+        return Network(
+            tuple(
+                replace(
+                    operator,
+                    inputs=tuple(names[tensor] for tensor in operator.inputs),
+                    outputs=tuple(names[tensor] for tensor in operator.outputs),
+                )
+                for operator in reversed(kept)
+            ),
+            {
+                names[name]: replace(tensor, name=names[name])
+                for name, tensor in self.tensors.items()
+                if name in names
+            },
+            inputs,
+            tuple(outputs.values()),
+            {name: array for name, array in self.constants.items() if name in names},
+        )
+
+    def own(self, tensor: str, name: str, shape: tuple[int, ...], others: Iterable[str]) -> str:
+        """Return an output's own tensor: a copy where it is an input, a constant or one of `others`."""
+        produced = {output for operator in self.operators.values() for output in operator.outputs}
+        source, size = self.tensors[tensor], self._size(tensor)
+        if tensor in produced.difference(others):
+            self.tensors[tensor] = replace(source, shape=shape)
+            return tensor
+        copy = self.declare(f"{name}_copy", shape, source.dtype)
+        self.append(copy, Rearrange((size,), (1,), 0, source.dtype, size), (tensor,), (copy,))
+        return copy
 
     def _size(self, tensor: str) -> int:
         return int(np.prod(self.tensors[tensor].shape, dtype=np.int64))

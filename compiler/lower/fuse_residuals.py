@@ -3,7 +3,9 @@
 from collections import Counter
 from dataclasses import replace
 
-from edgec.kernels.operators import Binary, Conv2d, Network, Operator
+import numpy as np
+
+from edgec.kernels.operators import Binary, Conv2d, FloatBinary, FloatConv2d, Network, Operator
 
 
 def fuse_residuals(network: Network) -> Network:
@@ -19,9 +21,11 @@ def fuse_residuals(network: Network) -> Network:
     for operator in network.operators:
         kept[operator.name] = operator
         operation = operator.operation
-        if isinstance(operation, Conv2d) and operation.residual is None and operation.groups == 1:
+        if isinstance(operation, Conv2d | FloatConv2d) and _takes_addition(operation):
             convolutions[operator.outputs[0]] = operator
-        elif isinstance(operation, Binary) and operation.kind == "add" and operation.elementwise:
+        elif (
+            isinstance(operation, Binary | FloatBinary) and operation.kind == "add" and operation.elementwise
+        ):
             own = [name for name in convolutions if name in operator.inputs and readers[name] == 1]
             if own:
                 taken = convolutions.pop(own[-1])
@@ -33,8 +37,23 @@ def fuse_residuals(network: Network) -> Network:
     return replace(network, operators=tuple(kept.values()), tensors=tensors)
 
 
+def _takes_addition(operation: Conv2d | FloatConv2d) -> bool:
+    """Whether a convolution's epilogue can add; a float one clips last."""
+    if operation.residual or operation.groups > 1:
+        return False
+    return isinstance(operation, Conv2d) or (operation.low, operation.high) == (-np.inf, np.inf)
+
+
 def _fused(convolution: Operator, addition: Operator) -> Operator:
     operation, added = convolution.operation, addition.operation
+    if isinstance(operation, FloatConv2d):
+        assert isinstance(added, FloatBinary), "both are float"
+        other = next((name for name in addition.inputs if name != convolution.outputs[0]), None)
+        assert other is not None, "the convolution's result is read once"
+        clipping = replace(operation, residual=True, low=added.low, high=added.high)
+        return Operator(
+            f"{convolution.name}+{addition.name}", clipping, (*convolution.inputs, other), addition.outputs
+        )
     assert isinstance(operation, Conv2d), "found by its type"
     assert isinstance(added, Binary), "found by its type"
     _, other = addition.inputs

@@ -1,20 +1,19 @@
 """From a QDQ model to a network of integer operations, with float islands where there is no other way."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir
 
-from edgec.compiler.graph import constant, shape_of
+from edgec.compiler.graph import constant
 from edgec.compiler.lower import movement, unary, view
 from edgec.compiler.lower.analysis import INT8, Analysis, FoundLayer, parameters
 from edgec.compiler.lower.builder import CODES, Builder, Codes, affine, quantized
 from edgec.compiler.lower.constants import known
 from edgec.compiler.lower.layer import Request
 from edgec.compiler.lower.layers import SAME_SCALE
-from edgec.compiler.lower.submodel import submodel
-from edgec.compiler.model import Model, is_qdq
+from edgec.compiler.lower.submodel import described, read_outside, submodel
+from edgec.compiler.model import Model
 from edgec.kernels.operators import (
     Dequantize,
     Island,
@@ -22,7 +21,6 @@ from edgec.kernels.operators import (
     Network,
     Quantization,
     Quantize,
-    Rearrange,
 )
 
 
@@ -50,7 +48,7 @@ class _Lowering:
 
     def run(self) -> Network:
         for value in self.graph.inputs:
-            self.plain[value] = self.builder.declare(str(value.name), *_described(value))
+            self.plain[value] = self.builder.declare(str(value.name), *described(value))
         inputs = tuple(self.builder.tensors)
         for node in self.graph:  # in the model's order, so that names and steps follow it
             if node.op_type == "QuantizeLinear" and parameters(node) is not None:
@@ -59,51 +57,14 @@ class _Lowering:
         for value in self.graph.outputs:
             tensor = self._output(value)
             outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
-        return self._network(inputs, outputs)
+        return self.builder.network(inputs, outputs)
 
     def _output(self, value: onnx_ir.Value) -> str:
         """Return the tensor of a model output, of its own: no input, no constant, no other output's."""
-        tensor = self._plain(value)
-        produced = {name for operator in self.builder.operators.values() for name in operator.outputs}
-        others = {
+        others = [
             name for other, name in self.plain.items() if other is not value and other.is_graph_output()
-        }
-        if tensor in produced - others:
-            return tensor
-        shape, dtype = _described(value)
-        size = math.prod(shape)
-        copy = self.builder.declare(f"{value.name}_copy", shape, dtype)
-        self.builder.append(copy, Rearrange((size,), (1,), 0, dtype, size), (tensor,), (copy,))
-        return copy
-
-    def _network(self, inputs: tuple[str, ...], outputs: dict[str, str]) -> Network:
-        """Return what was built and is read by anybody; `outputs` maps tensors to the model's names."""
-        needed, kept = set(outputs), []
-        for operator in reversed(self.builder.operators.values()):
-            if needed.intersection(operator.outputs):
-                needed.update(operator.inputs, operator.outputs)
-                kept.append(operator)
-        names = dict(outputs)
-        for tensor in needed.union(inputs) - outputs.keys():
-            names[tensor] = tensor
-        return Network(
-            tuple(
-                replace(
-                    operator,
-                    inputs=tuple(names[tensor] for tensor in operator.inputs),
-                    outputs=tuple(names[tensor] for tensor in operator.outputs),
-                )
-                for operator in reversed(kept)
-            ),
-            {
-                names[name]: replace(tensor, name=names[name])
-                for name, tensor in self.builder.tensors.items()
-                if name in names
-            },
-            inputs,
-            tuple(outputs.values()),
-            {name: array for name, array in self.builder.constants.items() if name in names},
-        )
+        ]
+        return self.builder.own(self._plain(value), str(value.name), described(value)[0], others)
 
     # --- 8-bit codes ----------------------------------------------------------------------------------------
 
@@ -146,7 +107,7 @@ class _Lowering:
         else:
             signed = array if array.dtype == np.int8 else (array ^ 128).view(np.int8)
             tensor = self.builder.constant(str(value.name), signed)
-        shape, _ = _described(value)
+        shape, _ = described(value)
         return Codes(tensor, view.row_major(shape), CODES.astype(np.float64), None)
 
     def _flipped(self, tensor: str, name: str, dtype: str) -> str:
@@ -168,7 +129,7 @@ class _Lowering:
         elif self.analysis.kind(source.value) != "float":
             codes = self.builder.requantize(self._codes(source.value), quantization, name)
         else:
-            shape, _ = _described(source.value)
+            shape, _ = described(source.value)
             operation = Quantize(math.prod(shape), quantization.scale, quantization.zero_point)
             tensor = self.builder.emit(name, operation, (self._plain(source.value),), shape, quantization)
             codes = Codes(tensor, view.row_major(shape), affine(quantization), quantization)
@@ -225,31 +186,11 @@ class _Lowering:
     def _island(self, level: int) -> None:
         """Emit all float nodes of a level as one operator."""
         nodes = self.analysis.islands[level]
-        outputs = _read_outside(nodes)
+        outputs = read_outside(nodes)
         model, inputs = submodel(self.model, nodes, outputs)
         tensors = tuple(self._plain(value) for value in inputs)
         for value in outputs:
-            self.plain[value] = self.builder.declare(str(value.name), *_described(value))
-        why = self.analysis.reason if is_qdq(self.model) else lambda node: "the target computes in float32"
-        reasons = tuple((str(node.name), node.op_type, why(node)) for node in nodes)
+            self.plain[value] = self.builder.declare(str(value.name), *described(value))
+        reasons = tuple((str(node.name), node.op_type, self.analysis.reason(node)) for node in nodes)
         names = tuple(self.plain[value] for value in outputs)
         self.builder.append(f"island_{level}", Island(model, reasons), tensors, names)
-
-
-def _read_outside(nodes: tuple[onnx_ir.Node, ...]) -> list[onnx_ir.Value]:
-    """Return the results of `nodes` that others read, or the model's user."""
-    inside = set(nodes)
-    return [
-        value
-        for node in nodes
-        for value in node.outputs
-        if value.is_graph_output() or any(usage.node not in inside for usage in value.uses())
-    ]
-
-
-def _described(value: onnx_ir.Value) -> tuple[tuple[int, ...], str]:
-    """Return shape and numpy dtype of a value."""
-    shape = shape_of(value)
-    assert shape is not None, "check() leaves static shapes only"
-    assert value.dtype is not None, "check() leaves typed values only"
-    return shape, str(value.dtype.numpy().name)

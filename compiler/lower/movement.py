@@ -1,28 +1,29 @@
 """ONNX operators that only move elements, as changes of a view."""
 
 from collections.abc import Callable
+from typing import Any
 
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.lower import view
-from edgec.compiler.lower.builder import Builder, Codes
+from edgec.compiler.lower.builder import Builder, S
 
 
-def _to_output_shape(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _to_output_shape(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     shape = shape_of(node.outputs[0])
     assert shape is not None, "accepts() saw it"
     return [builder.reshape(source, shape, str(node.name))]
 
 
-def _transpose(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _transpose(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     del builder
     rank = len(source.view.shape)
     order = attribute(node, "perm", list(reversed(range(rank))))
     return [source.seen(view.transpose(source.view, tuple(order)))]
 
 
-def _slice(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _slice(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     del builder
     seen = source.view
     given = [constant(value) for value in node.inputs[1:]]
@@ -38,7 +39,7 @@ def _slice(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
     return [source.seen(seen)]
 
 
-def _split(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _split(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     del builder
     axis = attribute(node, "axis", 0) % len(source.view.shape)
     parts, start = [], 0
@@ -50,7 +51,7 @@ def _split(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
     return parts
 
 
-def _gather(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _gather(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     del builder
     index = constant(node.inputs[1])
     assert index is not None, "accepts() saw a constant"
@@ -59,7 +60,7 @@ def _gather(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
     return [source.seen(view.drop(one, axis))]
 
 
-def _depth_to_space(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _depth_to_space(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     n, c, h, w = source.view.shape
     b = attribute(node, "blocksize", 0)
     depth_first = attribute(node, "mode", "DCR") == "DCR"
@@ -72,14 +73,14 @@ def _depth_to_space(builder: Builder, node: onnx_ir.Node, source: Codes) -> list
     return _to_output_shape(builder, node, blocks.seen(view.transpose(blocks.view, order)))
 
 
-def _space_to_depth(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def _space_to_depth(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     n, c, h, w = source.view.shape
     b = attribute(node, "blocksize", 0)
     blocks = builder.reshape(source, (n, c, h // b, b, w // b, b), str(node.name))
     return _to_output_shape(builder, node, blocks.seen(view.transpose(blocks.view, (0, 3, 5, 1, 2, 4))))
 
 
-MOVEMENTS: dict[str, Callable[[Builder, onnx_ir.Node, Codes], list[Codes]]] = {
+MOVEMENTS: dict[str, Callable[[Builder, onnx_ir.Node, Any], list[Any]]] = {
     "DepthToSpace": _depth_to_space,
     "Flatten": _to_output_shape,
     "Gather": _gather,
@@ -107,6 +108,7 @@ def accepts(node: onnx_ir.Node) -> bool:
     return node.op_type != "Gather" or (index is not None and index.ndim == 0)
 
 
-def move(builder: Builder, node: onnx_ir.Node, source: Codes) -> list[Codes]:
+def move(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     """Return the node's outputs."""
-    return MOVEMENTS[node.op_type](builder, node, source)
+    moved: list[S] = MOVEMENTS[node.op_type](builder, node, source)
+    return moved

@@ -1,19 +1,22 @@
 """Pooling windows, means and softmax."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.lower import view, window
-from edgec.compiler.lower.builder import Builder, Codes
+from edgec.compiler.lower.builder import Builder, Codes, S
 from edgec.compiler.lower.layer import Layer, Request, emit
+from edgec.compiler.lower.view import View
 from edgec.kernels.operators import AveragePool, MaxPool, Mean, Quantization, Softmax
 
 
-def _accepts_pool(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
+def accepts_pool(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
+    """Return why no kernel pools so, or None."""
     del sources
     if any(step != 1 for step in attribute(node, "dilations", [1])):
         return "dilated pooling has no integer kernel"
@@ -22,12 +25,12 @@ def _accepts_pool(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str 
     return window.refusal(node)
 
 
-def _pool(builder: Builder, request: Request) -> tuple[Codes, dict[str, Any]]:
+def pooled(builder: Builder, node: onnx_ir.Node, source: S) -> tuple[S, dict[str, Any]]:
     """Return the input as NHWC and the geometry of the window."""
-    source = window.image(builder, request.inputs[0], request.name)
+    source = window.image(builder, source, str(node.name))
     n, c, h, w = source.view.shape
-    place = window.window(request.node, tuple(attribute(request.node, "kernel_shape", ())))
-    *_, oh, ow = (1, *request.shape[2:])
+    place = window.window(node, tuple(attribute(node, "kernel_shape", ())))
+    *_, oh, ow = (1, *(shape_of(node.outputs[0]) or ())[2:])
     return source, {
         "input_shape": (n, h, w, c),
         "output_shape": (n, oh, ow, c),
@@ -39,17 +42,16 @@ def _pool(builder: Builder, request: Request) -> tuple[Codes, dict[str, Any]]:
 
 def _max_pool(builder: Builder, request: Request) -> Codes:
     """MaxPool at its input's own scale."""
-    source, geometry = _pool(builder, request)
+    source, geometry = pooled(builder, request.node, request.inputs[0])
     return emit(builder, request, MaxPool(**geometry), (source.tensor,), window.result(request.shape))
 
 
 def _average_pool(builder: Builder, request: Request) -> Codes:
     node, source = request.node, request.sources[0]
-    pads = attribute(node, "pads", [0])
-    if tuple(attribute(node, "kernel_shape", ())) == request.inputs[0].view.shape[2:] and not any(pads):
-        return _mean(builder, request)  # one window that covers the image
-    codes, geometry = _pool(builder, request)
-    counts = _counts(node, geometry)
+    if covers_image(node):
+        return _mean(builder, request)
+    codes, geometry = pooled(builder, request.node, request.inputs[0])
+    counts = window_counts(node, geometry)
     operation = AveragePool(
         multiplier=(source.scale / (request.output.scale * counts)).astype(np.float32),
         input_zero_point=source.zero_point, output_zero_point=request.output.zero_point,
@@ -58,7 +60,14 @@ def _average_pool(builder: Builder, request: Request) -> Codes:
     return emit(builder, request, operation, (codes.tensor,), window.result(request.shape))
 
 
-def _counts(node: onnx_ir.Node, geometry: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.int64]]":
+def covers_image(node: onnx_ir.Node) -> bool:
+    """Whether an AveragePool has one window, which covers the image: a mean."""
+    shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+    kernel = tuple(attribute(node, "kernel_shape", ()))
+    return shape is not None and kernel == shape[2:] and not any(attribute(node, "pads", [0]))
+
+
+def window_counts(node: onnx_ir.Node, geometry: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.int64]]":
     """Return by how many positions each window divides, [OH, OW]."""
     pads = window.window(node, tuple(attribute(node, "kernel_shape", ()))).pads
     counted = bool(attribute(node, "count_include_pad", 0))
@@ -92,36 +101,59 @@ def _reduced_axes(node: onnx_ir.Node) -> tuple[int, ...] | None:
     return tuple(sorted(axis % rank for axis in given))
 
 
-def _accepts_mean(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
+def accepts_mean(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
+    """Return why no kernel computes this mean, or None."""
     del sources
     return "its axes aren't known at compile time" if _reduced_axes(node) is None else None
 
 
-def _mean(builder: Builder, request: Request) -> Codes:
-    axes = _reduced_axes(request.node)
+@dataclass(frozen=True, eq=False)
+class Averaged(Generic[S]):
+    """A mean as one over the middle of [outer, reduced, inner]."""
+
+    source: S
+    outer: int
+    reduced: int
+    inner: int
+    result: View
+    """How the result lies."""
+
+
+def averaged(builder: Builder, node: onnx_ir.Node, source: S) -> Averaged[S]:
+    """Bring the dimensions that a mean reduces next to each other."""
+    axes = _reduced_axes(node)
     assert axes is not None, "accepts() saw them"
-    shape = request.inputs[0].view.shape
-    codes = builder.dense(request.inputs[0], request.name)
-    order = view.dense_order(codes.view)
+    shape, name = source.view.shape, str(node.name)
+    source = builder.dense(source, name)
+    order = view.dense_order(source.view)
     assert order is not None, "dense() said so"
     if not _adjacent(shape, order, axes):
         order = (*(axis for axis in order if axis not in axes), *axes)
-        codes = builder.arranged(codes, view.ordered(shape, order), request.name)
+        source = builder.arranged(source, view.ordered(shape, order), name)
     places = [place for place, axis in enumerate(order) if axis in axes and shape[axis] > 1]
     first, last = (places[0], places[-1] + 1) if places else (0, 0)
-    count = math.prod(shape[axis] for axis in axes)
+    kept = view.ordered(tuple(1 if axis in axes else n for axis, n in enumerate(shape)), order)
+    if len(shape_of(node.outputs[0]) or ()) != len(shape):
+        kept = view.transpose(kept, tuple(axis for axis in range(len(shape)) if axis not in axes))
+    return Averaged(
+        source,
+        math.prod(shape[axis] for axis in order[:first]),
+        math.prod(shape[axis] for axis in axes),
+        math.prod(shape[axis] for axis in order[last:]),
+        kept,
+    )
+
+
+def _mean(builder: Builder, request: Request) -> Codes:
+    mean = averaged(builder, request.node, request.inputs[0])
     source, output = request.sources[0], request.output
     operation = Mean(
-        outer=math.prod(shape[axis] for axis in order[:first]), reduced=count,
-        inner=math.prod(shape[axis] for axis in order[last:]),
-        multiplier=float(np.float32(source.scale / (output.scale * count))),
+        outer=mean.outer, reduced=mean.reduced, inner=mean.inner,
+        multiplier=float(np.float32(source.scale / (output.scale * mean.reduced))),
         input_zero_point=source.zero_point, output_zero_point=output.zero_point,
         low=request.low, high=request.high,
     )  # fmt: skip
-    kept = view.ordered(tuple(1 if axis in axes else n for axis, n in enumerate(shape)), order)
-    if len(request.shape) != len(shape):
-        kept = view.transpose(kept, tuple(axis for axis in range(len(shape)) if axis not in axes))
-    return emit(builder, request, operation, (codes.tensor,), kept)
+    return emit(builder, request, operation, (mean.source.tensor,), mean.result)
 
 
 def _adjacent(shape: tuple[int, ...], order: tuple[int, ...], axes: tuple[int, ...]) -> bool:
@@ -152,10 +184,10 @@ def _softmax(builder: Builder, request: Request) -> Codes:
 
 
 REDUCTIONS = {
-    "AveragePool": Layer(_average_pool, _accepts_pool),
-    "GlobalAveragePool": Layer(_mean, _accepts_mean),
-    "ReduceMean": Layer(_mean, _accepts_mean),
+    "AveragePool": Layer(_average_pool, accepts_pool),
+    "GlobalAveragePool": Layer(_mean, accepts_mean),
+    "ReduceMean": Layer(_mean, accepts_mean),
     "Softmax": Layer(_softmax, clamps=False),
 }
 
-MAX_POOLS = {"MaxPool": Layer(_max_pool, _accepts_pool)}
+MAX_POOLS = {"MaxPool": Layer(_max_pool, accepts_pool)}

@@ -7,7 +7,7 @@ from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.tune.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operators import Conv2d, Island, Network, Operator
+from edgec.kernels.operators import INEXACT, Conv2d, FloatConv2d, Island, Network, Operator
 from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
 
@@ -65,8 +65,9 @@ def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
     arguments = (*operator.inputs, *constants, *operator.outputs)
     call = Call(
         operator.name, kernel.name, symbol, arguments, operator.outputs, code.tiles, code.scratch_bytes,
-        operator.operation.macs if isinstance(operator.operation, Conv2d) else 0,
+        operator.operation.macs if isinstance(operator.operation, Conv2d | FloatConv2d) else 0,
         tuple((operator.inputs[i], operator.outputs[0]) for i in code.inplace), code.configuration,
+        checked=not isinstance(operator.operation, INEXACT),
     )  # fmt: skip
     function = Function(symbol, f"{kernel.name}: {code.key}", code.make, len(arguments))
     return IslandCode((call,), {symbol: function}, {}, constants)

@@ -6,7 +6,7 @@ import onnx_ir
 
 from edgec.compiler.graph import attribute, shape_of
 from edgec.compiler.lower import view
-from edgec.compiler.lower.builder import Builder, Codes
+from edgec.compiler.lower.builder import Builder, S
 from edgec.compiler.lower.view import View
 
 
@@ -49,12 +49,12 @@ def window(node: onnx_ir.Node, kernel: tuple[int, ...]) -> Window:
     )  # fmt: skip
 
 
-def image(builder: Builder, codes: Codes, name: str) -> Codes:
-    """Return [N, C, H, W] codes in the order that kernels want; [N, C, W] is one row."""
-    shape = codes.view.shape
+def image(builder: Builder, value: S, name: str) -> S:
+    """Return an [N, C, H, W] tensor in the order that kernels want; [N, C, W] is one row."""
+    shape = value.view.shape
     if len(shape) == 3:
-        codes = builder.reshape(codes, (shape[0], shape[1], 1, shape[2]), name)
-    return builder.natural(codes, name)
+        value = builder.reshape(value, (shape[0], shape[1], 1, shape[2]), name)
+    return builder.natural(value, name)
 
 
 def result(shape: tuple[int, ...]) -> View:

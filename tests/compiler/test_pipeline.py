@@ -82,7 +82,7 @@ def test_targets_use_their_own_kernels(bundles: dict[str, Bundle]) -> None:
 def test_float_targets_stay_within_tolerance_of_the_model(target: str, tmp_path: Path) -> None:
     bundle = build(SMALL, tmp_path, target)
     found = verified(bundle)
-    assert not found.exact_layers
+    assert any(step["kernel"].startswith("float_conv2d") for step in bundle.steps)
     assert found.float_outputs[0].sqnr_db is None or found.float_outputs[0].sqnr_db > 100
     assert bundle.manifest["islands"] == []
 

@@ -21,6 +21,10 @@ from edgec.kernels.operators import (
     Concat,
     Conv2d,
     Dequantize,
+    FloatAveragePool,
+    FloatBinary,
+    FloatConv2d,
+    FloatMean,
     Lookup,
     MaxPool,
     Mean,
@@ -84,15 +88,16 @@ def _multipliers(rng: Generator, shape: int | tuple[int, ...], typical: float) -
 
 
 @st.composite
-def _conv2d(draw: DrawFn, family: str) -> Case:
-    """`pointwise`, `dense`, `grouped`, `depthwise`, `window` (3x3, stride 1), or `wide` (int16 weights)."""
+def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    """Shapes of image and weights, and the rest of a convolution's geometry."""
     channels = st.sampled_from(CHANNELS)
     groups, inputs, outputs = 1, draw(channels), draw(channels)
     if family == "depthwise":
         groups, inputs, outputs = draw(channels), 1, 1
     elif family == "grouped":
         groups, inputs, outputs = draw(st.integers(2, 4)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
-    kernel = strides = dilations = (1, 1)
+    kernel: tuple[int, int] = (1, 1)
+    strides = dilations = kernel
     pads = (0, 0, 0, 0)
     if family == "window":
         kernel = (3, 3)
@@ -107,8 +112,15 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     larger = st.integers(3, 20) if family == "window" else st.just(0) | st.integers(0, 12)
     height, width = (n + draw(larger) for n in smallest)
     shape = (draw(st.integers(1, 2)), height, width, groups * inputs)
+    geometry = {"strides": strides, "pads": pads, "dilations": dilations, "groups": groups}
+    return shape, (groups * outputs, *kernel, inputs), geometry
+
+
+@st.composite
+def _conv2d(draw: DrawFn, family: str) -> Case:
+    """`pointwise`, `dense`, `grouped`, `depthwise`, `window` (3x3, stride 1), or `wide` (int16 weights)."""
+    shape, window, geometry = draw(_convolutions(family))
     rng = _generator(draw)
-    window = (groups * outputs, *kernel, inputs)
     if family == "wide":
         weights: Array = rng.integers(-255, 256, window).astype(np.int16)
     else:
@@ -126,7 +138,7 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     low, high = _bounds(draw)
     operation = Conv2d(
         shape, weights, bias.astype(np.int32), multiplier,
-        _zero_point(draw), _zero_point(draw), low, high, strides, pads, dilations, groups,
+        _zero_point(draw), _zero_point(draw), low, high, **geometry,
     )  # fmt: skip
     inputs = [_int8(draw, rng, shape)]
     if family != "depthwise" and draw(st.booleans()):
@@ -146,8 +158,39 @@ def convolutions_3x3() -> SearchStrategy[Case]:
     return _conv2d("window")
 
 
+def _floats(rng: Generator, shape: int | tuple[int, ...]) -> NDArray[np.float32]:
+    """Numbers of very different magnitude, so that a lost product or a wrong order shows."""
+    return (rng.normal(size=shape) * 2.0 ** rng.integers(-8, 9, shape)).astype(np.float32)
+
+
+def _limits(draw: DrawFn) -> tuple[float, float]:
+    return draw(st.sampled_from(((-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-1.5, 2.5))))
+
+
 @st.composite
-def _binary(draw: DrawFn) -> Case:
+def _float_conv2d(draw: DrawFn, family: str) -> Case:
+    shape, window, geometry = draw(_convolutions(family))
+    rng = _generator(draw)
+    low, high = _limits(draw)
+    residual = family != "depthwise" and draw(st.booleans())
+    operation = FloatConv2d(
+        shape, _floats(rng, window), _floats(rng, window[0]), low, high, **geometry, residual=residual
+    )
+    others = (_floats(rng, operation.output_shape),) if residual else ()
+    return Case(operation, (_floats(rng, shape), *others))
+
+
+@st.composite
+def _float_binary(draw: DrawFn) -> Case:
+    shape, strides, sizes = draw(_broadcasts())
+    rng = _generator(draw)
+    operation = FloatBinary(draw(st.sampled_from(("add", "mul"))), shape, strides, *_limits(draw))
+    return Case(operation, tuple(_floats(rng, size) for size in sizes))
+
+
+@st.composite
+def _broadcasts(draw: DrawFn) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...], list[int]]:
+    """Shape of a result, the strides of two operands, and their sizes."""
     shape = draw(
         st.tuples(st.sampled_from(CHUNKS)) | st.lists(st.integers(1, 20), min_size=1, max_size=4).map(tuple)
     )
@@ -157,11 +200,17 @@ def _binary(draw: DrawFn) -> Case:
         steps = np.cumprod([1, *reversed(taken)])[-2::-1]
         strides.append(tuple(int(s) if t > 1 else 0 for s, t in zip(steps, taken, strict=True)))
         sizes.append(int(np.prod(taken)))
+    return shape, (strides[0], strides[1]), sizes
+
+
+@st.composite
+def _binary(draw: DrawFn) -> Case:
+    shape, strides, sizes = draw(_broadcasts())
     rng = _generator(draw)
     factors = np.choose(rng.choice(2, 2), [2.0 ** -rng.integers(0, 4, 2), 10.0 ** rng.uniform(-4, 3, 2)])
     first, second = (float(np.float32(f)) for f in factors)
     operation = Binary(
-        draw(st.sampled_from(("add", "mul"))), shape, (strides[0], strides[1]),
+        draw(st.sampled_from(("add", "mul"))), shape, strides,
         (_zero_point(draw), _zero_point(draw)), (first, second), _zero_point(draw), *_bounds(draw),
     )  # fmt: skip
     return Case(operation, tuple(_int8(draw, rng, size) for size in sizes))
@@ -220,6 +269,9 @@ def _rearrange(draw: DrawFn) -> Case:
 def _concat(draw: DrawFn) -> Case:
     outer, rng = draw(st.integers(1, 6)), _generator(draw)
     inner = draw(st.lists(st.integers(1, 70), min_size=1, max_size=5))
+    if draw(st.booleans()):
+        operation = Concat(outer, tuple(inner), (None,) * len(inner), "float32")
+        return Case(operation, tuple(_floats(rng, outer * n) for n in inner))
     tables = tuple(_table(rng) if draw(st.booleans()) else None for _ in inner)
     return Case(Concat(outer, tuple(inner), tables), tuple(_int8(draw, rng, outer * n) for n in inner))
 
@@ -230,7 +282,11 @@ def _pad(draw: DrawFn) -> Case:
     inner = st.tuples(st.sampled_from((1, 3, 16, 31, 32, 70)), both)
     dimensions = [*draw(st.lists(st.tuples(size, both), max_size=3)), draw(inner)]
     shape = tuple(n for n, _ in dimensions)
-    operation = Pad(shape, tuple(pads for _, pads in dimensions), draw(st.sampled_from((0, -128, 127, -3))))
+    pads = tuple(pads for _, pads in dimensions)
+    if draw(st.booleans()):
+        value = draw(st.sampled_from((0.0, -1.5, 90.0)))
+        return Case(Pad(shape, pads, value, "float32"), (_floats(_generator(draw), shape),))
+    operation = Pad(shape, pads, draw(st.sampled_from((0, -128, 127, -3))))
     return Case(operation, (_int8(draw, _generator(draw), shape),))
 
 
@@ -255,7 +311,9 @@ def _windows(draw: DrawFn) -> dict[str, Any]:
 
 @st.composite
 def _max_pool(draw: DrawFn) -> Case:
-    operation = MaxPool(**draw(_windows()))
+    operation = MaxPool(**draw(_windows()), dtype=draw(st.sampled_from(("int8", "float32"))))
+    if operation.dtype == "float32":
+        return Case(operation, (_floats(_generator(draw), operation.input_shape),))
     return Case(operation, (_int8(draw, _generator(draw), operation.input_shape),))
 
 
@@ -269,6 +327,23 @@ def _average_pool(draw: DrawFn) -> Case:
         output_zero_point=_zero_point(draw), low=low, high=high,
     )  # fmt: skip
     return Case(operation, (_int8(draw, rng, operation.input_shape),))
+
+
+@st.composite
+def _float_average_pool(draw: DrawFn) -> Case:
+    windows, rng = draw(_windows()), _generator(draw)
+    multiplier = (1 / rng.integers(1, 10, windows["output_shape"][1:3])).astype(np.float32)
+    low, high = _limits(draw)
+    operation = FloatAveragePool(**windows, multiplier=multiplier, low=low, high=high)
+    return Case(operation, (_floats(rng, operation.input_shape),))
+
+
+@st.composite
+def _float_mean(draw: DrawFn) -> Case:
+    outer, rng = draw(st.integers(1, 4)), _generator(draw)
+    reduced, inner = draw(st.sampled_from((1, 2, 3, 49, 2000))), draw(st.sampled_from(CHANNELS))
+    operation = FloatMean(outer, reduced, inner, *_limits(draw))
+    return Case(operation, (_floats(rng, outer * reduced * inner),))
 
 
 @st.composite
@@ -309,6 +384,10 @@ CASES: dict[type[Operation], SearchStrategy[Case]] = {
     Concat: _concat(),
     Conv2d: st.sampled_from(FAMILIES).flatmap(_conv2d),
     Dequantize: _dequantize(),
+    FloatAveragePool: _float_average_pool(),
+    FloatBinary: _float_binary(),
+    FloatConv2d: st.sampled_from(FAMILIES[:-1]).flatmap(_float_conv2d),
+    FloatMean: _float_mean(),
     Lookup: _lookup(),
     MaxPool: _max_pool(),
     Mean: _mean(),

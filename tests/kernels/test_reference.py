@@ -21,6 +21,10 @@ from edgec.kernels.operators import (
     Concat,
     Conv2d,
     Dequantize,
+    FloatAveragePool,
+    FloatBinary,
+    FloatConv2d,
+    FloatMean,
     Lookup,
     MaxPool,
     Mean,
@@ -90,6 +94,45 @@ def _combined(op: Binary, values: Sequence[int]) -> int:
     return int8(f32(result), op.output_zero_point, op.low, op.high)
 
 
+def clip(value: float, op: Any) -> float:
+    return min(max(value, f32(op.low)), f32(op.high))
+
+
+def float_conv2d(op: FloatConv2d, inputs: Sequence[Array], index: Index) -> Any:
+    """Return what is equal to the sum of exact products, but for float64's own rounding."""
+    image, row, column, output = index
+    outputs, height, width, depth = op.weights.shape
+    first = output // (outputs // op.groups) * depth
+    terms = [op.bias[output].item(), *(other[tuple(index)].item() for other in inputs[1:])]
+    for r, c, k in product(range(height), range(width), range(depth)):
+        y = row * op.strides[0] + r * op.dilations[0] - op.pads[0]
+        x = column * op.strides[1] + c * op.dilations[1] - op.pads[1]
+        if 0 <= y < op.input_shape[1] and 0 <= x < op.input_shape[2]:
+            terms.append(inputs[0][image, y, x, first + k].item() * op.weights[output, r, c, k].item())
+    magnitude = math.fsum(map(abs, terms))
+    return pytest.approx(clip(f32(math.fsum(terms)), op), rel=2**-23, abs=2**-40 * magnitude)
+
+
+def float_binary(op: FloatBinary, inputs: Sequence[Array], index: Index) -> float:
+    a, b = (x[_flat(index, strides)].item() for x, strides in zip(inputs, op.strides, strict=True))
+    return clip(f32(a + b if op.kind == "add" else a * b), op)
+
+
+def float_average_pool(op: FloatAveragePool, inputs: Sequence[Array], index: Index) -> float:
+    total = 0.0
+    for value in _window(op, inputs[0], index):
+        total = f32(total + value)
+    return clip(f32(total * op.multiplier[index[1], index[2]].item()), op)
+
+
+def float_mean(op: FloatMean, inputs: Sequence[Array], index: Index) -> float:
+    outer, inner = index
+    total = 0.0
+    for r in range(op.reduced):
+        total = f32(total + inputs[0][(outer * op.reduced + r) * op.inner + inner].item())
+    return clip(f32(total * f32(1 / op.reduced)), op)
+
+
 def _flat(index: Index, strides: Index) -> int:
     return sum(i * s for i, s in zip(index, strides, strict=True))
 
@@ -110,26 +153,26 @@ def rearrange(op: Rearrange, inputs: Sequence[Array], index: Index) -> float:
     return float(inputs[0][op.offset + _flat(index, op.strides)])
 
 
-def concat(op: Concat, inputs: Sequence[Array], index: Index) -> int:
+def concat(op: Concat, inputs: Sequence[Array], index: Index) -> float:
     outer, position = index
     for x, size, table in zip(inputs, op.inner, op.tables, strict=True):
         if position < size:
-            value = int(x[outer * size + position])
-            return value if table is None else int(table[value + 128])
+            value = x[outer * size + position].item()
+            return float(value if table is None else table[value + 128])
         position -= size
     raise IndexError(position)
 
 
-def pad(op: Pad, inputs: Sequence[Array], index: Index) -> int:
+def pad(op: Pad, inputs: Sequence[Array], index: Index) -> float:
     at = tuple(i - before for i, (before, _) in zip(index, op.pads, strict=True))
     inside = all(0 <= i < n for i, n in zip(at, op.shape, strict=True))
-    return int(inputs[0][at]) if inside else op.value
+    return float(inputs[0][at]) if inside else op.value
 
 
-def _window(op: MaxPool | AveragePool, x: Array, index: Index) -> list[int]:
+def _window(op: MaxPool | AveragePool | FloatAveragePool, x: Array, index: Index) -> list[float]:
     image, row, column, channel = index
     return [
-        int(x[image, y, z, channel])
+        x[image, y, z, channel].item()
         for y in range(row * op.strides[0] - op.pads[0], row * op.strides[0] - op.pads[0] + op.kernel[0])
         for z in range(
             column * op.strides[1] - op.pads[1], column * op.strides[1] - op.pads[1] + op.kernel[1]
@@ -138,12 +181,12 @@ def _window(op: MaxPool | AveragePool, x: Array, index: Index) -> list[int]:
     ]
 
 
-def max_pool(op: MaxPool, inputs: Sequence[Array], index: Index) -> int:
+def max_pool(op: MaxPool, inputs: Sequence[Array], index: Index) -> float:
     return max(_window(op, inputs[0], index))
 
 
 def average_pool(op: AveragePool, inputs: Sequence[Array], index: Index) -> int:
-    total = sum(value - op.input_zero_point for value in _window(op, inputs[0], index))
+    total = sum(int(value) - op.input_zero_point for value in _window(op, inputs[0], index))
     return requantize(total, op.multiplier[index[1], index[2]], op)
 
 
@@ -166,6 +209,10 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     Concat: concat,
     Conv2d: conv2d,
     Dequantize: dequantize,
+    FloatAveragePool: float_average_pool,
+    FloatBinary: float_binary,
+    FloatConv2d: float_conv2d,
+    FloatMean: float_mean,
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
