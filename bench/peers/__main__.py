@@ -30,6 +30,9 @@ def main(
     isa: Annotated[
         str | None, typer.Option(help="avx2: hide later instruction sets where peers can.")
     ] = None,
+    level: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Level of edgec's bundle; by default the CPU's best.")
+    ] = None,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="Count CPU time: for a busy machine, with one thread.")
     ] = False,
@@ -50,8 +53,12 @@ def main(
         raise TargetError(f"--isa {isa}: choose {' or '.join(ISA_LIMITS)}, or leave it out")
     if cpu_time and threads > 1:
         raise DeviceError("--cpu-time sums the time of all threads: leave --threads at 1")
-    settings = Settings(target, threads, turns, seconds, repeat, isa, cpu_time, data)
-    loader.load(target)  # a wrong name fails at once
+    levels = [described.device for described in loader.load(target).levels]  # a wrong name fails at once
+    if level is not None and level not in levels:
+        raise TargetError(f"--level {level}: bundles for {target} have {', '.join(levels)}")
+    if isa is not None and level is None and len(levels) > 1:
+        raise TargetError(f"--isa {isa} binds peers alone: name edgec's --level too, of {', '.join(levels)}")
+    settings = Settings(target, threads, turns, seconds, repeat, isa, cpu_time, data, level)
     out = Console(stderr=as_json, highlight=False)
     if not out.is_terminal:
         out.width = REPORT_WIDTH

@@ -15,6 +15,7 @@ from edgec import api
 from edgec.bench.bundle import Bundle
 from edgec.bench.comparison import compare_with_float
 from edgec.bench.devices import checked
+from edgec.bench.levels import running
 from edgec.bench.peers.engines import PEERS, Engine, Sample
 from edgec.bench.peers.processes import quantize, start
 from edgec.bench.peers.turns import Contender, Timing, take_turns
@@ -47,6 +48,8 @@ class Settings:
     """Count the processor's time, which other programs hardly lengthen, instead of the time that passes."""
     data: Path | None = None
     """Samples by input name, as for `edgec build --calibration`; None for noise."""
+    level: str | None = None
+    """Instruction-set level of edgec's bundle; None for the best that the CPU has."""
 
     @property
     def precision(self) -> str:
@@ -101,6 +104,8 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
         bundle = api.build(
             path, target=settings.target, calibration=_stack(calibrating), output=folder / "model.edgec"
         )
+        if settings.level is not None:
+            bundle = bundle.at(settings.level)
         if settings.precision == "int8" and "float.onnx" not in bundle.manifest["files"]:
             raise ModelError(f"{path}: quantized already: give the float model, which each engine quantizes")
         files = {
@@ -109,7 +114,7 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
         }
         contenders: dict[str, Contender] = {EDGEC: _edgec(bundle, settings)}
         computed: dict[str, list[Array]] = {EDGEC: list(bundle.run_samples(_stack(compared)).values())}
-        notes = []
+        notes = [f"edgec ran on level {running(bundle, bundle.device('local'))}"]
         for engine in PEERS:
             source = _source(engine, path, bundle)
             if not source.is_file() or (engine.precision == "int8" and settings.precision == "fp32"):
@@ -178,8 +183,9 @@ def _edgec(bundle: Bundle, settings: Settings) -> Contender:
     device, times = bundle.device("local"), "cpu_ns" if settings.cpu_time else "latency_ns"
 
     def run(warmup: int, runs: int) -> Sequence[int]:
-        arguments = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
-        taken: list[int] = json.loads(checked(device.execute(bundle.bench, arguments)).stdout)[times]
+        counts = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
+        said = checked(device.execute(bundle.bench, [*bundle.options, *counts])).stdout
+        taken: list[int] = json.loads(said)[times]
         return taken
 
     return run
@@ -187,7 +193,7 @@ def _edgec(bundle: Bundle, settings: Settings) -> Contender:
 
 def _selftest(bundle: Bundle) -> bool:
     """Whether every integer layer of the golden run is the reference's, bit for bit."""
-    return bundle.device("local").execute(bundle.bench, ["--selftest"]).returncode == 0
+    return bundle.device("local").execute(bundle.bench, [*bundle.options, "--selftest"]).returncode == 0
 
 
 def _compare(computed: Mapping[str, list[Array]], exact: bool, precision: str) -> dict[str, Outputs]:

@@ -155,3 +155,11 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
         2,
         "edgec: error: --isa mmx: choose avx2, or leave it out\n",
     )
+    done = peers(model, "--isa", "avx2", "--target", "x86-64-v3-int8", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert (
+        "binds peers alone: name edgec's --level too, of x86-64-v4, x86-64-avxvnni, x86-64-v3" in done.stderr
+    )
+    done = peers(model, "--target", "arm64-int8", "--level", "x86-64-v3", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--level x86-64-v3: bundles for arm64-int8 have arm64-i8mm, arm64-dotprod, arm64" in done.stderr
