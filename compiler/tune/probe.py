@@ -5,6 +5,7 @@ run of the network takes one way per layer, and says what each layer cost.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -49,6 +50,8 @@ class Probe:
 
     program: Path
     steps: int
+    compile_seconds: float
+    """What compiling its kernels took."""
 
     def costs(self, meter: Meter, schedule: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return what each step cost, [runs, steps], where each took the way of `schedule`, [runs, steps].
@@ -100,7 +103,9 @@ def build(
         ready.append(symbol)
         progress(len(ready), len(merged.functions))
 
+    started = time.monotonic()
     objects = compile_objects(merged, compiled)
+    seconds = time.monotonic() - started
     planned = plan(merged)
     weights, fed = pack(merged.constants), pack({t.name: inputs[t.name] for t in program.inputs})
     (folder / "weights.bin").write_bytes(weights.data)
@@ -115,7 +120,7 @@ def build(
     toolchain.compile_c(program.target, [f"{_NAME}.c"], f"{_NAME}.o", folder)
     kernels = [f"{symbol}.o" for symbol in objects]
     toolchain.link_program(program.target, [f"{_NAME}.o", *kernels], _NAME, folder)
-    return Probe(folder / _NAME, len(chosen))
+    return Probe(folder / _NAME, len(chosen), seconds)
 
 
 def _named(prefix: str, way: IslandCode) -> IslandCode:

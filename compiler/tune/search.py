@@ -25,6 +25,8 @@ _HOPELESS = 1.5
 """Ratio to the leader at which one round is enough."""
 _ROUNDS = 16
 """Of a race: what isn't decided by then is as good as equal."""
+_LEAST_ROUNDS, _RACE_SHARE, _ROUND_SHARE = 3, 1 / 12, 1 / 60
+"""Of the budget: after these rounds, what a race may take; and a round. Other ways may be worth more."""
 _SAMPLES = 6
 """Runs of each way in a round, of which the minimum counts: enough that one of them is rarely disturbed."""
 _LEAST_SECONDS = 1.0
@@ -45,8 +47,8 @@ class Bench(Protocol):
     def made(self, layer: int, way: int) -> bool:
         """Whether a way was compiled before, so that preparing it takes next to no time."""
 
-    def prepare(self, ways: Sequence[Sequence[int]]) -> int:
-        """Make ready to run these ways of each layer; returns how many had to be compiled."""
+    def prepare(self, ways: Sequence[Sequence[int]]) -> float:
+        """Make ready to run these ways of each layer; returns the seconds that compiling took of it."""
 
     def run(self, choices: NDArray[np.intp]) -> NDArray[np.float64]:
         """Run the network once per row of [runs, layers], which says what way each layer takes.
@@ -122,6 +124,7 @@ class Search:
         self._fixed_seconds = 1.0  # of a batch
         self._run_seconds = 0.0  # of one run of the network
         self._learnt = False
+        self._unmade = 0  # ways asked for that have yet to be compiled
         self._rest = 0.0
         self._random = np.random.default_rng(0)
 
@@ -131,6 +134,8 @@ class Search:
         while any(new):
             self._race(new)
             new = self._next()
+        if any(len(layer.alive) > 1 for layer in self._layers) and self._left() > self._reserve():
+            self._race(new)
         self._confirm()
         return self.outcome()
 
@@ -169,7 +174,11 @@ class Search:
         layer.kernels[kernel].tried += 1
         layer.owner[way] = kernel
         new[index].append(way)
-        return _MADE_SECONDS if self._bench.made(index, way) else self._compile_seconds
+        # Where costs are modelled that may take longer than compiling, which then says little.
+        if self._bench.made(index, way) and not self._bench.exact:
+            return _MADE_SECONDS
+        self._unmade += 1
+        return self._compile_seconds
 
     def _next(self) -> list[list[int]]:
         """Return the ways to try next, as many as there is time to compile: where the most may be gained.
@@ -225,9 +234,9 @@ class Search:
         """Race each layer's new ways with those that are left of the others."""
         started = self._clock()
         ways = [[*layer.alive, *more] for layer, more in zip(self._layers, new, strict=True)]
-        compiled = self._bench.prepare(ways)
-        if not self._bench.exact:
-            self._learn(compiled, self._clock() - started)
+        compiling = self._bench.prepare(ways)
+        if self._learnt:  # the first batch also pays for what happens once
+            self._fixed_seconds = self._clock() - started - compiling
         if not self._run_seconds:
             self._time([[of_layer[0] for of_layer in ways]])
         racing = [list(of_layer) for of_layer in ways]
@@ -239,21 +248,20 @@ class Search:
                 racing[index] = self._decide(minima[index], of_layer)
             tried, layers = self.tried, sum(len(of_layer) > 1 for of_layer in racing)
             self._progress(f"{tried} measured, {layers} layers undecided")
-            seconds = (self._clock() - racing_since) / (number + 1)
-            if not layers or self._left() < self._reserve() + seconds:
+            seconds = self._clock() - racing_since
+            if not layers or self._left() < self._reserve() + seconds / (number + 1):
                 break
-        if self._bench.exact:  # measuring is modelling, and may take longer than compiling
-            self._learn(compiled, self._clock() - started)
+            if any(new) and number >= _LEAST_ROUNDS and seconds > self._budget * _RACE_SHARE:
+                break
+        else:  # as good as equal
+            racing = [of_layer[:1] for of_layer in racing]
+        if self._bench.exact:
+            compiling += self._clock() - racing_since
+        if self._unmade:
+            self._compile_seconds = max(_MADE_SECONDS, compiling / self._unmade)
+        self._unmade, self._learnt = 0, True
         for layer, of_layer, costs in zip(self._layers, racing, minima, strict=True):
             self._settle(layer, of_layer, costs)
-
-    def _learn(self, compiled: int, seconds: float) -> None:
-        """Correct the estimate of what a batch costs."""
-        if compiled:
-            self._compile_seconds = max(1e-3, seconds - self._fixed_seconds) / compiled
-        elif self._learnt:  # the first batch also pays for what happens once
-            self._fixed_seconds = seconds
-        self._learnt = True
 
     def _round(self, racing: Sequence[Sequence[int]], minima: Sequence[dict[int, list[float]]]) -> None:
         """Let the ways of each layer take turns, and add the least cost of each to its `minima`."""
@@ -277,8 +285,8 @@ class Search:
         return costs
 
     def _samples(self, most: int) -> int:
-        """Return how often each way runs in a round: less where that would take a twentieth of the budget."""
-        return max(1, min(_SAMPLES, int(self._budget / 20 / (most * self._run_seconds))))
+        """Return how often each way runs in a round: less where a round would take too long."""
+        return max(1, min(_SAMPLES, int(self._budget * _ROUND_SHARE / (most * self._run_seconds))))
 
     def _decide(self, minima: dict[int, list[float]], racing: Sequence[int]) -> list[int]:
         """Return the ways that may still win, the leader first.

@@ -32,12 +32,12 @@ class Device:
     def made(self, layer: int, way: int) -> bool:
         return (layer, way) in self.built
 
-    def prepare(self, ways: Sequence[Sequence[int]]) -> int:
+    def prepare(self, ways: Sequence[Sequence[int]]) -> float:
         wanted = {(layer, way) for layer, of_layer in enumerate(ways) for way in of_layer}
-        new = len(wanted - self.built)
+        seconds = self._compile_seconds * len(wanted - self.built)
         self.built |= wanted
-        self.now += 1.0 + self._compile_seconds * new
-        return new
+        self.now += 1.0 + seconds
+        return seconds
 
     def run(self, choices: NDArray[np.intp]) -> NDArray[np.float64]:
         true = np.array([[self.ways[i][way] for i, way in enumerate(row)] + [0.1] for row in choices])
