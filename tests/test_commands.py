@@ -64,6 +64,23 @@ def test_a_build_as_json_is_one_object_and_says_that_inputs_are_synthetic(folder
     assert "synthetic inputs: give --calibration" in done.stderr
 
 
+def test_a_build_that_tunes_says_what_it_gained_and_a_bundle_is_tuned_in_place(folder: Path) -> None:
+    build = ["build", "small.onnx", "--target", "host-int8", "--shape", "image=1x3x10x10"]
+    done = command(*build, "--output", "tuned", "--tune", "6s", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert data["tuning"]["unit"] == "ns"
+    assert data["tuning"]["tried"] >= len(data["tuning"]["layers"]) > 0
+    assert "  tune " in done.stderr
+    again = command("tune", "tuned", "--budget", "3s", "--json", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    retuned = json.loads(again.stdout)
+    assert retuned["manifest"]["files"]["model.onnx"] == data["manifest"]["files"]["model.onnx"]
+    records = folder / "tuned" / "tuning.jsonl"
+    same = command(*build, "--output", "same", "--records", records, "--json", cwd=folder)
+    assert json.loads(same.stdout)["manifest"] == retuned["manifest"]
+
+
 def test_a_failing_build_is_one_line_and_leaves_nothing(folder: Path) -> None:
     done = command("build", "small.onnx", "--target", "rpi5-int8", "--output", "failed", cwd=folder)
     assert done.returncode == 2

@@ -30,7 +30,7 @@ def common(programs: Sequence[Program]) -> Program:
     Its scratch is the largest, and a buffer is shared in place where every level can.
     """
     *_, base = programs
-    calls = tuple(map(_common, zip(*(program.calls for program in programs), strict=True)))
+    calls = tuple(map(common_call, zip(*(program.calls for program in programs), strict=True)))
     return replace(base, calls=calls)
 
 
@@ -48,7 +48,8 @@ def _with_islands_of(base: Program, program: Program) -> Program:
     )
 
 
-def _common(calls: tuple[Call, ...]) -> Call:
+def common_call(calls: Sequence[Call]) -> Call:
+    """Return a call that needs all the memory that any of `calls` does, ways to compute the same layer."""
     inplace = set(calls[0].inplace).intersection(*(call.inplace for call in calls))
     scratch = max(call.scratch_bytes for call in calls)
     return replace(calls[-1], scratch_bytes=scratch, inplace=tuple(sorted(inplace)))

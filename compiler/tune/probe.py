@@ -20,6 +20,7 @@ from edgec.compiler.emit import cpu, toolchain
 from edgec.compiler.emit.layout import ALIGNMENT, Blob, pack
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.lower.island import IslandCode
+from edgec.compiler.lower.levels import common_call
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.program import Call, Plan, Program
 
@@ -93,7 +94,7 @@ def build(
     symbols = dict.fromkeys(call.symbol for call in every)
     merged = dataclasses.replace(
         program,
-        calls=tuple(map(_merged, chosen)),
+        calls=tuple(map(common_call, chosen)),
         functions={symbol: functions[symbol] for symbol in symbols},
         constants={name: constants[name] for call in every for name in call.arguments if name in constants},
     )
@@ -130,13 +131,6 @@ def _named(prefix: str, way: IslandCode) -> IslandCode:
     call = dataclasses.replace(call, arguments=tuple(names.get(name, name) for name in call.arguments))
     constants = {names[name]: array for name, array in way.constants.items()}
     return dataclasses.replace(way, calls=(call,), constants=constants)
-
-
-def _merged(ways: Sequence[Call]) -> Call:
-    """Return a call that needs what any of `ways` needs, for the plan of memory."""
-    inplace = set(ways[0].inplace).intersection(*(call.inplace for call in ways))
-    scratch = max(call.scratch_bytes for call in ways)
-    return dataclasses.replace(ways[0], scratch_bytes=scratch, inplace=tuple(sorted(inplace)))
 
 
 def _context(
