@@ -107,6 +107,15 @@ def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
     return T.Shuffle([value], list(indices))
 
 
+def part(value: Expr, number: int, lanes: int) -> Expr:
+    """One of the equal parts of an int8 vector, of `lanes` lanes; in one piece where a register holds that."""
+    wide = {4: "int32", 8: "int64"}.get(lanes)
+    if wide is None:
+        return shuffle(value, range(number * lanes, (number + 1) * lanes))
+    parts = T.reinterpret(vector(wide, value.ty.dtype.lanes // lanes), value)
+    return T.reinterpret(vector("int8", lanes), shuffle(parts, [number]))
+
+
 def concatenate(values: Sequence[Expr], lanes: int) -> Expr:
     """One vector from several of `lanes` lanes each."""
     return values[0] if len(values) == 1 else T.Shuffle(list(values), list(range(lanes * len(values))))

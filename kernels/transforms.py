@@ -132,15 +132,11 @@ def _finish_2(value: Expr, lanes: int) -> Expr:
 def _forward_4(d: Sequence[Any]) -> list[Any]:
     even, odd = d[4] - d[2], d[3] - d[1]
     twice = odd + odd
-    fourth, third = even - _thrice(d[2]), odd - _thrice(d[1])
+    fourth, third = d[4] - _fourfold(d[2]), d[3] - _fourfold(d[1])
     return [
         _fourfold(d[0] - d[2]) + even, fourth + third, fourth - third, even + twice, even - twice,
         (d[5] - d[3]) - (twice + twice),
     ]  # fmt: skip
-
-
-def _thrice(value: Any) -> Any:
-    return value + value + value
 
 
 def _fourfold(value: Any) -> Any:

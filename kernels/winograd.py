@@ -30,6 +30,8 @@ _TILES = (2, 4, 1)
 _TILES_OF_LARGE_WEIGHTS = (8, 4, 2)
 # Part of the L2 cache for transformed activations and products.
 _SCRATCH_SHARE = 0.75
+# Cycles of a multiplication and addition, and so sums that a register tile should have.
+_LATENCY = 4
 # Jobs that are worth a thread each; and output channels of each, where there are too few rows of tiles for
 # them: transforming the same activations twice is then a few percent of the work.
 _JOBS = 4
@@ -122,7 +124,9 @@ def _plan(isa: WordSet, operation: Conv2d, transform: Transform, target: Target,
     wanted = min(scale * min(isa.lanes, 8), int(target.l2_bytes * _SCRATCH_SHARE) // tile_bytes)
     jobs = max(1, down * across // max(1, wanted))
     down_job = -(-down // jobs)
-    register_tile = tile.ranked(isa, down_job * across, outputs, _reduction(transform, c))[0]
+    tiles = tile.ranked(isa, down_job * across, outputs, _reduction(transform, c))
+    # A last tile of few sums would wait for them.
+    register_tile = next((t for t in tiles if not 0 < down_job * across % t[0] * t[1] < _LATENCY), tiles[0])
     width = register_tile[1] * isa.lanes
     parts = 1
     while (
@@ -471,7 +475,7 @@ class _Job:
                 _guard(pixel.row, plan.rows, plan.shape.rows),
                 _guard(pixel.column, plan.columns, plan.shape.columns),
             ):
-                value = tir.shuffle(result, range(number * lanes, (number + 1) * lanes))
+                value = tir.part(result, number, lanes)
                 tir.store_first(self.y, start(pixel.row, pixel.column), value, lanes, valid)
 
 
