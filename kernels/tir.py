@@ -108,11 +108,10 @@ def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
 
 
 def part(value: Expr, number: int, lanes: int) -> Expr:
-    """One of the equal parts of an int8 vector, of `lanes` lanes; in one piece where a register holds that."""
-    wide = {4: "int32", 8: "int64"}.get(lanes)
-    if wide is None:
+    """One of the equal parts of an int8 vector, of `lanes` lanes; LLVM would take four bytes one by one."""
+    if lanes != 4:
         return shuffle(value, range(number * lanes, (number + 1) * lanes))
-    parts = T.reinterpret(vector(wide, value.ty.dtype.lanes // lanes), value)
+    parts = T.reinterpret(vector("int32", value.ty.dtype.lanes // lanes), value)
     return T.reinterpret(vector("int8", lanes), shuffle(parts, [number]))
 
 

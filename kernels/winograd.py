@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,9 @@ from edgec.targets.descriptor import Target
 # weights many times when they come from the L2 cache, or from beyond it.
 _TILES = (2, 4, 1)
 _TILES_OF_LARGE_WEIGHTS = (8, 4, 2)
-# Part of the L2 cache for transformed activations and products.
-_SCRATCH_SHARE = 0.75
-# Cycles of a multiplication and addition, and so sums that a register tile should have.
-_LATENCY = 4
+# Size of transformed activations and products by that of the L2 cache: within it, or beyond, so that fewer
+# jobs read the weights.
+_SCRATCH_SHARES = (0.75, 3.0)
 # Jobs that are worth a thread each; and output channels of each, where there are too few rows of tiles for
 # them: transforming the same activations twice is then a few percent of the work.
 _JOBS = 4
@@ -112,21 +112,22 @@ def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan
         for transform in (F4, F2):
             weights = 2 * transform.points**2 * operation.input_shape[3] * operation.output_shape[3]
             scales = _TILES if weights <= target.l2_bytes else _TILES_OF_LARGE_WEIGHTS
-            yield from dict.fromkeys(_plan(isa, operation, transform, target, scale) for scale in scales)
+            limits = (int(target.l2_bytes * share) for share in _SCRATCH_SHARES)
+            plans = (_plan(isa, operation, transform, *size) for size in product(limits, scales))
+            yield from dict.fromkeys(plans)
 
 
-def _plan(isa: WordSet, operation: Conv2d, transform: Transform, target: Target, scale: int) -> Plan:
+def _plan(isa: WordSet, operation: Conv2d, transform: Transform, limit: int, scale: int) -> Plan:
+    """Return the plan with about `scale` tiles per lane in a job, and `limit` bytes of them, at most."""
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     size = transform.outputs
     down, across = -(-rows // size), -(-columns // size)
     tile_bytes = transform.points**2 * (2 * c + 16 * isa.lanes)
-    wanted = min(scale * min(isa.lanes, 8), int(target.l2_bytes * _SCRATCH_SHARE) // tile_bytes)
+    wanted = min(scale * min(isa.lanes, 8), limit // tile_bytes)
     jobs = max(1, down * across // max(1, wanted))
     down_job = -(-down // jobs)
-    tiles = tile.ranked(isa, down_job * across, outputs, _reduction(transform, c))
-    # A last tile of few sums would wait for them.
-    register_tile = next((t for t in tiles if not 0 < down_job * across % t[0] * t[1] < _LATENCY), tiles[0])
+    register_tile = tile.ranked(isa, down_job * across, outputs, _reduction(transform, c))[0]
     width = register_tile[1] * isa.lanes
     parts = 1
     while (
