@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,12 @@ def test_samples_pass_through_a_file(tmp_path: Path) -> None:
 def test_every_engine_has_a_name_of_its_own() -> None:
     assert len({engine.name for engine in PEERS}) == len(PEERS)
     assert {engine.precision for engine in PEERS} == {"int8", "fp32"}
+
+
+def test_an_engine_is_installed_where_all_that_it_imports_is() -> None:
+    ort = next(engine for engine in PEERS if engine.name == "ORT float")
+    assert ort.installed
+    assert not replace(ort, modules=("onnxruntime", "there_is_no_such_module")).installed
 
 
 def peers(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
