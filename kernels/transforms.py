@@ -91,8 +91,9 @@ class Transform:
             reach = int(np.abs(line).sum())
             column = [_Form(grid[:, i, j, :, None] * matrix[i], reach, seen) for i in range(self.points)]
             # Sums of one row of outputs: of three rows of activations, and the same for every row.
-            first = self.inverse(column)[0].coefficients[..., :3]
-            rows.append(_Form(first[..., None] * line, 1, seen))
+            first = self.inverse(column)[0].coefficients
+            assert not first[..., 3:].any(), "a sum reads three rows"
+            rows.append(_Form(first[..., :3, None] * line, 1, seen))
         self.inverse(rows)
         return max(seen)
 
