@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.errors import UnsupportedError
-from edgec.kernels import epilogue, stripe, tile, tir
+from edgec.kernels import epilogue, padding, stripe, tile, tir
 from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
+from edgec.kernels.padding import PaddingRows
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -110,9 +111,12 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
     vectors = shape.register_tile[1]
     packed = np.concatenate([tile.pack_weights(isa, part, walk, vectors) for part in grouped])
 
-    bias = folded_bias(operation, isa.panel_offset)
     # Vector loads of the last channels may reach past them.
     tail = np.zeros(vectors * isa.lanes, np.int32)
+    bias = padding.biases(
+        operation, folded_bias(operation, isa.panel_offset), operation.input_zero_point + isa.panel_offset,
+        _left_out(isa, shape),
+    )  # fmt: skip
     ending = epilogue.epilogue(operation)
     rows, width = shape.register_tile
     return KernelCode(
@@ -120,7 +124,7 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         make=partial(_function, isa, shape, packed.size, ending),
         constants=(
             packed,
-            np.concatenate([bias, tail]),
+            np.concatenate([part for one in bias for part in (one, tail)]),
             np.concatenate([operation.multiplier, tail.view(np.float32)]),
             epilogue.parameters(operation, isa.panel_offset),
         ),
@@ -129,6 +133,12 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         inplace=(1,) if ending.residual else (),
         configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels",
     )
+
+
+def _left_out(isa: InstructionSet, shape: Geometry) -> PaddingRows:
+    """Window rows in the padding, where leaving them out is worth more than that LLVM unrolls their loop."""
+    worth = isa.unroll and reduction(shape).run > isa.group
+    return padding.padding_rows(shape) if worth else PaddingRows(0, 0)
 
 
 def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
@@ -158,7 +168,7 @@ def _function(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilog
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
             *([("int8", outputs)] if ending.residual else []),
             (isa.weights, weights),
-            ("int32", channels),
+            ("int32", channels * _left_out(isa, shape).biases),
             ("float32", channels),
             ("int32", ending.parameters),
             ("int8", outputs),
@@ -267,8 +277,13 @@ class _Block:
                 lambda i: tir.load_first(self.other, start(i), lanes, columns.valid),
                 self.ending.addition(self.parameters),
             )
+        left_out = _left_out(self.isa, shape)
+        tap_rows, bias_start = None, channel
+        if left_out.biases > 1:
+            *tap_rows, index = padding.window(shape, left_out, where.row0 + row)
+            bias_start = index * (shape.outputs + shape.register_tile[1] * self.isa.lanes) + channel
         tile.emit(
-            self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape),
-            self.weights, offset, self.bias, self.multiplier, channel, self.ending.output(self.parameters),
-            store, residual,
+            self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape), tap_rows,
+            self.weights, offset, self.bias, bias_start, self.multiplier, channel,
+            self.ending.output(self.parameters), store, residual,
         )  # fmt: skip

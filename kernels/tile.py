@@ -185,9 +185,11 @@ def emit(
     a: Buffer,
     starts: Sequence[Expr],
     reduction: Reduction,
+    tap_rows: Sequence[Expr] | None,
     b: Buffer,
     offset: Expr,
     bias: Buffer,
+    bias_start: Expr,
     multiplier: Buffer,
     channel: Expr,
     output: Output,
@@ -196,7 +198,8 @@ def emit(
 ) -> None:
     """Write the code of one tile: `store(i, int8 vector)` is called for every row i.
 
-    `starts` are the rows' first elements in A, `offset` the block's first in B, `channel` its first output.
+    `starts` are the rows' first elements in A, `offset` the block's first in B, `bias_start` and `channel`
+    its first bias and output. `tap_rows`, where not all count, are the reduction's first and how many.
     """
     lanes, height = isa.lanes, len(starts)
     # The last of an odd number of rows is computed twice.
@@ -204,10 +207,10 @@ def emit(
     tile = [[(row, j * lanes) for j in range(vectors)] for row in accumulators[: len(starts)]]
     for row in tile:
         for j, (buffer, element) in enumerate(row):
-            tir.store(buffer, element, tir.load(bias, channel + j * lanes, lanes), lanes)
+            tir.store(buffer, element, tir.load(bias, bias_start + j * lanes, lanes), lanes)
     if isa.row_pairs:
         _exchange(tile)
-    accumulate(isa, tile, a, starts, reduction, b, offset)
+    accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows)
     if isa.row_pairs:
         _exchange(tile)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
@@ -228,6 +231,7 @@ def accumulate(
     reduction: Reduction,
     b: Buffer,
     offset: Expr,
+    tap_rows: Sequence[Expr] | None = None,
 ) -> None:
     """Write the loops over the reduction that add A · B to the accumulators; see `emit`."""
     length = padded_run(isa, reduction)
@@ -259,4 +263,10 @@ def accumulate(
 
         tir.serial(count // unrolled, body)
 
-    tir.serial(reduction.taps[0], runs)
+    if tap_rows is None:
+        tir.serial(reduction.taps[0], runs)
+    else:
+        first, count = tap_rows
+        # From 0: TVM's CanonicalizeLoop would forget the outer loops' own first iterations in another start.
+        with T.serial(0, count) as row:
+            runs(first + row)

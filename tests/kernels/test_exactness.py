@@ -77,6 +77,26 @@ def test_windows_may_lie_in_the_padding(kernel: Kernel, target: Target, machines
     check(machines, target, [_whole(kernel, target, case) for case in cases])
 
 
+@pytest.mark.parametrize(("kernel", "target"), list(lines(Conv2d)))
+def test_windows_reach_into_the_padding_whichever_tiles_are_asked_for(
+    kernel: Kernel, target: Target, machines: Machines
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, (2, 9, 32, 5)).astype(np.int8)
+    calls = []
+    for size, stride, pads in ((3, 1, (1, 1, 1, 1)), (5, 2, (1, 2, 2, 1)), (4, 1, (3, 0, 2, 3))):
+        weights = rng.integers(-127, 128, (5, size, size, 5)).astype(np.int8)
+        bias, multiplier = rng.integers(-999, 999, 5).astype(np.int32), np.full(5, 1e-3, np.float32)
+        op = Conv2d(x.shape, weights, bias, multiplier, 7, -3, -128, 127, strides=(stride, stride), pads=pads)
+        for one in (op, replace(op, weights=weights[..., :1], groups=5)):
+            if kernel.code(one, target) is not None:
+                call = _whole(kernel, target, Case(one, (x,)))
+                tiles = call.code.tiles
+                calls.append(replace(call, boundaries=(*range(min(tiles, 6)), tiles)))
+    if calls:  # a kernel may take none of these
+        check(machines, target, calls)
+
+
 def check(machines: Machines, target: Target, calls: Sequence[Call]) -> None:
     """Run the calls together and compare each with its result, byte by byte."""
     for call, output in zip(calls, machines.run(target, calls), strict=True):
