@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
 from edgec.targets.detect import host_arch
 from tests.compiler.building import build, checksums, verified
@@ -27,6 +28,17 @@ MODELS = {
 }
 """Least SQNR in dB against the float model, on inputs that are noise."""
 
+
+INSTRUCTIONS = {
+    ("mlperf_kws_dscnn", "rpi5-int8"): 0.38e6,
+    ("mlperf_kws_dscnn", "rpi4-int8"): 0.84e6,
+    ("mlperf_ic_resnet8", "rpi5-int8"): 1.124e6,
+    ("mlperf_ic_resnet8", "rpi4-int8"): 2.15e6,
+    ("efficientnet_lite0", "rpi5-int8"): 50.5e6,
+    ("efficientnet_lite0", "rpi4-int8"): 116.5e6,
+}
+"""Most that an inference may execute: a little more than when this was written, and 25 % fewer than the
+better of ONNX Runtime and LiteRT, or less."""
 
 Bundles = dict[str, Bundle]
 """By model: the first that was built."""
@@ -53,5 +65,9 @@ def test_real_models_are_exact(name: str, target: str, firsts: Bundles, tmp_path
     assert None not in checksums(bundle)
     found = verified(bundle)
     assert found.exact_layers == len(bundle.steps)
+    if (name, target) in INSTRUCTIONS:
+        instructions = benchmark(bundle, bundle.device("emulator")).instructions
+        assert instructions is not None
+        assert instructions <= INSTRUCTIONS[name, target]
     if bundle is first:
         assert all((output.sqnr_db or 99) > MODELS[name] for output in found.float_outputs)
