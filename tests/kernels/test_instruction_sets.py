@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from edgec.kernels import codegen
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, FloatConv2d
 from edgec.kernels.table import KERNELS
 from edgec.targets import loader
 
-# Kernel, device, all the instructions that multiply and accumulate integers, and how each is written.
+# Kernel, device, all the instructions that multiply and accumulate (`vfmadd` in any order is one), and how
+# each is written.
 LINES = (
     ("winograd_avx512vnni", "x86-64-v4", {"vpdpwssd", "vpmulld"}, r"%zmm\d+$"),
     ("winograd_avx512", "x86-64-v4", {"vpmaddwd", "vpmulld"}, r"%zmm\d+$"),
@@ -44,23 +45,33 @@ LINES = (
         {"smull", "smull2", "smlal", "smlal2"},
         r"v\d+\.8h, v\d+\.(8|16)b, v\d+\.(8|16)b$",
     ),
+    ("float_conv2d_avx512", "x86-64-v4", {"vfmadd"}, r"%zmm\d+$"),
+    ("float_conv2d_avx2", "x86-64-v3", {"vfmadd"}, r"%ymm\d+$"),
+    ("float_conv2d_neon", "rpi4", {"fmla"}, r"v\d+\.4s, v\d+\.4s, v\d+\.s\[[0-3]\]$"),  # by element
+    ("float_depthwise_avx512", "x86-64-v4", {"vfmadd"}, r"%zmm\d+$"),
+    ("float_depthwise_avx2", "x86-64-v3", {"vfmadd"}, r"%ymm\d+$"),
+    ("float_depthwise_neon", "rpi4", {"fmla"}, r"v\d+\.4s, v\d+\.4s, v\d+\.4s$"),
 )
-# What multiplies integers in vector registers, on either architecture.
+# What multiplies integers, or float32, in vector registers, on either architecture.
+_FLOAT_MULTIPLY = re.compile(r"v?mulps|vfn?m(?:add|sub)\d+ps|fn?ml[as]|fmul")
 _MULTIPLY = re.compile(r"v?pmul\w+|v?pmadd\w+|vpdp\w+|[su]dot|[su]mmla|[su]?ml[as]l?2?|[su]?mull?2?|sadalp")
 
 
-def multiplications(assembly: str) -> list[tuple[str, str]]:
-    """Mnemonic and operands of every integer multiplication of vectors."""
+def multiplications(assembly: str, multiply: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Mnemonic and operands of every multiplication of vectors."""
     found = []
     for line in assembly.splitlines():
         mnemonic, _, operands = line.strip().removeprefix("{vex}").strip().partition("\t")
-        if _MULTIPLY.fullmatch(mnemonic) and re.search(r"%[xyz]mm|\bv\d+\.", operands):
-            found.append((mnemonic, operands))
+        if multiply.fullmatch(mnemonic) and re.search(r"%[xyz]mm|\bv\d+\.", operands):
+            found.append((re.sub(r"(?<=vfmadd)\d+ps", "", mnemonic), operands))
     return found
 
 
-def sample(kernel: str) -> Conv2d:
-    groups, inputs = (64, 1) if kernel.startswith("depthwise") else (1, 64)
+def sample(kernel: str) -> Conv2d | FloatConv2d:
+    groups, inputs = (64, 1) if "depthwise" in kernel else (1, 64)
+    if kernel.startswith("float"):
+        weights, bias = np.ones((64, 3, 3, inputs), np.float32), np.zeros(64, np.float32)
+        return FloatConv2d((1, 8, 8, 64), weights, bias, pads=(1, 1, 1, 1), groups=groups)
     return Conv2d(
         (1, 8, 8, 64), np.ones((64, 3, 3, inputs), np.int8), np.zeros(64, np.int32), np.ones(64, np.float32),
         3, 4, -128, 127, pads=(1, 1, 1, 1), groups=groups,
@@ -76,7 +87,8 @@ def test_products_are_made_by_the_instruction_of_the_line(
     target = replace(loader.load(f"{device}-int8"), features=kernel.features)
     code = kernel.code(sample(name), target)
     assert code is not None
-    found = multiplications(codegen.assembly(code.make(), "kernel", target))
+    multiply = _FLOAT_MULTIPLY if name.startswith("float") else _MULTIPLY
+    found = multiplications(codegen.assembly(code.make(), "kernel", target), multiply)
     assert {mnemonic for mnemonic, _ in found} == mnemonics
     assert [text for _, text in found if not re.search(operands, text)] == []
 
