@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ END_SECONDS = 10.0
 def quantize(engine: Engine, model: Path, samples: Path, folder: Path) -> Path:
     """Return the engine's int8 form of `model`, a file in `folder`; raises DeviceError where it has none."""
     job = {"do": "quantize", "engine": engine.name, "model": model, "samples": samples, "folder": folder}
-    with _process(engine, job, None, folder) as process:
-        return Path(_answer(process, folder)["model"])
+    errors = folder / f"{engine.name}.stderr"
+    with _process(engine, job, None, errors) as process:
+        return Path(_answer(process, errors)["model"])
 
 
 @contextmanager
@@ -37,15 +38,16 @@ def start(
     where the engine can't run the model.
     """
     job = {"do": "run", "engine": engine.name, "model": model, "samples": samples, "outputs": outputs}
-    folder = outputs.parent
-    with _process(engine, job | {"threads": threads, "cpu_time": cpu_time}, isa, folder) as process:
-        _answer(process, folder)
+    errors = outputs.with_suffix(".stderr")
+    with _process(engine, job | {"threads": threads, "cpu_time": cpu_time}, isa, errors) as process:
+        _answer(process, errors)
 
         def run(warmup: int, runs: int) -> Sequence[int]:
             assert process.stdin is not None
-            process.stdin.write(f"{warmup} {runs}\n")
-            process.stdin.flush()
-            taken: list[int] = _answer(process, folder)
+            with suppress(BrokenPipeError):  # it ended: there will be no answer either
+                process.stdin.write(f"{warmup} {runs}\n")
+                process.stdin.flush()
+            taken: list[int] = _answer(process, errors)
             return taken
 
         yield run
@@ -53,19 +55,19 @@ def start(
 
 @contextmanager
 def _process(
-    engine: Engine, job: Mapping[str, Any], isa: str | None, folder: Path
+    engine: Engine, job: Mapping[str, Any], isa: str | None, errors: Path
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Start a worker; it ends with its stdin."""
+    """Start a worker, which ends with its stdin; what it says goes to the file `errors`."""
     packages = str(Path(edgec.__file__).parents[1])
     path = os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH"))))
     limits = {variable: ISA_LIMITS[isa] for variable in engine.isa_variables} if isa else {}
     command = [sys.executable, "-m", "edgec.bench.peers.worker", json.dumps(job, default=str)]
-    with (folder / "stderr").open("w") as errors:
+    with errors.open("w") as said:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=said,
             text=True,
             env=os.environ | {"PYTHONPATH": path} | limits,
         )
@@ -74,7 +76,8 @@ def _process(
     finally:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         process.stdout.close()
         try:
             process.wait(timeout=END_SECONDS)
@@ -83,10 +86,10 @@ def _process(
             process.wait()
 
 
-def _answer(process: "subprocess.Popen[str]", folder: Path) -> Any:
+def _answer(process: "subprocess.Popen[str]", errors: Path) -> Any:
     """Return a worker's next answer; raises DeviceError with its last words where it ends without one."""
     assert process.stdout is not None
     if line := process.stdout.readline():
         return json.loads(line)
-    said = (folder / "stderr").read_text(errors="replace").strip().splitlines()
+    said = errors.read_text(errors="replace").strip().splitlines()
     raise DeviceError(said[-1] if said else f"its process ended with exit code {process.wait()}")
