@@ -58,6 +58,8 @@ def model_cycles(
 def _cpu(target: Target) -> str:
     """Return LLVM's name of the CPU whose scheduling model is used; a generic one is what is emulated."""
     cpu = target.emulator.cpu if target.cpu == "generic" and target.emulator else target.cpu
+    if cpu == "cortex-a76" and "i8mm" in target.features:  # a level of bundles, and no core: the A76 has none
+        cpu = "max"
     return MODELS.get(cpu, cpu)
 
 

@@ -53,7 +53,12 @@ def test_what_llvm_does_not_know_is_no_error() -> None:
 @pytest.mark.usefixtures("llvm")
 @pytest.mark.parametrize(
     ("device", "model"),
-    [("rpi4", "cortex-a72"), ("rpi5", "neoverse-n1"), ("cortex-a55", "cortex-a55")],
+    [
+        ("rpi4", "cortex-a72"),
+        ("rpi5", "neoverse-n1"),
+        ("cortex-a55", "cortex-a55"),
+        ("arm64-i8mm", "neoverse-n2"),
+    ],
 )
 def test_models_stand_in_for_cores_without_one(device: str, model: str) -> None:
     assert model_of(loader.load(f"{device}-int8")).startswith(f"{model} in LLVM ")
