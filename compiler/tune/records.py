@@ -19,7 +19,7 @@ import platformdirs
 
 from edgec.errors import TuningError
 from edgec.kernels.operators import Operation
-from edgec.kernels.table import KERNELS, applicable
+from edgec.kernels.table import applicable
 from edgec.kernels.version import version
 from edgec.targets.descriptor import Target
 
@@ -45,7 +45,7 @@ class Record:
     """What tuning found for one shape of layer on one class of CPU."""
 
     target: str
-    """`cpu_class` of the target."""
+    """`cpu_class` of the layer on the target."""
     operation: str
     """`signature` of the layer."""
     kernel: str
@@ -86,7 +86,7 @@ class Records:
 
     def find(self, operation: Operation, target: Target) -> Record | None:
         """Return the record for a layer on `target`, or None; one of other kernels than today's is none."""
-        record = self.entries.get((cpu_class(target), signature(operation)))
+        record = self.entries.get((cpu_class(operation, target), signature(operation)))
         return record if record is not None and record.version == choice_version(operation, target) else None
 
     def __add__(self, other: "Records") -> "Records":
@@ -97,12 +97,12 @@ NONE = Records({})
 
 
 @cache
-def cpu_class(target: Target) -> str:
-    """Return what targets have in common for which the same code is fastest.
+def cpu_class(operation: Operation, target: Target) -> str:
+    """Return what targets have in common for which the same code of a layer is fastest.
 
-    Architecture, the CPU where the target names one, and those features that some kernel makes use of.
+    Architecture, the CPU where the target names one, and those features that kernels for it make use of.
     """
-    used = frozenset[str]().union(*(kernel.features for kernel in KERNELS if kernel.runs_on(target)))
+    used = frozenset[str]().union(*(kernel.features for kernel in applicable(operation, target)))
     cpu = () if target.cpu in _ANY_CPU else (target.cpu,)
     return " ".join([target.arch, *cpu, *sorted(used)])
 

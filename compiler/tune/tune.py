@@ -112,7 +112,7 @@ def _record(group: Group, choice: Choice, target: Target, meter: Meter) -> Recor
     operation, way = group.operators[0].operation, group.ways[choice.way]
     count = len(group.operators)
     return Record(
-        target=cpu_class(target),
+        target=cpu_class(operation, target),
         operation=signature(operation),
         kernel=way.kernel,
         configuration=way.configuration,

@@ -29,8 +29,8 @@ def conv(channels: int = 8, seed: int = 0, **changes: object) -> Conv2d:
 def record(operation: Conv2d | None = None, **changes: object) -> Record:
     operation = operation or conv()
     made = Record(
-        records.cpu_class(V3), records.signature(operation), "conv2d_avx2", "6x2 registers", 90.0, 100.0,
-        "ns", "a CPU", 7, True, records.choice_version(operation, V3),
+        records.cpu_class(operation, V3), records.signature(operation), "conv2d_avx2", "6x2 registers",
+        90.0, 100.0, "ns", "a CPU", 7, True, records.choice_version(operation, V3),
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
 
@@ -44,9 +44,10 @@ def test_a_record_is_for_the_shape_whatever_the_weights() -> None:
 
 
 def test_a_class_of_cpus_shares_records() -> None:
-    plain = records.cpu_class(loader.load("rpi4-int8"))
-    assert plain != records.cpu_class(loader.load("cortex-a53-int8")), "another core"
+    plain = records.cpu_class(conv(), loader.load("rpi4-int8"))
+    assert plain != records.cpu_class(conv(), loader.load("cortex-a53-int8")), "another core"
     assert plain == records.cpu_class(
+        conv(),
         dataclasses.replace(loader.load("rpi4-int8"), features=frozenset()),
     ), "no kernel makes use of crc"
     assert Records.of([record()]).find(conv(), loader.load("x86-64-v4-int8")) is None

@@ -60,8 +60,8 @@ def choosing(network: Network, number: int) -> Records:
             kernel, code = ways[number]
             found.append(
                 Record(
-                    records.cpu_class(TARGET), records.signature(operator.operation), kernel.name,
-                    code.configuration, 1.0, 1.0, "ns", "a CPU", 1, True,
+                    records.cpu_class(operator.operation, TARGET), records.signature(operator.operation),
+                    kernel.name, code.configuration, 1.0, 1.0, "ns", "a CPU", 1, True,
                     records.choice_version(operator.operation, TARGET),
                 )
             )  # fmt: skip
