@@ -93,6 +93,8 @@ def print_tuning(console: Console, found: Tuning) -> None:
     rest = sum(not layers.complete for layers in found.layers)
     left = f"; {rest} kinds of layer have more to try with a larger budget" if rest else ""
     line = f"{total}, the sum of all layers on {found.cpu}{left}"
+    if not found.layers:
+        line = "nothing: the records decide every layer already"
     console.print(f"  {'tuned':<10} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
