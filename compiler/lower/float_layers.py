@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edgec.compiler.graph import attribute, constant, shape_of
+from edgec.compiler.graph import attribute, constant
 from edgec.compiler.lower import arrangement, binary, pooling, view, window
 from edgec.compiler.lower.builder import Builder, Seen
-from edgec.compiler.lower.layer import every_input
+from edgec.compiler.lower.layer import LayerNode, every_input
 from edgec.compiler.lower.view import View
 from edgec.kernels.operators import (
     Concat,
@@ -26,25 +26,12 @@ from edgec.kernels.operators import (
 
 
 @dataclass(frozen=True)
-class FloatRequest:
+class FloatRequest(LayerNode):
     """One layer to lower: a node, its float32 inputs, and the limits that its result is clipped to."""
 
-    node: onnx_ir.Node
     inputs: tuple[Seen, ...]
     low: float
     high: float
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return str(self.node.name)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the result, in ONNX's order."""
-        shape = shape_of(self.node.outputs[0])
-        assert shape is not None, "check() leaves static shapes only"
-        return shape
 
 
 @dataclass(frozen=True)

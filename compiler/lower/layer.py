@@ -13,14 +13,10 @@ from edgec.kernels.operators import Operation, Quantization
 
 
 @dataclass(frozen=True)
-class Request:
-    """One layer to lower: a node, its int8 inputs, and how its result is quantized and clamped."""
+class LayerNode:
+    """A node that is lowered as a layer."""
 
     node: onnx_ir.Node
-    inputs: tuple[Codes, ...]
-    output: Quantization
-    low: int
-    high: int
 
     @property
     def name(self) -> str:
@@ -28,16 +24,26 @@ class Request:
         return str(self.node.name)
 
     @property
-    def sources(self) -> tuple[Quantization, ...]:
-        """Quantization of every input."""
-        return tuple(codes.quantization for codes in self.inputs if codes.quantization is not None)
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """Of the result, in ONNX's order."""
         shape = shape_of(self.node.outputs[0])
         assert shape is not None, "check() leaves static shapes only"
         return shape
+
+
+@dataclass(frozen=True)
+class Request(LayerNode):
+    """One layer to lower: a node, its int8 inputs, and how its result is quantized and clamped."""
+
+    inputs: tuple[Codes, ...]
+    output: Quantization
+    low: int
+    high: int
+
+    @property
+    def sources(self) -> tuple[Quantization, ...]:
+        """Quantization of every input."""
+        return tuple(codes.quantization for codes in self.inputs if codes.quantization is not None)
 
 
 @dataclass(frozen=True)
