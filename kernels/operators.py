@@ -154,15 +154,24 @@ class Conv2d:
         return set(clamps) == {(-128, 127)}
 
     @property
-    def reach(self) -> float:
-        """Largest magnitude of any value that is rounded, for all inputs there are."""
+    def sums(self) -> int:
+        """Largest magnitude of any sum, bias included, for all inputs there are."""
+        return int(self._sums.max(initial=0))
+
+    @property
+    def _sums(self) -> NDArray[np.int64]:
+        """Largest magnitude of the sums per output channel."""
         weights = self.weights.reshape(len(self.weights), -1).astype(np.int64)
         lowest, highest = -128 - self.input_zero_point, 127 - self.input_zero_point
         positive, negative = weights.clip(0).sum(axis=1), weights.clip(None, 0).sum(axis=1)
-        sums = np.abs(
-            [self.bias + positive * a + negative * b for a, b in ((lowest, highest), (highest, lowest))]
-        )
-        reach = float((sums * self.multiplier.astype(np.float64)).max(initial=0.0))
+        ends = ((lowest, highest), (highest, lowest))
+        magnitudes = [np.abs(self.bias + positive * a + negative * b) for a, b in ends]
+        return np.asarray(np.maximum(*magnitudes), np.int64)
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude of any value that is rounded, for all inputs there are."""
+        reach = float((self._sums * self.multiplier.astype(np.float64)).max(initial=0.0))
         if self.residual is not None:
             reach = max(reach, 255.0 * sum(map(abs, self.residual.factors)))
         return reach

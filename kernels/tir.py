@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder, tirx
@@ -73,6 +74,29 @@ def known(value: Expr) -> int | None:
 def vector(dtype: str, lanes: int) -> str:
     """TVM's name of a vector type: `int32x8`, or `int32` for one lane."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """A vector of int32 that adds and subtracts modulo 2**32.
+
+    TVM tells LLVM that its own sums never overflow (`nsw`): one that did would be undefined.
+    """
+
+    value: Expr
+
+    def __add__(self, other: "Wrapping") -> "Wrapping":
+        return self._with("llvm.vp.add", other)
+
+    def __sub__(self, other: "Wrapping") -> "Wrapping":
+        return self._with("llvm.vp.sub", other)
+
+    def _with(self, name: str, other: "Wrapping") -> "Wrapping":
+        lanes = self.value.ty.dtype.lanes
+        whole = broadcast(T.cast(True, "bool"), lanes)
+        return Wrapping(
+            intrinsic(vector("int32", lanes), name, self.value, other.value, whole, T.int32(lanes))
+        )
 
 
 def cast(value: Expr, dtype: str, lanes: int) -> Expr:

@@ -6,9 +6,12 @@ Convolutional Neural Networks (2015). A tile of m x m outputs of one channel is
     A^T [(G g G^T) * (B^T d B)] A
 
 for weights g [3, 3] and activations d [m + 2, m + 2]. G has fractions; here its rows are scaled to
-integers, and `Transform.inverse` takes the scale out again: every shift there drops bits that are zero.
+integers, so that all sums come out as multiples, and the last step divides by them. In between int32 may
+overflow: arithmetic modulo 2**32 forgets what the quotient doesn't need.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
+from edgec.kernels.operators import Conv2d
 from edgec.kernels.tir import Expr, T
-
-_INT32 = 2**31
-# Output channels whose bounds are computed at a time, to stay in the cache.
-_BLOCK = 8
-# 9 * 954437177 = 1 (mod 2**32): multiplying by it divides multiples of 9.
-_INVERSE_OF_9 = 954437177
 
 
 @dataclass(frozen=True)
@@ -39,21 +37,33 @@ class Transform:
     forward: Callable[[Sequence[Any]], list[Any]]
     """B^T times m + 2 int16 values."""
     inverse: Callable[[Sequence[Any]], list[Any]]
-    """A^T times m + 2 int32 values, scaled: `forward` and products before, it makes a multiple of m sums."""
+    """A^T times m + 2 int32 values, scaled: `forward` and products before, it makes multiples of m sums."""
+    odd: int
+    """What all m are multiplied by, but for powers of two; its inverse modulo 2**32 divides exactly."""
+    shifts: tuple[int, ...]
+    """Of the m, the powers of two."""
     bias: int
     """What a bias is multiplied by where it is added to the product of point (1, 1), which goes alike into
     every output."""
-    finish: Callable[[Expr, int], Expr]
-    """Divide a vector of int32 by the square of that multiple."""
     forward_instructions: int
     """Of a tile and one vector of int16, loads and stores included."""
     inverse_instructions: int
     """Of a tile and one vector of int32."""
+    weights_instructions: int
+    """Of one vector of int16 weights, loads and stores included."""
 
     @property
     def points(self) -> int:
         """m + 2: products per dimension of a tile; also the activations that it reads."""
         return self.outputs + 2
+
+    def weigh(self, point: int, g: Sequence[Any]) -> Any:
+        """Row `point` of G times three int16 values: what rows have in common, outer weights, comes first."""
+        outer = [
+            value * factor for value, factor in zip(g[::2], self.weights[point][::2], strict=True) if factor
+        ]
+        inner = [g[1] * self.weights[point][1]] if self.weights[point][1] else []
+        return functools.reduce(operator.add, [*outer, *inner])
 
     def transformed(self, weights: NDArray[np.generic]) -> NDArray[np.int16]:
         """G g G^T: from int8 [K, 3, 3, C] to int16 [K, (m + 2)**2, C]."""
@@ -63,59 +73,23 @@ class Transform:
         )
         return result.reshape(len(weights), self.points**2, weights.shape[3]).astype(np.int16)
 
-    def proves(self, weights: NDArray[np.generic], bias: NDArray[np.int32]) -> bool:
-        """Whether no value on the way to the sums can leave its integer type, for `weights` [K, 3, 3, C].
+    def proves(self, operation: Conv2d) -> bool:
+        """Whether the sums of a convolution are what this computes, for all inputs there are.
 
-        Of int16 values that holds for any int8 operands: weights stay within (7 * 7) * 128, activations
-        within (10 * 10) * 128. An int32 value is a sum of activations times coefficients, which are computed
-        here from the weights as the value itself is computed from products; |d| <= 128 bounds the sum.
+        Values of int16 can't overflow: weights stay within (7 * 7) * 128, activations within (10 * 10) * 128.
+        Those of int32 may: all is modulo 2**32. Of the sums' multiples that leaves the sums themselves modulo
+        2**32 divided by the powers of two; so much has to hold them.
         """
-        largest = self.bias * int(np.abs(bias.astype(np.int64)).max(initial=0))
-        return self.bound(weights) + largest < _INT32
+        return operation.sums < 1 << (31 - 2 * max(self.shifts))
 
-    def bound(self, weights: NDArray[np.generic]) -> int:
-        """Return what no int32 value on the way to the sums, bias apart, can exceed in magnitude."""
-        transformed = self.transformed(weights)
-        blocks = range(0, len(weights), _BLOCK)
-        return max(self._bound(transformed[start : start + _BLOCK]) for start in blocks)
-
-    def _bound(self, transformed: NDArray[np.int16]) -> int:
-        """Return the largest magnitude that `inverse` can meet in either dimension."""
-        outputs, _, channels = transformed.shape
-        grid = transformed.reshape(outputs, self.points, self.points, channels).astype(np.int32)
-        matrix = np.array(self.activations, np.int32)
-        seen: list[int] = []
-        rows = []
-        for j, line in enumerate(matrix):
-            # Down the rows of a tile; along its columns all coefficients of point j are those of `line`.
-            reach = int(np.abs(line).sum())
-            column = [_Form(grid[:, i, j, :, None] * matrix[i], reach, seen) for i in range(self.points)]
-            # Sums of one row of outputs: of three rows of activations, and the same for every row.
-            first = self.inverse(column)[0].coefficients
-            assert not first[..., 3:].any(), "a sum reads three rows"
-            rows.append(_Form(first[..., :3, None] * line, 1, seen))
-        self.inverse(rows)
-        return max(seen)
-
-
-class _Form:
-    """A linear form of activations that `Transform.inverse` computes with as if with its value."""
-
-    def __init__(self, coefficients: NDArray[np.int32], factor: int, seen: list[int]) -> None:
-        """Take `coefficients` [K, C, ...]; note in `seen` the largest that factor times the value can be."""
-        self.coefficients, self.factor, self.seen = coefficients, factor, seen
-        sums = np.abs(coefficients).reshape(len(coefficients), -1).sum(axis=1, dtype=np.int64)
-        seen.append(int(sums.max(initial=0)) * factor * 128)
-
-    def __add__(self, other: "_Form") -> "_Form":
-        return _Form(self.coefficients + other.coefficients, self.factor, self.seen)
-
-    def __sub__(self, other: "_Form") -> "_Form":
-        return _Form(self.coefficients - other.coefficients, self.factor, self.seen)
-
-    def __rshift__(self, bits: int) -> "_Form":
-        assert not (self.coefficients & ((1 << bits) - 1)).any(), "a shift drops no bit that is set"
-        return _Form(self.coefficients >> bits, self.factor, self.seen)
+    def finished(self, value: Expr, row: int, column: int, lanes: int) -> Expr:
+        """Divide a vector of int32 by what output (row, column) of a tile is a multiple by."""
+        shift = self.shifts[row] + self.shifts[column]
+        if self.odd != 1:  # through 64 bits, as TVM's int32 may not wrap
+            wide = tir.cast(T.reinterpret(tir.vector("uint32", lanes), value), "uint64", lanes)
+            product = wide * tir.constant(pow(self.odd**2, -1, 2**32), "uint64", lanes)
+            value = T.reinterpret(tir.vector("int32", lanes), tir.cast(product, "uint32", lanes))
+        return value >> tir.constant(shift, "int32", lanes)
 
 
 def _forward_2(d: Sequence[Any]) -> list[Any]:
@@ -124,10 +98,6 @@ def _forward_2(d: Sequence[Any]) -> list[Any]:
 
 def _inverse_2(m: Sequence[Any]) -> list[Any]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-def _finish_2(value: Expr, lanes: int) -> Expr:
-    return value >> tir.constant(2, "int32", lanes)
 
 
 def _forward_4(d: Sequence[Any]) -> list[Any]:
@@ -145,24 +115,17 @@ def _fourfold(value: Any) -> Any:
 
 
 def _inverse_4(m: Sequence[Any]) -> list[Any]:
-    """Three times the sums; what is halved is even, what is quartered a multiple of four."""
-    a, b = (m[1] + m[2]) >> 1, (m[3] + m[4]) >> 1
-    c, d = a - m[2], m[3] - m[4]
-    return [a + ((m[0] + b) >> 2), c + (d >> 2), a + b, c + d + m[5]]
-
-
-def _finish_4(value: Expr, lanes: int) -> Expr:
-    """Divide by 9 modulo 2**32, where odd numbers have inverses; through 64 bits, as int32 may not wrap."""
-    wide = tir.cast(T.reinterpret(tir.vector("uint32", lanes), value), "uint64", lanes)
-    product = wide * tir.constant(_INVERSE_OF_9, "uint64", lanes)
-    return T.reinterpret(tir.vector("int32", lanes), tir.cast(product, "uint32", lanes))
+    """24, 12, 6 and 6 times the sums: what all terms of a row have in common isn't multiplied out."""
+    a, b, c, d = m[1] + m[2], m[3] + m[4], m[1] - m[2], m[3] - m[4]
+    first, last = m[0] + (a + a), d + m[5]
+    return [first + first + b, c + c + d, a + b, c + (last + last)]
 
 
 F2 = Transform(
     2,
     ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
     ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    _forward_2, _inverse_2, 4, _finish_2, 70, 50,
+    _forward_2, _inverse_2, 1, (1, 1), 4, 70, 50, 100,
 )  # fmt: skip
 """16 products for 4 outputs, where 36 are needed directly."""
 
@@ -173,6 +136,6 @@ F4 = Transform(
         (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0),
         (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
     ),
-    _forward_4, _inverse_4, 36, _finish_4, 280, 240,
+    _forward_4, _inverse_4, 3, (3, 2, 1, 1), 36, 280, 240, 190,
 )  # fmt: skip
 """36 products for 16 outputs, where 144 are needed directly; interpolated at 0, 1, -1, 2, -2 and infinity."""

@@ -2,12 +2,15 @@
 
 Rows of tiles are a job: their input rows are copied into a padded stripe, transformed channel by channel into
 one matrix per point of the transform, multiplied by the transformed weights as so many matrix products, and
-transformed back a block of output channels at a time. See `transforms.py` for the arithmetic.
+transformed back a block of output channels at a time. Where the transformed weights, which are four or eight
+times as large, would come from beyond the cache, a job transforms its own, some channels at a time. See
+`transforms.py` for the arithmetic.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -32,6 +35,10 @@ _TILES_OF_LARGE_WEIGHTS = (8, 4, 2)
 # Size of transformed activations and products by that of the L2 cache: within it, or beyond, so that fewer
 # jobs read the weights.
 _SCRATCH_SHARES = (0.75, 3.0)
+# Transformed weights of a chunk by the size of the L2 cache: activations and products lie there, too. And the
+# fewest channels whose products are worth adding to sums in memory.
+_CHUNK_SHARE = 0.5
+_LEAST_CHUNK = 16
 # Jobs that are worth a thread each; and output channels of each, where there are too few rows of tiles for
 # them: transforming the same activations twice is then a few percent of the work.
 _JOBS = 4
@@ -68,6 +75,8 @@ class Plan:
     columns: int
     parts: int
     """Jobs that share a row of tiles, each with its part of the output channels."""
+    chunk: int
+    """Channels whose weights a job transforms at a time; 0 where transformed weights are the constants."""
     ending: Epilogue
 
     @property
@@ -86,38 +95,49 @@ class Plan:
         return _reduction(self.transform, self.shape.channels)
 
     @property
+    def packing(self) -> tile.Reduction:
+        """How weights lie: all channels per point, or per weight of the window."""
+        return tile.Reduction((3, 3), (0, 0), self.shape.channels) if self.chunk else self.reduction
+
+    @property
     def key(self) -> str:
         """All that the code depends on besides the instruction set."""
-        form = f"F({self.transform.outputs}) {self.rows}x{self.columns} in {self.parts}"
+        form = f"F({self.transform.outputs}) {self.rows}x{self.columns} in {self.parts} by {self.chunk}"
         return f"{form} {self.ending} {self.shape}"
 
 
 def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
-    """Code of a 3x3 convolution at stride 1; none where that isn't exact or not expected to pay."""
+    """Code of a 3x3 convolution at stride 1; none where that isn't exact or isn't expected to pay."""
     direct = _direct_cycles(operation, target)
     plans = {plan: _cycles(isa, plan, target) for plan in every_plan(isa, operation, target)}
     paying = sorted((plan for plan in plans if plans[plan] * _GAIN < direct), key=plans.__getitem__)
-    proved: dict[Transform, bool] = {}
     for plan in paying:
-        if plan.transform not in proved:
-            proved[plan.transform] = exact(isa, operation, plan.transform)
-        if proved[plan.transform]:
-            yield code(isa, operation, plan)
+        yield code(isa, operation, plan)
 
 
 def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan]:
-    """Yield the ways to cut a convolution, whether they pay or not; none for other than 3x3 at stride 1."""
+    """Yield the exact ways to cut a convolution, whether they pay or not; none but for 3x3 at stride 1."""
     window = operation.weights.shape[1:3], operation.strides, operation.dilations, operation.groups
     if window == ((3, 3), (1, 1), (1, 1), 1) and isa.accepts(operation.weights):
-        for transform in (F4, F2):
+        for transform in (f for f in (F4, F2) if f.proves(operation)):
             weights = 2 * transform.points**2 * operation.input_shape[3] * operation.output_shape[3]
             scales = _TILES if weights <= target.l2_bytes else _TILES_OF_LARGE_WEIGHTS
-            limits = (int(target.l2_bytes * share) for share in _SCRATCH_SHARES)
-            plans = (_plan(isa, operation, transform, *size) for size in product(limits, scales))
-            yield from dict.fromkeys(plans)
+            limits = [int(target.l2_bytes * share) for share in _SCRATCH_SHARES]
+            for stored in (True, False):
+                sizes = product(limits, scales)
+                plans = (_plan(isa, operation, target, transform, stored, *size) for size in sizes)
+                yield from dict.fromkeys(plans)
 
 
-def _plan(isa: WordSet, operation: Conv2d, transform: Transform, limit: int, scale: int) -> Plan:
+def _plan(
+    isa: WordSet,
+    operation: Conv2d,
+    target: Target,
+    transform: Transform,
+    stored: bool,
+    limit: int,
+    scale: int,
+) -> Plan:
     """Return the plan with about `scale` tiles per lane in a job, and `limit` bytes of them, at most."""
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
@@ -127,8 +147,10 @@ def _plan(isa: WordSet, operation: Conv2d, transform: Transform, limit: int, sca
     wanted = min(scale * min(isa.lanes, 8), limit // tile_bytes)
     jobs = max(1, down * across // max(1, wanted))
     down_job = -(-down // jobs)
-    register_tile = tile.ranked(isa, down_job * across, outputs, _reduction(transform, c))[0]
+    reduction = _reduction(transform, c)
+    register_tile = tile.ranked(isa, down_job * across, outputs, reduction)[0]
     width = register_tile[1] * isa.lanes
+    chunk = 0 if stored else _chunk(isa, tile.padded_run(isa, reduction), transform, width, target)
     parts = 1
     while (
         n * -(-down // down_job) * parts < _JOBS
@@ -140,7 +162,17 @@ def _plan(isa: WordSet, operation: Conv2d, transform: Transform, limit: int, sca
         n, down * size, across * size, c, outputs, 1, h, w, (1, 1), operation.pads[:2], (3, 3), (1, 1),
         down_job * size, across * size, register_tile, isa.panel, isa.panel_offset,
     )  # fmt: skip
-    return Plan(transform, shape, rows, columns, parts, epilogue.epilogue(operation))
+    return Plan(transform, shape, rows, columns, parts, chunk, epilogue.epilogue(operation))
+
+
+def _chunk(isa: WordSet, row: int, transform: Transform, width: int, target: Target) -> int:
+    """Return the channels whose transformed weights, of `width` outputs, leave the cache room for the rest.
+
+    They divide `row`, all there are; where no number of some size does, it is all.
+    """
+    limit = _CHUNK_SHARE * target.l2_bytes / (2 * transform.points**2 * width)
+    sizes = (row // count for count in range(1, row // _LEAST_CHUNK + 1) if row % (count * isa.group) == 0)
+    return next((size for size in sizes if size <= limit), row)
 
 
 def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
@@ -152,7 +184,13 @@ def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
     forward = plan.parts * len(tir.pieces(shape.channels, 2 * isa.lanes)) * transform.forward_instructions
     inverse = vectors * transform.inverse_instructions
     cycles = tiles * (products / isa.products + (forward + inverse) / isa.instructions)
-    return cycles + max(0, 2 * products - target.l2_bytes) / _MEMORY
+    if not plan.chunk:
+        return cycles + max(0, 2 * products - target.l2_bytes) / _MEMORY
+    weights = products // transform.points**2
+    vectors_of_weights = shape.tiles * weights / (2 * isa.lanes)
+    sums = tiles * vectors * transform.points**2 * (shape.channels // plan.chunk - 1)  # loaded, stored
+    added = vectors_of_weights * transform.weights_instructions + 2 * sums
+    return cycles + added / isa.instructions + max(0, 9 * weights - target.l2_bytes) / _MEMORY
 
 
 def _direct_cycles(operation: Conv2d, target: Target) -> float:
@@ -161,18 +199,13 @@ def _direct_cycles(operation: Conv2d, target: Target) -> float:
     return operation.macs / words.direct_products(target) + loads
 
 
-def exact(isa: WordSet, operation: Conv2d, transform: Transform) -> bool:
-    """Whether every value on the way is proved to stay within its integer type."""
-    bias = conv2d.folded_bias(operation, isa.panel_offset)
-    return transform.proves(operation.weights, bias)
-
-
 def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
     """Return the code of one plan."""
-    bias = conv2d.folded_bias(operation, isa.panel_offset)
-    weights = plan.transform.transformed(operation.weights)
+    bias = conv2d.folded_bias(operation, isa.panel_offset).astype(np.int64)
     height, vectors = plan.shape.register_tile
-    packed = tile.pack_weights(isa, weights, plan.reduction, vectors)
+    given = operation.weights.reshape(len(operation.weights), -1, plan.shape.channels)
+    weights = given if plan.chunk else plan.transform.transformed(operation.weights)
+    packed = tile.pack_weights(isa, weights, plan.packing, vectors)
     # Vector loads of the last channels may reach past them.
     tail = np.zeros(vectors * isa.lanes, np.int32)
     size = plan.transform.outputs
@@ -181,7 +214,9 @@ def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
         make=partial(_function, isa, plan, packed.size),
         constants=(
             packed,
-            np.concatenate([np.zeros_like(bias), tail, bias * plan.transform.bias, tail]),
+            np.concatenate(
+                [np.zeros_like(operation.bias), tail, (bias * plan.transform.bias).astype(np.int32), tail]
+            ),
             np.concatenate([operation.multiplier, tail.view(np.float32)]),
             epilogue.parameters(operation, isa.panel_offset),
         ),
@@ -189,7 +224,8 @@ def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
         scratch_bytes=_Scratch.of(isa, plan).bytes,
         inplace=(1,) if plan.ending.residual else (),
         configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles"
-        + (f", {plan.parts} parts" if plan.parts > 1 else ""),
+        + (f", {plan.parts} parts" if plan.parts > 1 else "")
+        + (f", weights by {plan.chunk}" if plan.chunk else ""),
     )
 
 
@@ -209,6 +245,8 @@ class _Scratch:
     row: int
     """Elements of a tile in a plane of transformed activations."""
     plane: int
+    weights: int
+    """Elements of a chunk's transformed weights; none where they are constants."""
     products_row: int
     products_plane: int
     points: int
@@ -218,15 +256,21 @@ class _Scratch:
         tiles = plan.down * plan.across
         row = tile.padded_run(isa, plan.reduction)
         width = 2 * isa.lanes * min(plan.shape.register_tile[1], -(-plan.shape.outputs // isa.lanes))
+        weights = plan.transform.points**2 * _lines(plan.chunk * width // 2) if plan.chunk else 0
         return _Scratch(
-            _lines(plan.shape.stripe_bytes // 2), row, _lines(tiles * row), width, _lines(tiles * width),
-            plan.transform.points**2,
+            _lines(plan.shape.stripe_bytes // 2), row, _lines(tiles * row), weights, width,
+            _lines(tiles * width), plan.transform.points**2,
         )  # fmt: skip
+
+    @property
+    def chunk(self) -> int:
+        """First element of a chunk's transformed weights."""
+        return self.stripe + self.points * self.plane
 
     @property
     def products(self) -> int:
         """First element of the products."""
-        return self.stripe + self.points * self.plane
+        return self.chunk + self.weights
 
     @property
     def bytes(self) -> int:
@@ -247,7 +291,7 @@ def _function(isa: WordSet, plan: Plan, weights: int) -> object:
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
             *([("int8", outputs)] if plan.ending.residual else []),
-            (isa.weights, weights),
+            ("int8" if plan.chunk else isa.weights, weights),
             ("int32", 2 * channels),
             ("float32", channels),
             ("int32", plan.ending.parameters),
@@ -267,6 +311,7 @@ def _body(isa: WordSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
         [_local(transform.points * 2 * isa.lanes, "int16") for _ in range(transform.points)],
         [_local(transform.points * isa.lanes) for _ in range(transform.outputs)],
         [_local(transform.outputs * isa.lanes) for _ in range(transform.outputs)],
+        [_local(3 * 2 * isa.lanes, "int16") for _ in range(transform.points)],
     )
     values = tir.registers(parameters, plan.ending.parameters)
     with T.serial(begin, end) as index:
@@ -293,6 +338,8 @@ class _Locals:
     """[outputs of a column]: products transformed back along one dimension."""
     outputs: list[Buffer]
     """[outputs of a column]: a row of sums each."""
+    weights: list[Buffer]
+    """[points of a row]: weights transformed along one dimension."""
 
 
 @dataclass(frozen=True)
@@ -320,7 +367,7 @@ class _Job:
     def emit(self) -> None:
         shape, across = self.plan.shape, self.plan.across
         tir.serial(self.plan.down, lambda down: tir.serial(across, lambda a: self._forward(down, a)))
-        length = self.scratch.points * self.scratch.row
+        length = math.prod(self.plan.packing.taps) * self.scratch.row
         for columns in tile.column_blocks(self.isa.lanes, shape.outputs, shape.register_tile[1], length):
             width, count = columns.vectors * self.isa.lanes, columns.blocks // self.plan.parts
 
@@ -330,9 +377,7 @@ class _Job:
                 number = self.part * count + n
                 first = columns.weights_start + number * width * length
                 channel = columns.start + number * width
-                step = self.scratch.row * width
-                points = self.scratch.points
-                tir.serial(points, lambda p: self._products(columns, channel, p, first + p * step))
+                self._sums(columns, channel, first)
                 self._inverses(columns, channel)
 
             tir.serial(count, block)
@@ -358,31 +403,91 @@ class _Job:
 
         tir.vectors(shape.channels, 2 * self.isa.lanes, channels)
 
-    def _products(self, columns: tile.Columns, channel: Expr, point: Expr, offset: Expr) -> None:
-        """Multiply all tiles of a point by a block of its weights."""
+    def _sums(self, columns: tile.Columns, channel: Expr, first: Expr) -> None:
+        """Multiply all tiles, point by point, by a block of weights, which starts at `first`."""
+        plan, scratch = self.plan, self.scratch
+        width = columns.vectors * self.isa.lanes
+        step, points = scratch.row * width, scratch.points
+        if not plan.chunk:
+            whole = tile.Reduction((1, 1), (0, 0), plan.shape.channels)
+            tir.serial(
+                points,
+                lambda p: self._products(columns, channel, p, 0, whole, self.weights, first + p * step),
+            )
+            return
+        part = tile.Reduction((1, 1), (0, 0), plan.chunk)
+        size = plan.chunk * width
+
+        def chunk(n: Expr, channel: Expr | None) -> None:
+            self._weights(first + n * size, step, size)
+            tir.serial(
+                points,
+                lambda p: self._products(
+                    columns, channel, p, n * plan.chunk, part, self.work, scratch.chunk + p * _lines(size)
+                ),
+            )
+
+        chunk(0, channel)
+        if plan.chunk < scratch.row:
+            tir.serial(scratch.row // plan.chunk - 1, lambda n: chunk(n + 1, None))
+
+    def _weights(self, first: Expr, step: int, size: int) -> None:
+        """Transform `size` int8 weights of each of the window's, which lie `step` apart: G g G^T."""
+        transform, lanes = self.plan.transform, 2 * self.isa.lanes
+        window, points = range(3), range(transform.points)
+
+        def vector(start: Expr, lanes: int) -> None:
+            for j in window:
+                given = [tir.load(self.weights, first + (i * 3 + j) * step + start, lanes) for i in window]
+                column = [tir.cast(value, "int16", lanes) for value in given]
+                for i in points:
+                    tir.store(self.local.weights[i], j * lanes, transform.weigh(i, column), lanes)
+            for i in points:
+                row = [tir.load(self.local.weights[i], j * lanes, lanes) for j in window]
+                for j in points:
+                    at = self.scratch.chunk + (i * transform.points + j) * _lines(size) + start
+                    tir.store(self.work, at, transform.weigh(j, row), lanes)
+
+        tir.vectors(size, lanes, vector)
+
+    def _products(
+        self, columns: tile.Columns, channel: Expr | None, point: Expr, begin: Expr, part: tile.Reduction,
+        weights: Buffer, offset: Expr,
+    ) -> None:  # fmt: skip
+        """Multiply all tiles of a point by weights, which start at `offset`, over a part of the reduction.
+
+        The part begins at channel `begin` of the activations. Sums start from the bias of `channel` on, or
+        where that is None from what they are already.
+        """
         isa, height, scratch = self.isa, self.plan.shape.register_tile[0], self.scratch
-        walk = replace(self.plan.reduction, taps=(1, 1))
+        lanes = isa.lanes
         padded = self.plan.shape.outputs + self.plan.shape.register_tile[1] * isa.lanes
         # The bias goes into every output through one point, 1 in both dimensions.
-        start_bias = channel + T.Select(point == self.plan.transform.points + 1, padded, 0)
+        start_bias = T.Select(point == self.plan.transform.points + 1, padded, 0)
+        first_sum = scratch.products + point * scratch.products_plane
+
+        def start(tile_number: Expr, j: int) -> Expr:
+            return first_sum + tile_number * scratch.products_row + j * 2 * lanes
 
         def register_tile(first: Expr, height: int) -> None:
-            lanes = isa.lanes
             sums = [
                 [(row, j * lanes) for j in range(columns.vectors)] for row in self.local.accumulators[:height]
             ]
-            for row in sums:
-                for buffer, element in row:
-                    tir.store(buffer, element, tir.load(self.bias, start_bias + element, lanes), lanes)
-            start = scratch.stripe + point * scratch.plane + first * scratch.row
-            starts = [start + i * scratch.row for i in range(height)]
-            tile.accumulate(isa, sums, self.work, starts, walk, self.weights, offset)
+            for i, row in enumerate(sums):
+                for j, (buffer, element) in enumerate(row):
+                    if channel is not None:
+                        value = tir.load(self.bias, channel + start_bias + element, lanes)
+                    else:
+                        words = tir.load(self.work, start(first + i, j), 2 * lanes)
+                        value = T.reinterpret(tir.vector("int32", lanes), words)
+                    tir.store(buffer, element, value, lanes)
+            row0 = scratch.stripe + point * scratch.plane + first * scratch.row + begin
+            starts = [row0 + i * scratch.row for i in range(height)]
+            tile.accumulate(isa, sums, self.work, starts, part, weights, offset)
             for i, row in enumerate(sums):
                 for j, (buffer, element) in enumerate(row):
                     words = T.reinterpret(tir.vector("int16", 2 * lanes), tir.load(buffer, element, lanes))
-                    at = scratch.products + point * scratch.products_plane
-                    at = at + (first + i) * scratch.products_row + j * 2 * lanes
-                    tir.store(self.work, at, words, 2 * lanes)
+                    tir.store(self.work, start(first + i, j), words, 2 * lanes)
 
         full, tail = divmod(self.plan.down * self.plan.across, height)
         if full:
@@ -422,14 +527,14 @@ class _Job:
         points, size = transform.points, transform.outputs
         start = self.scratch.products + (down * plan.across + across) * self.scratch.products_row
         for j in range(points):
-            column = [self._product(start, i * points + j, vector) for i in range(points)]
-            for i, value in enumerate(transform.inverse(column)):
-                tir.store(self.local.sums[i], j * lanes, value, lanes)
+            column = [tir.Wrapping(self._product(start, i * points + j, vector)) for i in range(points)]
+            for i, sums in enumerate(transform.inverse(column)):
+                tir.store(self.local.sums[i], j * lanes, sums.value, lanes)
         pixels: list[_Pixel] = []
         for i in range(size):
-            row = [tir.load(self.local.sums[i], j * lanes, lanes) for j in range(points)]
-            for j, value in enumerate(transform.inverse(row)):
-                tir.store(self.local.outputs[i], j * lanes, value, lanes)
+            row = [tir.Wrapping(tir.load(self.local.sums[i], j * lanes, lanes)) for j in range(points)]
+            for j, sums in enumerate(transform.inverse(row)):
+                tir.store(self.local.outputs[i], j * lanes, sums.value, lanes)
             row_index = self.where.row0 + down * size + i
             pixels += [_Pixel(i, j, row_index, across * size + j) for j in range(size)]
         for first in range(0, len(pixels), _PACKED):
@@ -450,7 +555,9 @@ class _Job:
             ) * plan.shape.outputs + channel
 
         sums = [
-            plan.transform.finish(tir.load(self.local.outputs[pixel.i], pixel.j * lanes, lanes), lanes)
+            plan.transform.finished(
+                tir.load(self.local.outputs[pixel.i], pixel.j * lanes, lanes), pixel.i, pixel.j, lanes
+            )
             for pixel in pixels
         ]
         scales = [tir.load(self.multiplier, channel, lanes)] * len(pixels)

@@ -59,9 +59,10 @@ def _rounding_offset(zero_point: Expr) -> Expr:
 
 
 def accumulate(accumulator: tuple[Buffer, int], lanes: int, value: Expr) -> None:
-    """accumulator += value."""
+    """accumulator += value, modulo 2**32: what leaves int32 on the way may come back."""
     buffer, element = accumulator
-    tir.store(buffer, element, tir.load(buffer, element, lanes) + value, lanes)
+    total = tir.Wrapping(tir.load(buffer, element, lanes)) + tir.Wrapping(value)
+    tir.store(buffer, element, total.value, lanes)
 
 
 def interleaved_quads(taps: Sequence[Expr], dtype: str, wide: int) -> list[Expr]:

@@ -136,8 +136,12 @@ def test_a_sum_that_may_leave_int32_is_refused(kernel: Kernel) -> None:
     )  # fmt: skip
     target = loader.load("x86-64-int8")
     assert kernel.code(op, target) is not None
+    too_large = replace(op, bias=np.full(outputs, 2**31 - 1000, np.int32))
+    if kernel.name.startswith("winograd"):  # leaves it to the kernels without a transform
+        assert kernel.code(too_large, target) is None
+        return
     with pytest.raises(UnsupportedError, match="int32"):
-        kernel.code(replace(op, bias=np.full(outputs, 2**31 - 1000, np.int32)), target)
+        kernel.code(too_large, target)
 
 
 def _other(value: Any) -> Any:
