@@ -73,7 +73,7 @@ def test_targets_use_their_own_kernels(bundles: dict[str, Bundle]) -> None:
     def convolution(target: str) -> str:
         return next(step["kernel"] for step in bundles[target].steps if step["kernel"].startswith("conv2d"))
 
-    assert convolution("x86-64-v3-int8") == "conv2d_avx2"  # on its own level, the last
+    assert convolution("x86-64-v3-int8") == "conv2d_int16_avx2"  # on its own level, the last
     assert convolution("rpi4-int8") == "conv2d_neon"
     assert convolution("rpi5-int8") == "conv2d_dotprod"
 

@@ -28,6 +28,7 @@ LINES = (
     ("conv2d_avx512vnni", "x86-64-v4", {"vpdpbusd"}, r"%zmm\d+$"),
     ("conv2d_avx512", "x86-64-v4", {"vpmaddwd"}, r"%zmm\d+$"),
     ("conv2d_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
+    ("conv2d_int16_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
     ("conv2d_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
     ("conv2d_dotprod", "rpi5", {"sdot"}, r"v\d+\.4s, v\d+\.16b, v\d+\.4b\[[0-3]\]$"),  # by element
     ("conv2d_i8mm", "cortex-a720", {"smmla"}, r"v\d+\.4s, v\d+\.16b, v\d+\.16b$"),
