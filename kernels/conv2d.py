@@ -30,8 +30,6 @@ from edgec.targets.descriptor import Target
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
 # the L1 cache.
 _PIXELS = (64, 128, 32, 256)
-# Tiles that a layer is cut into at least, where it can be, so that threads share them out.
-_LEAST_TILES = 4
 # Register tiles worth trying, of those that the model of the machine ranks first.
 _TILES = 6
 # Size of a stripe by that of the L1 data cache: within it, where weights and outputs share the rest, or
@@ -75,23 +73,17 @@ def _geometry(
     if pointwise:
         height = register_tile[0]
         wanted = max(1, min(pixels // height, limit // (c * element) // height))
-        tile_columns = _even(columns, wanted * height, height)
+        tile_columns = stripe.even(columns, wanted * height, height)
     else:
         row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * element
         wanted = max(1, min(rows, pixels // columns, limit // row_bytes // strides[0]))
-        tile_rows = _even(rows, wanted, 1)
+        tile_rows = stripe.even(rows, wanted)
     shape = Geometry(
         n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
         operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
     return replace(shape, direct=as_it_stands)
-
-
-def _even(total: int, wanted: int, unit: int) -> int:
-    """Return the size of tiles, in whole units and no larger than wanted, that cut `total` most evenly."""
-    tiles = max(-(-total // wanted), min(_LEAST_TILES, -(-total // unit)))
-    return min(total, -(-total // (tiles * unit)) * unit)
 
 
 def reduction(shape: Geometry) -> tile.Reduction:

@@ -26,7 +26,8 @@ _PIXELS = (64, 128, 32, 256)
 _TILES = 6
 # A stripe may take this part of the L2 cache, from which it streams as fast as it is used.
 _STRIPE_SHARE = 0.25
-# Tiles that a layer is cut into at least, where it can be, so that threads share them out evenly.
+# Tiles that blocks of output channels make of those of pixels, where there are as many: each thread reads its
+# part of the weights.
 _WANTED_TILES = 8
 
 
@@ -70,20 +71,22 @@ def _shape(
     _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
     pads, strides = operation.pads, operation.strides
+    blocks = -(-outputs // operation.groups // (isa.lanes * register_tile[1]))
+    # Threads share out pixels, where there are too few blocks of output channels for them.
+    least = -(-stripe.LEAST_TILES // (blocks if operation.groups == 1 else 1))
     tile_rows, tile_columns = 1, columns
     if _pointwise(operation):
         n, h, w, rows, columns = 1, 1, n * h * w, 1, n * h * w
         height = register_tile[0]
-        tile_columns = min(columns, max(1, pixels // height) * height)
+        tile_columns = stripe.even(columns, max(1, pixels // height) * height, height, least)
     else:
         row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * tir.lanes_bytes("float32")
         limit = int(target.l2_bytes * _STRIPE_SHARE / row_bytes / strides[0])
-        tile_rows = max(1, min(rows, pixels // columns, limit))
+        tile_rows = stripe.even(rows, max(1, min(rows, pixels // columns, limit)), least=least)
     geometry = Geometry(
         n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
         operation.dilations, tile_rows, tile_columns, register_tile, "float32", 0, direct=not any(pads),
     )  # fmt: skip
-    blocks = -(-outputs // operation.groups // (isa.lanes * register_tile[1]))
     parts = 1 if operation.groups > 1 else max(1, min(blocks, -(-_WANTED_TILES // geometry.tiles)))
     parts = -(-blocks // -(-blocks // parts))  # none empty
     return _Shape(geometry, parts, operation.residual, operation.low, operation.high)
