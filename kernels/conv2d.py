@@ -25,6 +25,7 @@ from edgec.kernels.operators import Conv2d
 from edgec.kernels.padding import PaddingRows
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.kernels.walk import Pixels, register_tiles
 from edgec.targets.descriptor import Target
 
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
@@ -192,7 +193,7 @@ def _body(isa: InstructionSet, shape: Geometry, ending: Epilogue, x: Buffer, *bu
 
 @dataclass(frozen=True)
 class _Block:
-    """One tile of the output: the loops over groups, column blocks, rows and register tiles."""
+    """One tile of the output."""
 
     isa: InstructionSet
     shape: Geometry
@@ -209,65 +210,16 @@ class _Block:
     y: Buffer
 
     def emit(self) -> None:
-        shape = self.shape
-        per_group = shape.outputs // shape.groups
-        walk = reduction(shape)
+        walk = reduction(self.shape)
         length = math.prod(walk.taps) * tile.padded_run(self.isa, walk)
-        blocks = tile.column_blocks(self.isa.lanes, per_group, shape.register_tile[1], length)
-        group_size = sum(c.blocks * c.vectors * self.isa.lanes for c in blocks) * length
+        register_tiles(self.shape, self.isa.lanes, length, self.where, self._tile)
 
-        def group(g: Expr) -> None:
-            for columns in blocks:
-                width = columns.vectors * self.isa.lanes
-
-                def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
-                    channel = g * per_group + columns.start + n * width
-                    offset = g * group_size + columns.weights_start + n * width * length
-                    self._rows(columns, g, channel, offset)
-
-                tir.serial(columns.blocks, block)
-
-        tir.serial(shape.groups, group)
-
-    def _rows(self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr) -> None:
-        shape, height = self.shape, self.shape.register_tile[0]
-        rest = shape.columns % shape.tile_columns  # of the last tile along a row, where tiles cut rows
-
-        def row(r: Expr) -> None:
-            def register_tile(column: Expr, height: int) -> None:
-                self._tile(columns, g, channel, offset, r, column, height)
-
-            full, tail = divmod(shape.tile_columns, height)
-            if not rest:
-                if full:
-                    tir.serial(full, lambda p: register_tile(p * height, height))
-                if tail:
-                    register_tile(full * height, tail)
-                return
-            left = shape.columns - self.where.column0
-            with T.serial(0, T.min(full, left // height)) as p:
-                register_tile(p * height, height)
-            if rest % height:
-                with T.If(left < shape.tile_columns), T.Then():
-                    register_tile(left - rest % height, rest % height)
-
-        stripe.each_row(shape, self.where.row0, row)
-
-    def _tile(
-        self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr,
-        height: int,
-    ) -> None:  # fmt: skip
+    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
         shape = self.shape
-        per_group = shape.channels // shape.groups
-        base = self.where.origin + row * (shape.strides[0] * shape.pitch) + g * per_group
-        starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
-        where = self.where
-        pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
-
         lanes = columns.vectors * self.isa.lanes
 
         def start(i: int) -> Expr:
-            return (pixel + i) * shape.outputs + channel
+            return (pixels.first + i) * shape.outputs + channel
 
         def store(i: int, value: Expr) -> None:
             tir.store_first(self.y, start(i), value, lanes, columns.valid)
@@ -281,10 +233,10 @@ class _Block:
         left_out = _left_out(self.isa, shape)
         tap_rows, bias_start = None, channel
         if left_out.biases > 1:
-            *tap_rows, index = padding.window(shape, left_out, where.row0 + row)
+            *tap_rows, index = padding.window(shape, left_out, pixels.row)
             bias_start = index * (shape.outputs + shape.register_tile[1] * self.isa.lanes) + channel
         tile.emit(
-            self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape), tap_rows,
-            self.weights, offset, self.bias, bias_start, self.multiplier, channel,
+            self.isa, self.accumulators, columns.vectors, self.where.source, pixels.starts, reduction(shape),
+            tap_rows, self.weights, offset, self.bias, bias_start, self.multiplier, channel,
             self.ending.output(self.parameters), store, residual,
         )  # fmt: skip
