@@ -25,13 +25,12 @@ from edgec.kernels.operators import Conv2d
 from edgec.kernels.padding import PaddingRows
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.kernels.walk import Pixels, register_tiles
 from edgec.targets.descriptor import Target
 
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
 # the L1 cache.
 _PIXELS = (64, 128, 32, 256)
-# Tiles that a layer is cut into at least, where it can be, so that threads share them out.
-_LEAST_TILES = 4
 # Pixels from which on to read weights of twice the bytes, even from memory, takes less time than to widen
 # them: a core makes some 30 products per cycle by AVX2, and gets some 8 bytes.
 _SHARING_PIXELS = 32
@@ -78,23 +77,17 @@ def _geometry(
     if pointwise:
         height = register_tile[0]
         wanted = max(1, min(pixels // height, limit // (c * element) // height))
-        tile_columns = _even(columns, wanted * height, height)
+        tile_columns = stripe.even(columns, wanted * height, height)
     else:
         row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * element
         wanted = max(1, min(rows, pixels // columns, limit // row_bytes // strides[0]))
-        tile_rows = _even(rows, wanted, 1)
+        tile_rows = stripe.even(rows, wanted)
     shape = Geometry(
         n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
         operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
     return replace(shape, direct=as_it_stands)
-
-
-def _even(total: int, wanted: int, unit: int) -> int:
-    """Return the size of tiles, in whole units and no larger than wanted, that cut `total` most evenly."""
-    tiles = max(-(-total // wanted), min(_LEAST_TILES, -(-total // unit)))
-    return min(total, -(-total // (tiles * unit)) * unit)
 
 
 def reduction(shape: Geometry) -> tile.Reduction:
@@ -210,7 +203,7 @@ def _body(isa: InstructionSet, shape: Geometry, ending: Epilogue, x: Buffer, *bu
 
 @dataclass(frozen=True)
 class _Block:
-    """One tile of the output: the loops over groups, column blocks, rows and register tiles."""
+    """One tile of the output."""
 
     isa: InstructionSet
     shape: Geometry
@@ -227,65 +220,16 @@ class _Block:
     y: Buffer
 
     def emit(self) -> None:
-        shape = self.shape
-        per_group = shape.outputs // shape.groups
-        walk = reduction(shape)
+        walk = reduction(self.shape)
         length = math.prod(walk.taps) * tile.padded_run(self.isa, walk)
-        blocks = tile.column_blocks(self.isa.lanes, per_group, shape.register_tile[1], length)
-        group_size = sum(c.blocks * c.vectors * self.isa.lanes for c in blocks) * length
+        register_tiles(self.shape, self.isa.lanes, length, self.where, self._tile)
 
-        def group(g: Expr) -> None:
-            for columns in blocks:
-                width = columns.vectors * self.isa.lanes
-
-                def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
-                    channel = g * per_group + columns.start + n * width
-                    offset = g * group_size + columns.weights_start + n * width * length
-                    self._rows(columns, g, channel, offset)
-
-                tir.serial(columns.blocks, block)
-
-        tir.serial(shape.groups, group)
-
-    def _rows(self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr) -> None:
-        shape, height = self.shape, self.shape.register_tile[0]
-        rest = shape.columns % shape.tile_columns  # of the last tile along a row, where tiles cut rows
-
-        def row(r: Expr) -> None:
-            def register_tile(column: Expr, height: int) -> None:
-                self._tile(columns, g, channel, offset, r, column, height)
-
-            full, tail = divmod(shape.tile_columns, height)
-            if not rest:
-                if full:
-                    tir.serial(full, lambda p: register_tile(p * height, height))
-                if tail:
-                    register_tile(full * height, tail)
-                return
-            left = shape.columns - self.where.column0
-            with T.serial(0, T.min(full, left // height)) as p:
-                register_tile(p * height, height)
-            if rest % height:
-                with T.If(left < shape.tile_columns), T.Then():
-                    register_tile(left - rest % height, rest % height)
-
-        stripe.each_row(shape, self.where.row0, row)
-
-    def _tile(
-        self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr,
-        height: int,
-    ) -> None:  # fmt: skip
+    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
         shape = self.shape
-        per_group = shape.channels // shape.groups
-        base = self.where.origin + row * (shape.strides[0] * shape.pitch) + g * per_group
-        starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
-        where = self.where
-        pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
-
         lanes = columns.vectors * self.isa.lanes
 
         def start(i: int) -> Expr:
-            return (pixel + i) * shape.outputs + channel
+            return (pixels.first + i) * shape.outputs + channel
 
         def store(i: int, value: Expr) -> None:
             tir.store_first(self.y, start(i), value, lanes, columns.valid)
@@ -299,10 +243,10 @@ class _Block:
         left_out = _left_out(self.isa, shape)
         tap_rows, bias_start = None, channel
         if left_out.biases > 1:
-            *tap_rows, index = padding.window(shape, left_out, where.row0 + row)
+            *tap_rows, index = padding.window(shape, left_out, pixels.row)
             bias_start = index * (shape.outputs + shape.register_tile[1] * self.isa.lanes) + channel
         tile.emit(
-            self.isa, self.accumulators, columns.vectors, where.source, starts, reduction(shape), tap_rows,
-            self.weights, offset, self.bias, bias_start, self.multiplier, channel,
+            self.isa, self.accumulators, columns.vectors, self.where.source, pixels.starts, reduction(shape),
+            tap_rows, self.weights, offset, self.bias, bias_start, self.multiplier, channel,
             self.ending.output(self.parameters), store, residual,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import FloatConv2d
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.kernels.walk import Pixels, register_tiles
 from edgec.targets.descriptor import Target
 
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is near.
@@ -26,7 +27,8 @@ _PIXELS = (64, 128, 32, 256)
 _TILES = 6
 # A stripe may take this part of the L2 cache, from which it streams as fast as it is used.
 _STRIPE_SHARE = 0.25
-# Tiles that a layer is cut into at least, where it can be, so that threads share them out evenly.
+# Tiles that blocks of output channels make of those of pixels, where there are as many: each thread reads its
+# part of the weights.
 _WANTED_TILES = 8
 
 
@@ -70,20 +72,22 @@ def _shape(
     _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
     pads, strides = operation.pads, operation.strides
+    blocks = -(-outputs // operation.groups // (isa.lanes * register_tile[1]))
+    # Threads share out pixels, where there are too few blocks of output channels for them.
+    least = -(-stripe.LEAST_TILES // (blocks if operation.groups == 1 else 1))
     tile_rows, tile_columns = 1, columns
     if _pointwise(operation):
         n, h, w, rows, columns = 1, 1, n * h * w, 1, n * h * w
         height = register_tile[0]
-        tile_columns = min(columns, max(1, pixels // height) * height)
+        tile_columns = stripe.even(columns, max(1, pixels // height) * height, height, least)
     else:
         row_bytes = ((columns - 1) * strides[1] + kernel[1]) * c * tir.lanes_bytes("float32")
         limit = int(target.l2_bytes * _STRIPE_SHARE / row_bytes / strides[0])
-        tile_rows = max(1, min(rows, pixels // columns, limit))
+        tile_rows = stripe.even(rows, max(1, min(rows, pixels // columns, limit)), least=least)
     geometry = Geometry(
         n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
         operation.dilations, tile_rows, tile_columns, register_tile, "float32", 0, direct=not any(pads),
     )  # fmt: skip
-    blocks = -(-outputs // operation.groups // (isa.lanes * register_tile[1]))
     parts = 1 if operation.groups > 1 else max(1, min(blocks, -(-_WANTED_TILES // geometry.tiles)))
     parts = -(-blocks // -(-blocks // parts))  # none empty
     return _Shape(geometry, parts, operation.residual, operation.low, operation.high)
@@ -133,7 +137,7 @@ def _body(isa: FloatSet, shape: _Shape, x: Buffer, *buffers: Buffer) -> None:
 
 @dataclass(frozen=True)
 class _Block:
-    """One tile of the output: the loops over groups, column blocks, rows and register tiles."""
+    """One tile of the output."""
 
     isa: FloatSet
     shape: _Shape
@@ -147,75 +151,21 @@ class _Block:
     y: Buffer
 
     def emit(self) -> None:
-        geometry, parts = self.shape.geometry, self.shape.parts
-        per_group = geometry.outputs // geometry.groups
-        walk = reduction(geometry)
+        geometry, walk = self.shape.geometry, reduction(self.shape.geometry)
         length = math.prod(walk.taps) * walk.run
-        blocks = tile.column_blocks(self.isa.lanes, per_group, geometry.register_tile[1], length)
-        group_size = sum(c.blocks * c.vectors * self.isa.lanes for c in blocks) * length
-        per_part = -(-sum(c.blocks for c in blocks) // parts)
+        register_tiles(geometry, self.isa.lanes, length, self.where, self._tile, self.part, self.shape.parts)
 
-        def group(g: Expr) -> None:
-            for columns in blocks:
-                width = columns.vectors * self.isa.lanes
-
-                def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
-                    channel = g * per_group + columns.start + n * width
-                    offset = g * group_size + columns.weights_start + n * width * length
-                    self._rows(columns, g, channel, offset)
-
-                if parts == 1:
-                    tir.serial(columns.blocks, block)
-                elif columns.start:  # the narrower one is the last of all
-                    with T.If(self.part == parts - 1), T.Then():
-                        block(0)
-                else:
-                    first = self.part * per_part
-                    with T.serial(0, T.min(per_part, columns.blocks - first)) as n:
-                        block(first + n)
-
-        tir.serial(geometry.groups, group)
-
-    def _rows(self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr) -> None:
-        geometry, height = self.shape.geometry, self.shape.geometry.register_tile[0]
-        rest = geometry.columns % geometry.tile_columns  # of the last tile along a row, where tiles cut rows
-
-        def row(r: Expr) -> None:
-            def register_tile(column: Expr, height: int) -> None:
-                self._tile(columns, g, channel, offset, r, column, height)
-
-            full, tail = divmod(geometry.tile_columns, height)
-            if not rest:
-                if full:
-                    tir.serial(full, lambda p: register_tile(p * height, height))
-                if tail:
-                    register_tile(full * height, tail)
-                return
-            left = geometry.columns - self.where.column0
-            with T.serial(0, T.min(full, left // height)) as p:
-                register_tile(p * height, height)
-            if rest % height:
-                with T.If(left < geometry.tile_columns), T.Then():
-                    register_tile(left - rest % height, rest % height)
-
-        stripe.each_row(geometry, self.where.row0, row)
-
-    def _tile(
-        self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr,
-        height: int,
-    ) -> None:  # fmt: skip
-        geometry, where, lanes = self.shape.geometry, self.where, self.isa.lanes
-        per_group = geometry.channels // geometry.groups
-        base = where.origin + row * (geometry.strides[0] * geometry.pitch) + g * per_group
-        starts = [base + (column + i) * (geometry.strides[1] * geometry.channels) for i in range(height)]
-        pixel = (where.image * geometry.rows + where.row0 + row) * geometry.columns + where.column0 + column
-        sums = [[(a, j * lanes) for j in range(columns.vectors)] for a in self.accumulators[:height]]
+    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
+        geometry, starts, lanes = self.shape.geometry, pixels.starts, self.isa.lanes
+        sums = [[(a, j * lanes) for j in range(columns.vectors)] for a in self.accumulators[: len(starts)]]
         for accumulators in sums:
             for buffer, element in accumulators:
                 tir.store(buffer, element, tir.load(self.bias, channel + element, lanes), lanes)
-        float_tile.accumulate(self.isa, sums, where.source, starts, reduction(geometry), self.weights, offset)
+        float_tile.accumulate(
+            self.isa, sums, self.where.source, starts, reduction(geometry), self.weights, offset
+        )
         for i, accumulators in enumerate(sums):
-            start = (pixel + i) * geometry.outputs + channel
+            start = (pixels.first + i) * geometry.outputs + channel
             for buffer, element in accumulators:
                 valid = columns.valid - element
                 value = tir.load(buffer, element, lanes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa.fma import FloatSet
-from edgec.kernels.tile import Reduction, column_blocks
+from edgec.kernels.tile import Reduction, by_cost, column_blocks
 from edgec.kernels.tir import Buffer, Expr
 
 
@@ -33,20 +33,9 @@ def pack_weights(
 def ranked(isa: FloatSet, rows: int, outputs: int) -> list[tuple[int, int]]:
     """Return the register tiles for a [rows, outputs] product, the fewest modelled instructions first.
 
-    Per element of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v;
-    edge tiles cost what full ones of their size do.
+    Per element of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v.
     """
-
-    def cost(tile: tuple[int, int]) -> float:
-        total_vectors = -(-outputs // isa.lanes)
-        total = 0.0
-        for height, times in ((tile[0], rows // tile[0]), (rows % tile[0], 1)):
-            for width, blocks in ((tile[1], total_vectors // tile[1]), (total_vectors % tile[1], 1)):
-                if height and width:
-                    total += times * blocks * (height * width + 0.5 * (height + width) + 1.0)
-        return total
-
-    return sorted(isa.tiles, key=cost)
+    return by_cost(isa.tiles, rows, -(-outputs // isa.lanes), lambda r, v: r * v + 0.5 * (r + v) + 1.0)
 
 
 def accumulate(

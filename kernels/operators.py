@@ -406,6 +406,15 @@ Operation = (
 )  # fmt: skip
 
 
+ARGUMENTS = frozenset(
+    {
+        "bias", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier",
+        "output_zero_point", "residual", "scale", "table", "tables", "value", "weights", "zero_point",
+        "zero_points",
+    }
+)  # fmt: skip
+"""Fields that compiled functions take as arguments; every other field may be part of their code."""
+
 INEXACT = (FloatConv2d, Island)
 """Operations whose result is stated within a tolerance: the order and rounding of their sums is free."""
 

@@ -10,6 +10,9 @@ from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
 SLACK = 64
 """Elements that vector loads may read past a stripe's end (their products are discarded or times zero)."""
 
+LEAST_TILES = 4
+"""Tiles that a layer is cut into at least, where it can be, so that threads share them out."""
+
 _LANES = 32
 """Elements copied at a time; LLVM splits them into what the target has."""
 
@@ -87,6 +90,15 @@ class Tile:
     """The stripe, or the input itself."""
     origin: Expr
     """First element of the tile's input in `source`."""
+
+
+def even(total: int, wanted: int, unit: int = 1, least: int = LEAST_TILES) -> int:
+    """Return the size of tiles, in whole units and no larger than wanted, that cut `total` most evenly.
+
+    It aims at `least` tiles; whole units may make them fewer.
+    """
+    tiles = max(-(-total // wanted), min(least, -(-total // unit)))
+    return min(total, -(-total // (tiles * unit)) * unit)
 
 
 def tile(shape: Geometry, x: Buffer, scratch: Buffer, index: Expr, pad_value: Expr) -> Tile:

@@ -108,8 +108,8 @@ def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -
     """Return the register tiles for a [rows, outputs] product, the fewest modelled instructions first.
 
     Per group of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v operands,
-    two by one instruction; edge tiles cost what full ones of their size do. Where steps are several groups
-    long, a row's operand is loaded once a step, and neighbours in a window share it.
+    two by one instruction. Where steps are several groups long, a row's operand is loaded once a step, and
+    neighbours in a window share it.
     """
     groups = math.prod(reduction.taps) * padded_run(isa, reduction) // isa.group
     pixels = _shared_pixels(isa, reduction)
@@ -125,16 +125,26 @@ def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -
         ends = height * (4 * width + 2 * -(-width // 2) + 2 * stores)  # bias, scale, round; narrow; store
         return height * width + left + right + 1.0 / pixels + (ends + _TILE_OVERHEAD) / groups
 
-    def cost(tile: tuple[int, int]) -> float:
-        total_vectors = -(-outputs // isa.lanes)
+    return by_cost(isa.tiles, rows, -(-outputs // isa.lanes), group_cost)
+
+
+def by_cost(
+    tiles: Sequence[tuple[int, int]], rows: int, vectors: int, cost: Callable[[int, int], float]
+) -> list[tuple[int, int]]:
+    """Return register tiles, the cheapest for [rows, vectors] first; `cost` is of one of (rows, vectors).
+
+    Edge tiles cost what full ones of their size do.
+    """
+
+    def whole(tile: tuple[int, int]) -> float:
         total = 0.0
         for height, times in ((tile[0], rows // tile[0]), (rows % tile[0], 1)):
-            for width, blocks in ((tile[1], total_vectors // tile[1]), (total_vectors % tile[1], 1)):
+            for width, blocks in ((tile[1], vectors // tile[1]), (vectors % tile[1], 1)):
                 if height and width:
-                    total += times * blocks * group_cost(height, width)
+                    total += times * blocks * cost(height, width)
         return total
 
-    return sorted(isa.tiles, key=cost)
+    return sorted(tiles, key=whole)
 
 
 def allocate(isa: InstructionSet, tile: tuple[int, int]) -> list[Buffer]:

@@ -18,24 +18,13 @@ import numpy as np
 import platformdirs
 
 from edgec.errors import TuningError
-from edgec.kernels.operators import Operation
+from edgec.kernels.operators import ARGUMENTS, Operation
 from edgec.kernels.table import applicable
 from edgec.kernels.version import version
 from edgec.targets.descriptor import Target
 
-_VALUES = frozenset(
-    {
-        "bias",
-        "multiplier",
-        "input_zero_point",
-        "output_zero_point",
-        "zero_point",
-        "zero_points",
-        "low",
-        "high",
-    }
-)
-"""Fields of operations that are data to a kernel, of shapes that follow from the others."""
+_SHAPES = frozenset({"residual", "tables", "weights"})
+"""Arguments that a layer may have or not have, or whose shape says what it does."""
 _ANY_CPU = frozenset({"generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"})
 """LLVM's names for no CPU in particular."""
 
@@ -116,7 +105,7 @@ def _fields(value: Any) -> str:
     parts = []
     for field in dataclasses.fields(value):
         content = getattr(value, field.name)
-        if field.name not in _VALUES and not isinstance(content, float) and content is not None:
+        if field.name not in ARGUMENTS - _SHAPES and not isinstance(content, float) and content is not None:
             parts.append(f"{field.name}={_text(content)}")
     return " ".join(parts)
 

@@ -19,32 +19,40 @@ _TILES = (
 )  # fmt: skip
 
 
-def _requantize(accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
-    """Scale, round to nearest even in int32, narrow."""
-    rounded = [_rounded(product) for product in _scaled(accumulators, multipliers)]
-    return _narrowed(rounded, output.bounds, output.short)
+class _Narrowing:
+    """How all sets of this file go back to int8."""
 
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
+        """Scale, round to nearest even in int32, narrow."""
+        rounded = [_rounded(product) for product in _scaled(accumulators, multipliers)]
+        return _narrowed(rounded, output.bounds, output.short)
 
-def _requantize_and_add(
-    accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output, other: Expr,
-    addition: Sequence[Expr],
-) -> Expr:  # fmt: skip
-    """Round and clamp as float32, which holds these integers exactly, and go on from there to the sum."""
-    zero_points, bounds = addition[:2], addition[4:]
-    factors = [_all(T.reinterpret("float32", bits)) for bits in addition[2:4]]
-    # The addition's first operand is the value requantized here: one tensor, one zero point.
-    least, most = (_all(T.cast(bound - output.zero_point, "float32")) for bound in (output.low, output.high))
-    lanes = 4 * len(accumulators)
-    negated = T.broadcast(T.cast(T.int32(0) - zero_points[1], "int16"), lanes)
-    others = T.cast(other, tir.vector("int16", lanes)) + negated
-    sums = []
-    for index, product in enumerate(_scaled(accumulators, multipliers)):
-        value = tir.intrinsic("float32x4", "llvm.roundeven.v4f32", product)
-        value = tir.intrinsic("float32x4", "llvm.aarch64.neon.fmaxnm.v4f32", value, least)
-        value = tir.intrinsic("float32x4", "llvm.aarch64.neon.fminnm.v4f32", value, most)
-        added = T.cast(tir.shuffle(others, range(4 * index, 4 * index + 4)), "float32x4")
-        sums.append(_rounded(value * factors[0] + added * factors[1]))
-    return _narrowed(sums, bounds, output.short)
+    def requantize_and_add(
+        self,
+        accumulators: Sequence[Expr],
+        multipliers: Sequence[Expr],
+        output: Output,
+        other: Expr,
+        addition: Sequence[Expr],
+    ) -> Expr:
+        """Round and clamp as float32, which holds these integers exactly, and go on from there to the sum."""
+        zero_points, bounds = addition[:2], addition[4:]
+        factors = [_all(T.reinterpret("float32", bits)) for bits in addition[2:4]]
+        # The addition's first operand is the value requantized here: one tensor, one zero point.
+        least, most = (
+            _all(T.cast(bound - output.zero_point, "float32")) for bound in (output.low, output.high)
+        )
+        lanes = 4 * len(accumulators)
+        negated = T.broadcast(T.cast(T.int32(0) - zero_points[1], "int16"), lanes)
+        others = T.cast(other, tir.vector("int16", lanes)) + negated
+        sums = []
+        for index, product in enumerate(_scaled(accumulators, multipliers)):
+            value = tir.intrinsic("float32x4", "llvm.roundeven.v4f32", product)
+            value = tir.intrinsic("float32x4", "llvm.aarch64.neon.fmaxnm.v4f32", value, least)
+            value = tir.intrinsic("float32x4", "llvm.aarch64.neon.fminnm.v4f32", value, most)
+            added = T.cast(tir.shuffle(others, range(4 * index, 4 * index + 4)), "float32x4")
+            sums.append(_rounded(value * factors[0] + added * factors[1]))
+        return _narrowed(sums, bounds, output.short)
 
 
 def _all(value: Expr) -> Expr:
@@ -95,7 +103,7 @@ def _word(pair: Sequence[Expr], short: bool) -> Expr:
     return tir.concatenate([tir.intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in pair], 4)
 
 
-class Neon:
+class Neon(_Narrowing):
     """Armv8.0: `smull` and `smlal` add two products in int16, `sadalp` adds pairs of those into int32.
 
     |a| <= 128 and |w| <= 127 keep the sum of two products within int16 (32512): exact. Three instructions
@@ -149,21 +157,6 @@ class Neon:
                     products = products + T.cast(second, "int16x8") * T.cast(high, "int16x8")
                     sums = tir.intrinsic("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
                     generic.accumulate(accumulators[i][j], 4, sums)
-
-    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
-        """See `_requantize`."""
-        return _requantize(accumulators, multipliers, output)
-
-    def requantize_and_add(
-        self,
-        accumulators: Sequence[Expr],
-        multipliers: Sequence[Expr],
-        output: Output,
-        other: Expr,
-        addition: Sequence[Expr],
-    ) -> Expr:
-        """See `_requantize_and_add`."""
-        return _requantize_and_add(accumulators, multipliers, output, other, addition)
 
 
 class DotProduct(Neon):
@@ -248,7 +241,7 @@ class MatrixProduct(DotProduct):
                         tir.store(buffer, element, sums, 4)
 
 
-class NeonDepthwise:
+class NeonDepthwise(_Narrowing):
     """Two taps in int16 (`smull`, `smlal`), then `saddw` into int32: 16 channels at once."""
 
     name = "neon"
@@ -288,10 +281,6 @@ class NeonDepthwise:
             sums = product if sums is None else sums + product
         for accumulator, order in zip(accumulators, self.order, strict=True):
             generic.accumulate(accumulator, 4, T.cast(tir.shuffle(sums, order), "int32x4"))
-
-    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
-        """See `_requantize`."""
-        return _requantize(accumulators, multipliers, output)
 
 
 class DotProductDepthwise(NeonDepthwise):

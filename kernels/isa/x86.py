@@ -25,39 +25,46 @@ _ROUND = {
 }  # fmt: skip
 
 
-def _requantize(
-    accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output, lanes: int
-) -> Expr:
-    """Round in int32, narrow with saturation."""
-    words = [
-        _rounded(tir.cast(accumulator, "float32", lanes) * multiplier, output.bounded, lanes)
-        for accumulator, multiplier in zip(accumulators, multipliers, strict=True)
-    ]
-    return _narrowed(words, output.bounds, lanes)
+class _Narrowing:
+    """How all sets of this file go back to int8."""
 
+    lanes: int
 
-def _requantize_and_add(
-    accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output, other: Expr,
-    addition: Sequence[Expr], lanes: int,
-) -> Expr:  # fmt: skip
-    """`_requantize`, then `generic.combine`, without the way to int8 and back in between."""
-    zero_points, factors, bounds = addition[:2], addition[2:4], addition[4:]
+    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
+        """Round in int32, narrow with saturation."""
+        words = [
+            _rounded(tir.cast(accumulator, "float32", self.lanes) * multiplier, output.bounded, self.lanes)
+            for accumulator, multiplier in zip(accumulators, multipliers, strict=True)
+        ]
+        return _narrowed(words, output.bounds, self.lanes)
 
-    def term(value: Expr, which: int) -> Expr:
-        factor = T.reinterpret("float32", factors[which])
-        return tir.cast(value, "float32", lanes) * tir.broadcast(factor, lanes)
+    def requantize_and_add(
+        self,
+        accumulators: Sequence[Expr],
+        multipliers: Sequence[Expr],
+        output: Output,
+        other: Expr,
+        addition: Sequence[Expr],
+    ) -> Expr:
+        """`requantize`, then `generic.combine`, without the way to int8 and back in between."""
+        lanes = self.lanes
+        zero_points, factors, bounds = addition[:2], addition[2:4], addition[4:]
 
-    words = []
-    for index, (accumulator, multiplier) in enumerate(zip(accumulators, multipliers, strict=True)):
-        value = tir.cast(accumulator, "float32", lanes) * multiplier
-        value = _rounded(value, output.bounded, lanes)
-        value = T.max(value, tir.broadcast(output.low - output.zero_point, lanes))
-        value = T.min(value, tir.broadcast(output.high - output.zero_point, lanes))
-        value = value + tir.broadcast(output.zero_point - zero_points[0], lanes)
-        added = tir.cast(tir.shuffle(other, range(index * lanes, (index + 1) * lanes)), "int32", lanes)
-        added = added - tir.broadcast(zero_points[1], lanes)
-        words.append(_rounded(term(value, 0) + term(added, 1), output.bounded, lanes))
-    return _narrowed(words, bounds, lanes)
+        def term(value: Expr, which: int) -> Expr:
+            factor = T.reinterpret("float32", factors[which])
+            return tir.cast(value, "float32", lanes) * tir.broadcast(factor, lanes)
+
+        words = []
+        for index, (accumulator, multiplier) in enumerate(zip(accumulators, multipliers, strict=True)):
+            value = tir.cast(accumulator, "float32", lanes) * multiplier
+            value = _rounded(value, output.bounded, lanes)
+            value = T.max(value, tir.broadcast(output.low - output.zero_point, lanes))
+            value = T.min(value, tir.broadcast(output.high - output.zero_point, lanes))
+            value = value + tir.broadcast(output.zero_point - zero_points[0], lanes)
+            added = tir.cast(tir.shuffle(other, range(index * lanes, (index + 1) * lanes)), "int32", lanes)
+            added = added - tir.broadcast(zero_points[1], lanes)
+            words.append(_rounded(term(value, 0) + term(added, 1), output.bounded, lanes))
+        return _narrowed(words, bounds, lanes)
 
 
 def _rounded(value: Expr, bounded: bool, lanes: int) -> Expr:
@@ -107,7 +114,7 @@ def _packed_order(one: list[int], two: list[int], units: int) -> list[int]:
     return [lane for u in range(units) for source in (one, two) for lane in source[u * size : (u + 1) * size]]
 
 
-class PairProducts:
+class PairProducts(_Narrowing):
     """`pmaddwd`: int16 pairs, exact for every int8 operand.
 
     (`pmaddubsw` is twice as dense but saturates.) Activations are widened to int16 once, on their way into
@@ -179,21 +186,6 @@ class PairProducts:
                 )
                 generic.accumulate(accumulators[i][j], self.lanes, product)
 
-    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
-        """See `_requantize`."""
-        return _requantize(accumulators, multipliers, output, self.lanes)
-
-    def requantize_and_add(
-        self,
-        accumulators: Sequence[Expr],
-        multipliers: Sequence[Expr],
-        output: Output,
-        other: Expr,
-        addition: Sequence[Expr],
-    ) -> Expr:
-        """See `_requantize_and_add`."""
-        return _requantize_and_add(accumulators, multipliers, output, other, addition, self.lanes)
-
 
 class QuadProducts(PairProducts):
     """VNNI's `vpdpbusd`: four uint8 x int8 products into one int32, exact. Activations enter as a + 128."""
@@ -232,7 +224,7 @@ class QuadProducts(PairProducts):
                 tir.store(buffer, element, result, self.lanes)
 
 
-class DepthwisePairs:
+class DepthwisePairs(_Narrowing):
     """Two taps of a column interleaved as int16 pairs: one `pmaddwd` multiplies and adds both.
 
     `punpcklwd` and `punpckhwd` interleave within each 128 bits, so that the first accumulator holds the lower
@@ -275,10 +267,6 @@ class DepthwisePairs:
                 tir.vector("int32", self.lanes), _PAIR_PRODUCT[self.lanes], interleaved, weights
             )
             generic.accumulate(accumulators[index], self.lanes, product)
-
-    def requantize(self, accumulators: Sequence[Expr], multipliers: Sequence[Expr], output: Output) -> Expr:
-        """See `_requantize`."""
-        return _requantize(accumulators, multipliers, output, self.lanes)
 
 
 class DepthwiseQuads(DepthwisePairs):

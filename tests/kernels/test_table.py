@@ -14,6 +14,7 @@ from edgec.errors import UnsupportedError
 from edgec.kernels import codegen, elf, reference
 from edgec.kernels.kernel import Kernel
 from edgec.kernels.operators import (
+    ARGUMENTS,
     Binary,
     Conv2d,
     FloatAveragePool,
@@ -29,12 +30,6 @@ from edgec.targets.descriptor import Target
 from tests.kernels.operations import BUILDING, CASES, batches
 
 EXACT = [operation for operation in get_args(Operation) if operation is not Island]
-# Fields that the compiled function takes as arguments; every other field may be part of its code.
-VALUES = {
-    "bias", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier", "output_zero_point",
-    "residual", "scale", "table", "tables", "value", "weights", "zero_point", "zero_points",
-}  # fmt: skip
-
 
 FLOAT = FloatAveragePool, FloatBinary, FloatConv2d, FloatMean
 
@@ -73,7 +68,7 @@ def test_portable_lines_take_whatever_comes(operation: type[Operation], data: st
 def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data: st.DataObject) -> None:
     for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 1)):
         one = case.operation
-        names = VALUES & {field.name for field in fields(one)}
+        names = ARGUMENTS & {field.name for field in fields(one)}
         # What code may know: int8's own bounds, its lowest zero point ...
         if isinstance(one, Conv2d) and (one.saturating or (one.residual or one).output_zero_point == -128):
             names -= {"low", "high", "output_zero_point", "residual"}
@@ -97,7 +92,7 @@ def test_equal_keys_mean_equal_code(kernel: Kernel, target: Target, data: st.Dat
     """Whatever shape changes by one: either the key tells, or the code is the same."""
     for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 1)):
         one = case.operation
-        name = data.draw(st.sampled_from(sorted({field.name for field in fields(one)} - VALUES)))
+        name = data.draw(st.sampled_from(sorted({field.name for field in fields(one)} - ARGUMENTS)))
         two = replace(one, **{name: data.draw(_bumped(getattr(one, name)))})
         try:
             codes = kernel.code(one, target), kernel.code(two, target)
@@ -152,7 +147,7 @@ def _other(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_other, value))
     if isinstance(value, Binary):
-        return replace(value, **{name: _other(getattr(value, name)) for name in VALUES & set(vars(value))})
+        return replace(value, **{name: _other(getattr(value, name)) for name in ARGUMENTS & set(vars(value))})
     return value if value is None else type(value)(2 if value == 1 else 1)
 
 

@@ -1,0 +1,93 @@
+"""The way over one tile of a convolution's output: groups, column blocks, rows, register tiles."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from edgec.kernels import stripe, tile, tir
+from edgec.kernels.stripe import Geometry
+from edgec.kernels.tir import Expr, T
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The rows of a register tile: adjacent pixels of one output row."""
+
+    starts: list[Expr]
+    """First element of each one's input."""
+    row: Expr
+    """Of the output image."""
+    first: Expr
+    """Number of the first, among all images' pixels."""
+
+
+Write = Callable[[tile.Columns, Expr, Expr, Pixels], None]
+"""Takes a block of output channels, its first channel, the first of its packed weights, and the pixels."""
+
+
+def register_tiles(
+    shape: Geometry, lanes: int, length: int, where: stripe.Tile, write: Write,
+    part: Expr = 0, parts: int = 1,
+) -> None:  # fmt: skip
+    """Write the loops over one tile of the output, and inside what `write` writes of a register tile.
+
+    `lanes` are a vector's outputs, `length` the packed weights of an output. Of `parts` of the column blocks
+    it is the one numbered `part`.
+    """
+    per_group = shape.outputs // shape.groups
+    blocks = tile.column_blocks(lanes, per_group, shape.register_tile[1], length)
+    group_size = sum(c.blocks * c.vectors * lanes for c in blocks) * length
+    per_part = -(-sum(c.blocks for c in blocks) // parts)
+
+    def group(g: Expr) -> None:
+        for columns in blocks:
+            width = columns.vectors * lanes
+
+            def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
+                channel = g * per_group + columns.start + n * width
+                offset = g * group_size + columns.weights_start + n * width * length
+                _rows(shape, where, g, partial(write, columns, channel, offset))
+
+            if parts == 1:
+                tir.serial(columns.blocks, block)
+            elif columns.start:  # the narrower one is the last of all
+                with T.If(part == parts - 1), T.Then():
+                    block(0)
+            else:
+                first = part * per_part
+                with T.serial(0, T.min(per_part, columns.blocks - first)) as n:
+                    block(first + n)
+
+    tir.serial(shape.groups, group)
+
+
+def _rows(shape: Geometry, where: stripe.Tile, g: Expr, write: Callable[[Pixels], None]) -> None:
+    height = shape.register_tile[0]
+    rest = shape.columns % shape.tile_columns  # of the last tile along a row, where tiles cut rows
+
+    def row(r: Expr) -> None:
+        def register_tile(column: Expr, height: int) -> None:
+            write(_pixels(shape, where, g, r, column, height))
+
+        full, tail = divmod(shape.tile_columns, height)
+        if not rest:
+            if full:
+                tir.serial(full, lambda p: register_tile(p * height, height))
+            if tail:
+                register_tile(full * height, tail)
+            return
+        left = shape.columns - where.column0
+        with T.serial(0, T.min(full, left // height)) as p:
+            register_tile(p * height, height)
+        if rest % height:
+            with T.If(left < shape.tile_columns), T.Then():
+                register_tile(left - rest % height, rest % height)
+
+    stripe.each_row(shape, where.row0, row)
+
+
+def _pixels(shape: Geometry, where: stripe.Tile, g: Expr, row: Expr, column: Expr, height: int) -> Pixels:
+    base = where.origin + row * (shape.strides[0] * shape.pitch) + g * (shape.channels // shape.groups)
+    starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
+    pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
+    return Pixels(starts, where.row0 + row, pixel)
