@@ -22,6 +22,7 @@ from edgec.kernels.operators import (
     FloatMean,
     Island,
     Operation,
+    Runs,
 )
 from edgec.kernels.table import KERNELS, candidates
 from edgec.targets import loader
@@ -158,6 +159,10 @@ def _other(value: Any) -> Any:
 
 def _bumped(value: Any) -> st.SearchStrategy[Any]:
     """The same value with one number in it one larger, or another word."""
+    if value is None or value == ():
+        return st.just(value)
+    if isinstance(value, Runs):
+        return st.sampled_from((replace(value, pitch=value.pitch + 1), None))
     if isinstance(value, str):
         return st.just({"add": "mul", "mul": "add"}.get(value, "int16" if value != "int16" else "int32"))
     if isinstance(value, tuple) and value:

@@ -17,7 +17,7 @@ from edgec.kernels.transforms import F2, F4, Transform
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests.kernels.harness import Call, Machines
-from tests.kernels.operations import BUILDING, convolutions_3x3
+from tests.kernels.operations import BUILDING, called, convolutions_3x3
 from tests.kernels.test_exactness import check
 
 SETS: tuple[tuple[WordSet, str], ...] = (
@@ -64,7 +64,8 @@ def test_every_plan_equals_the_reference(
             cuts = sorted(data.draw(st.lists(st.integers(0, code.tiles), max_size=2)))
             inplace = data.draw(st.sampled_from((None, *code.inplace)))
             at_end = data.draw(st.booleans())
-            calls.append(Call(code, case.inputs, expected, (0, *cuts, code.tiles), at_end, inplace))
+            call = Call(code, case.inputs, expected, (0, *cuts, code.tiles), at_end, inplace)
+            calls.append(called(op, call))
     if calls:
         check(machines, target, calls)
 
