@@ -197,7 +197,7 @@ def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
 def _direct_cycles(operation: Conv2d, target: Target) -> float:
     """Return what the convolution takes without a transform, by the same model."""
     loads = max(0, operation.weights.size - target.l2_bytes) / _MEMORY
-    return operation.macs / words.direct_products(target) + loads
+    return operation.macs / words.direct_products(target, operation.weights) + loads
 
 
 def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:

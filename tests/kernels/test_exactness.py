@@ -74,7 +74,7 @@ def test_windows_may_lie_in_the_padding(kernel: Kernel, target: Target, machines
     cases = [Case(op, (x,)) for op in (op, depthwise, wide) if kernel.code(op, target) is not None]
     if not cases:
         pytest.skip("takes no window of 1x1")
-    check(machines, target, [_whole(kernel, target, case) for case in cases])
+    check(machines, target, [whole(kernel, target, case) for case in cases])
 
 
 @pytest.mark.parametrize(("kernel", "target"), list(lines(Conv2d)))
@@ -90,7 +90,7 @@ def test_windows_reach_into_the_padding_whichever_tiles_are_asked_for(
         op = Conv2d(x.shape, weights, bias, multiplier, 7, -3, -128, 127, strides=(stride, stride), pads=pads)
         for one in (op, replace(op, weights=weights[..., :1], groups=5)):
             if kernel.code(one, target) is not None:
-                call = _whole(kernel, target, Case(one, (x,)))
+                call = whole(kernel, target, Case(one, (x,)))
                 tiles = call.code.tiles
                 calls.append(replace(call, boundaries=(*range(min(tiles, 6)), tiles)))
     if calls:  # a kernel may take none of these
@@ -128,7 +128,7 @@ def check_sums(machines: Machines, target: Target, cases: Sequence[Case], calls:
         assert (abs(actual - call.expected) <= bound).all(), call.code.key
 
 
-def _whole(kernel: Kernel, target: Target, case: Case) -> Call:
+def whole(kernel: Kernel, target: Target, case: Case) -> Call:
     """All tiles of the case in one range."""
     code = kernel.code(case.operation, target)
     assert code is not None
@@ -140,7 +140,7 @@ def _whole(kernel: Kernel, target: Target, case: Case) -> Call:
 @st.composite
 def _call(draw: st.DrawFn, kernel: Kernel, target: Target, case: Case) -> Call:
     """Up to three ranges of tiles, empty ones too, and in place where the kernel allows it."""
-    call = _whole(kernel, target, case)
+    call = whole(kernel, target, case)
     cuts = sorted(draw(st.lists(st.integers(0, call.code.tiles), max_size=2)))
     inplace = draw(st.sampled_from((None, *call.code.inplace)))
     return replace(call, boundaries=(0, *cuts, call.code.tiles), at_end=draw(st.booleans()), inplace=inplace)

@@ -175,7 +175,7 @@ def test_a_bias_that_leaves_no_room_is_refused() -> None:
         ("rpi5", layer(56, 64), "conv2d_dotprod"),
         ("x86-64-v3", layer(7, 512), "winograd_avx2"),
         ("x86-64-v4", layer(7, 512), "conv2d_avx512vnni"),
-        ("x86-64-v3", layer(4, 4), "conv2d_avx2"),
+        ("x86-64-v3", layer(4, 4), "conv2d_avx2bytes"),
         ("x86-64-v3", replace(layer(56, 64), strides=(2, 2)), "conv2d_int16_avx2"),
         ("x86-64-v3", replace(layer(56, 64), dilations=(2, 2)), "conv2d_int16_avx2"),
     ],
