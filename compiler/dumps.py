@@ -34,6 +34,9 @@ class Dumps:
         lines = [f"# arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes}"]
         for name, offset in sorted(plan.offsets.items(), key=lambda item: item[1]):
             lines.append(f"# {offset:>10}  {base.tensors[name].bytes:>10}  {name}")
+        for tensor in base.tensors.values():
+            if (place := tensor.place) is not None:
+                lines.append(f"# {tensor.name} lies in {place.tensor} from {place.offset}, {place.runs}")
         for program in programs:
             lines.append(f"# level {program.target.device}")
             lines += _calls(program, plan)

@@ -21,6 +21,7 @@ from edgec.compiler.lower.floating import floating
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.levels import common, levels
+from edgec.compiler.lower.place_concats import place_concats
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.program import Program
@@ -28,7 +29,7 @@ from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import ModelError, UnsupportedError
 from edgec.kernels import reference
-from edgec.kernels.operators import Conv2d, FloatConv2d, Island, Network
+from edgec.kernels.operators import INEXACT, Conv2d, FloatConv2d, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -182,7 +183,7 @@ def network_of(path: Path) -> Network:
 
 
 def _network(model: Model) -> Network:
-    return fuse_residuals(integer(model) if is_qdq(model) else floating(model))
+    return place_concats(fuse_residuals(integer(model) if is_qdq(model) else floating(model)))
 
 
 @contextmanager
@@ -219,12 +220,14 @@ def _golden(
     """Return one inference of the reference, on `inputs`."""
     values = reference.evaluate(network, inputs)
     # What follows a float island differs from the reference by the island's tolerance.
-    exact = set(inputs) | set(program.constants)
-    checksums: list[int | None] = []
-    for call in program.calls:
-        certain = call.checked and exact.issuperset(set(call.arguments) - set(call.outputs))
-        exact.update(call.outputs if certain else ())
-        checksums.append(checksum(values[tensor] for tensor in call.outputs) if certain else None)
+    exact = set(inputs) | set(network.constants)
+    for operator in network.operators:
+        if not isinstance(operator.operation, INEXACT) and exact.issuperset(operator.inputs):
+            exact.update(operator.outputs)
+    checksums = [
+        checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
+        for call in program.calls
+    ]
     outputs = {tensor.name: values[tensor.name] for tensor in program.outputs}
     return Golden(dict(inputs), outputs, floats, tuple(checksums))
 
@@ -273,7 +276,7 @@ def _faithful(golden: Golden) -> str:
 def _summary(network: Network, programs: Sequence[Program]) -> str:
     islands = sum(isinstance(operator.operation, Island) for operator in network.operators)
     macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d | FloatConv2d))
-    kernels = len(network.operators) - islands
+    kernels = sum(operator.computes for operator in network.operators) - islands
     floats = sum(not call.checked for call in programs[-1].calls)
     millions = f"{macs / 1e6:.3g}" if macs < 100e6 else f"{macs / 1e6:.0f}"
     on = f" on {len(programs)} levels" if len(programs) > 1 else ""

@@ -64,13 +64,18 @@ class Program:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    def home(self, name: str) -> str:
+        """Return the tensor that a tensor lies in: itself, where it is part of no other."""
+        place = self.tensors[name].place
+        return name if place is None else place.tensor
+
 
 @dataclass(frozen=True)
 class Plan:
     """Where every intermediate tensor of a program lies in the arena, in bytes from its start."""
 
     offsets: dict[str, int]
-    """Per tensor that is neither input, output nor constant."""
+    """Per tensor that is neither input, output, constant nor part of another tensor."""
     scratch_offsets: tuple[int, ...]
     """Per call: the scratch of thread 0, alive during that call only."""
     arena_bytes: int

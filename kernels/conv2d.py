@@ -21,7 +21,7 @@ from edgec.kernels import epilogue, padding, stripe, tile, tir
 from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.padding import PaddingRows
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
@@ -83,8 +83,9 @@ def _geometry(
         wanted = max(1, min(rows, pixels // columns, limit // row_bytes // strides[0]))
         tile_rows = stripe.even(rows, wanted)
     shape = Geometry(
-        n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
-        operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,
+        n, rows, columns, c, outputs, pitch(operation.runs, outputs), operation.groups, h, w, strides,
+        (pads[0], pads[1]), kernel, operation.dilations, tile_rows, tile_columns, register_tile, isa.panel,
+        isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
     return replace(shape, direct=as_it_stands)
@@ -142,7 +143,7 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         ),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
-        inplace=(1,) if ending.residual else (),
+        inplace=(1,) if ending.residual and operation.runs is None else (),
         configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels",
     )
 
@@ -173,17 +174,17 @@ def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
 
 
 def _function(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilogue) -> object:
-    outputs = shape.images * shape.rows * shape.columns * shape.outputs
+    residual = shape.images * shape.rows * shape.columns * shape.outputs
     channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
-            *([("int8", outputs)] if ending.residual else []),
+            *([("int8", residual)] if ending.residual else []),
             (isa.weights, weights),
             ("int32", channels * _left_out(isa, shape).biases),
             ("float32", channels),
             ("int32", ending.parameters),
-            ("int8", outputs),
+            ("int8", shape.output_span),
         ],
         isa.panel,
         partial(_body, isa, shape, ending),
@@ -228,18 +229,17 @@ class _Block:
         shape = self.shape
         lanes = columns.vectors * self.isa.lanes
 
-        def start(i: int) -> Expr:
-            return (pixels.first + i) * shape.outputs + channel
-
         def store(i: int, value: Expr) -> None:
-            tir.store_first(self.y, start(i), value, lanes, columns.valid)
+            at = (pixels.first + i) * shape.output_pitch + channel
+            tir.store_first(self.y, at, value, lanes, columns.valid)
+
+        def added(i: int) -> Expr:
+            at = (pixels.first + i) * shape.outputs + channel
+            return tir.load_first(self.other, at, lanes, columns.valid)
 
         residual = None
         if self.other is not None:
-            residual = tile.Residual(
-                lambda i: tir.load_first(self.other, start(i), lanes, columns.valid),
-                self.ending.addition(self.parameters),
-            )
+            residual = tile.Residual(added, self.ending.addition(self.parameters))
         left_out = _left_out(self.isa, shape)
         tap_rows, bias_start = None, channel
         if left_out.biases > 1:

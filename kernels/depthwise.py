@@ -12,7 +12,7 @@ from edgec.kernels import conv2d, epilogue, stripe, tir
 from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -79,8 +79,9 @@ def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int,
     tile_rows = max(1, min(rows, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0]))
     tile_rows = -(-rows // -(-rows // tile_rows))  # tiles of equal height
     shape = Geometry(
-        n, rows, columns, c, c, c, h, w, operation.strides, operation.pads[:2], kernel,
-        operation.dilations, tile_rows, columns, (min(pixels, columns), 1), isa.panel, isa.panel_offset,
+        n, rows, columns, c, c, pitch(operation.runs, c), c, h, w, operation.strides, operation.pads[:2],
+        kernel, operation.dilations, tile_rows, columns, (min(pixels, columns), 1), isa.panel,
+        isa.panel_offset,
     )  # fmt: skip
     whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, c, kernel))
     return replace(shape, direct=isa.panel == "int8" and not any(operation.pads) and whole)
@@ -154,7 +155,7 @@ def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
             ("int32", padded),
             ("float32", padded),
             ("int32", ending.parameters),
-            ("int8", shape.images * shape.rows * shape.columns * shape.channels),
+            ("int8", shape.output_span),
         ],
         isa.panel,
         partial(_body, isa, shape, ending, parts),
@@ -183,7 +184,8 @@ def _body(
                         output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
                         _pixels(
                             blocks, shape, accumulators[:count], where.source, start, column, weights, bias,
-                            multiplier, ending.output(parameters), index, y, output * shape.channels + first,
+                            multiplier, ending.output(parameters), index, y,
+                            output * shape.output_pitch + first,
                         )  # fmt: skip
 
                     full, tail = divmod(shape.columns, width)
@@ -236,4 +238,4 @@ def _pixels(
         value = isa.requantize([tir.load(accumulator, part, isa.lanes) for part in parts], scales, ending)
         if inverse != sorted(inverse):
             value = tir.shuffle(value, inverse)
-        tir.store_first(y, output + pixel * shape.channels, value, block, blocks.valid)
+        tir.store_first(y, output + pixel * shape.output_pitch, value, block, blocks.valid)

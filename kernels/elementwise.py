@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Binary, Dequantize, FloatBinary, Quantize
+from edgec.kernels.operators import Binary, Dequantize, FloatBinary, Quantize, laid
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -22,6 +22,8 @@ _LANES = 16
 
 PARAMETERS = 7
 """int32 parameters of an addition or multiplication."""
+_Strides = tuple[list[int], list[int], list[int]]
+"""Of both operands and the result."""
 
 
 def parameters(operation: Binary) -> NDArray[np.int32]:
@@ -36,20 +38,23 @@ def parameters(operation: Binary) -> NDArray[np.int32]:
 def binary(operation: Binary, target: Target) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
     del target
-    shape, (left, right) = tir.merge_dimensions(operation.shape, operation.strides)
-    flat = len(shape) == 1 and left == right == [1]
-    sizes = [1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right)]
+    own = laid(operation.shape, operation.runs)
+    shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
+    flat = len(shape) == 1 and left == right == result == [1]
+    sizes = [
+        1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right, result)
+    ]
     total = int(np.prod(shape))
     return KernelCode(
-        key=f"binary {operation.kind} {shape} {left} {right}",
-        make=partial(_binary, operation.kind, shape, left, right, sizes),
+        key=f"binary {operation.kind} {shape} {left} {right} {result}",
+        make=partial(_binary, operation.kind, shape, (left, right, result), sizes),
         constants=(parameters(operation),),
         tiles=-(-total // CHUNK) if flat else int(np.prod(shape[:-1], dtype=np.int64)),
-        inplace=tuple(i for i, size in enumerate(sizes) if flat and size == total),
+        inplace=tuple(i for i, size in enumerate(sizes[:2]) if flat and size == total),
     )
 
 
-def _binary(kind: str, shape: list[int], left: list[int], right: list[int], sizes: list[int]) -> object:
+def _binary(kind: str, shape: list[int], strides: _Strides, sizes: list[int]) -> object:
     def body(a: Buffer, b: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
         parameters = [p[i] for i in range(PARAMETERS)]
@@ -57,48 +62,52 @@ def _binary(kind: str, shape: list[int], left: list[int], right: list[int], size
         def combine(one: Expr, two: Expr, lanes: int) -> Expr:
             return generic.combine(kind, one, two, parameters, lanes)
 
-        _combine(shape, left, right, combine, a, b, y, begin, end)
+        _combine(shape, strides, combine, a, b, y, begin, end)
 
-    parameters = [("int8", sizes[0]), ("int8", sizes[1]), ("int32", PARAMETERS), ("int8", math.prod(shape))]
+    one, two, result = (("int8", size) for size in sizes)
+    parameters = [one, two, ("int32", PARAMETERS), result]
     return tir.kernel(parameters, "uint8", body, noalias=False)
 
 
 def float_binary(operation: FloatBinary, target: Target) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
     del target
-    shape, (left, right) = tir.merge_dimensions(operation.shape, operation.strides)
-    flat = len(shape) == 1 and left == right == [1]
-    sizes = [1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right)]
+    own = laid(operation.shape, operation.runs)
+    shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
+    flat = len(shape) == 1 and left == right == result == [1]
+    sizes = [
+        1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right, result)
+    ]
     total = math.prod(shape)
     limits = operation.low, operation.high
     return KernelCode(
-        key=f"float_binary {operation.kind} {shape} {left} {right} {limits}",
-        make=partial(_float_binary, operation.kind, shape, left, right, sizes, limits),
+        key=f"float_binary {operation.kind} {shape} {left} {right} {result} {limits}",
+        make=partial(_float_binary, operation.kind, shape, (left, right, result), sizes, limits),
         tiles=-(-total // CHUNK) if flat else math.prod(shape[:-1]),
-        inplace=tuple(i for i, size in enumerate(sizes) if flat and size == total),
+        inplace=tuple(i for i, size in enumerate(sizes[:2]) if flat and size == total),
     )
 
 
 def _float_binary(
-    kind: str, shape: list[int], left: list[int], right: list[int], sizes: list[int],
-    limits: tuple[float, float],
-) -> object:  # fmt: skip
+    kind: str, shape: list[int], strides: _Strides, sizes: list[int], limits: tuple[float, float]
+) -> object:
     def combine(one: Expr, two: Expr, lanes: int) -> Expr:
         return tir.clipped(one + two if kind == "add" else one * two, *limits, lanes)
 
     def body(a: Buffer, b: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
-        _combine(shape, left, right, combine, a, b, y, begin, end)
+        _combine(shape, strides, combine, a, b, y, begin, end)
 
-    parameters = [("float32", size) for size in (*sizes, math.prod(shape))]
+    parameters = [("float32", size) for size in sizes]
     return tir.kernel(parameters, "float32", body, noalias=False)
 
 
 def _combine(
-    shape: list[int], left: list[int], right: list[int], combine: Callable[[Expr, Expr, int], Expr],
+    shape: list[int], strides: _Strides, combine: Callable[[Expr, Expr, int], Expr],
     a: Buffer, b: Buffer, y: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
-    """y = combine(a, b), vectors of elements at a time; `left` and `right` are the operands' strides."""
+    """y = combine(a, b), vectors of elements at a time."""
+    left, right, result = strides
 
     def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int) -> Expr:
         if step == 0:
@@ -115,15 +124,12 @@ def _combine(
 
         tir.vectors(count, _LANES, vector)
 
-    if len(shape) == 1 and left == right == [1]:
+    if len(shape) == 1 and left == right == result == [1]:
         tir.chunked(begin, end, shape[0], CHUNK, lambda i, count: run(i, (i, i), count))
         return
     with T.serial(begin, end) as index:
-        at = tir.unravel(index, shape[:-1])
-        one, two = (
-            sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)
-        )
-        run(index * shape[-1], (one, two), shape[-1])
+        one, two, first = (tir.strided(index, shape[:-1], steps[:-1]) for steps in strides)
+        run(first, (one, two), shape[-1])
 
 
 def quantize(operation: Quantize, target: Target) -> KernelCode:

@@ -15,7 +15,7 @@ from edgec.kernels import float_tile, stripe, tile, tir
 from edgec.kernels.conv2d import reduction
 from edgec.kernels.isa.fma import FloatSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import FloatConv2d
+from edgec.kernels.operators import FloatConv2d, pitch
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.kernels.walk import Pixels, register_tiles
@@ -85,8 +85,9 @@ def _shape(
         limit = int(target.l2_bytes * _STRIPE_SHARE / row_bytes / strides[0])
         tile_rows = stripe.even(rows, max(1, min(rows, pixels // columns, limit)), least=least)
     geometry = Geometry(
-        n, rows, columns, c, outputs, operation.groups, h, w, strides, (pads[0], pads[1]), kernel,
-        operation.dilations, tile_rows, tile_columns, register_tile, "float32", 0, direct=not any(pads),
+        n, rows, columns, c, outputs, pitch(operation.runs, outputs), operation.groups, h, w, strides,
+        (pads[0], pads[1]), kernel, operation.dilations, tile_rows, tile_columns, register_tile, "float32", 0,
+        direct=not any(pads),
     )  # fmt: skip
     parts = 1 if operation.groups > 1 else max(1, min(blocks, -(-_WANTED_TILES // geometry.tiles)))
     parts = -(-blocks // -(-blocks // parts))  # none empty
@@ -107,17 +108,17 @@ def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
         constants=(packed, np.concatenate([operation.bias, tail])),
         tiles=shape.tiles,
         scratch_bytes=geometry.stripe_bytes,
-        inplace=(1,) if shape.residual else (),
+        inplace=(1,) if shape.residual and operation.runs is None else (),
         configuration=f"{rows}x{vectors} registers, {geometry.tile_rows}x{geometry.tile_columns} pixels",
     )
 
 
 def _function(isa: FloatSet, shape: _Shape, weights: int) -> object:
     geometry = shape.geometry
-    outputs = geometry.images * geometry.rows * geometry.columns * geometry.outputs
+    residual = geometry.images * geometry.rows * geometry.columns * geometry.outputs
     sizes = [geometry.images * geometry.in_rows * geometry.in_columns * geometry.channels]
-    sizes += [outputs] * shape.residual
-    sizes += [weights, geometry.outputs + geometry.register_tile[1] * isa.lanes, outputs]
+    sizes += [residual] * shape.residual
+    sizes += [weights, geometry.outputs + geometry.register_tile[1] * isa.lanes, geometry.output_span]
     parameters = [("float32", size) for size in sizes]
     return tir.kernel(parameters, "float32", partial(_body, isa, shape), noalias=not shape.residual)
 
@@ -165,11 +166,12 @@ class _Block:
             self.isa, sums, self.where.source, starts, reduction(geometry), self.weights, offset
         )
         for i, accumulators in enumerate(sums):
-            start = (pixels.first + i) * geometry.outputs + channel
+            start = (pixels.first + i) * geometry.output_pitch + channel
+            added = (pixels.first + i) * geometry.outputs + channel
             for buffer, element in accumulators:
                 valid = columns.valid - element
                 value = tir.load(buffer, element, lanes)
                 for other in self.others:
-                    value = value + tir.load_first(other, start + element, lanes, valid)
+                    value = value + tir.load_first(other, added + element, lanes, valid)
                 value = tir.clipped(value, self.shape.low, self.shape.high, lanes)
                 tir.store_first(self.y, start + element, value, lanes, valid)

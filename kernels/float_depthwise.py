@@ -14,7 +14,7 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa.fma import FloatSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import FloatConv2d
+from edgec.kernels.operators import FloatConv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -46,6 +46,8 @@ class _Shape:
     vectors: int
     low: float
     high: float
+    pitch: int
+    """Elements of the result from one pixel to the next."""
 
     @property
     def bands(self) -> int:
@@ -74,7 +76,7 @@ def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[Ker
         shape = _Shape(
             (height, width, channels), rows, columns, images, kernel, operation.strides, operation.pads[:2],
             operation.dilations, tile_rows, min(pixels, columns), min(vectors, -(-channels // isa.lanes)),
-            operation.low, operation.high,
+            operation.low, operation.high, pitch(operation.runs, channels),
         )  # fmt: skip
         yield _code(isa, operation, shape)
 
@@ -94,7 +96,7 @@ def _function(isa: FloatSet, shape: _Shape) -> object:
     height, width, channels = shape.image
     sizes = (
         shape.images * height * width * channels, math.prod(shape.kernel) * channels, channels,
-        shape.images * shape.rows * shape.columns * channels,
+        (shape.images * shape.rows * shape.columns - 1) * shape.pitch + channels,
     )  # fmt: skip
     return tir.kernel([("float32", size) for size in sizes], "float32", partial(_body, isa, shape))
 
@@ -161,7 +163,7 @@ class _Pixels:
 
     def emit(self, column: Expr, taps: Sequence[Taps]) -> None:
         """Write the code of the pixels from `column`, given each one's columns of the window."""
-        shape, lanes, channels = self.shape, self.lanes, self.shape.image[2]
+        shape, lanes = self.shape, self.lanes
         vectors = [(start, place * lanes) for place, start in enumerate(self.starts)]
         for accumulator in self.accumulators[: len(taps)]:
             for start, place in vectors:
@@ -171,7 +173,7 @@ class _Pixels:
             at = (self.image * shape.rows + self.row) * shape.columns + column + pixel
             for start, place in vectors:
                 value = tir.clipped(tir.load(accumulator, place, lanes), shape.low, shape.high, lanes)
-                tir.store(self.y, at * channels + self.channel + start, value, lanes)
+                tir.store(self.y, at * shape.pitch + self.channel + start, value, lanes)
 
     def _sum(self, column: Expr, taps: Sequence[Taps], vectors: list[tuple[int, int]]) -> None:
         shape, lanes = self.shape, self.lanes

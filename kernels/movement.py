@@ -9,7 +9,7 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.elementwise import CHUNK
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Concat, Pad, Rearrange
+from edgec.kernels.operators import Concat, Pad, Rearrange, Runs, laid, pitch, span
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -35,6 +35,8 @@ class _Walk:
 
     outer: tuple[int, ...]
     outer_strides: tuple[int, ...]
+    result_strides: tuple[int, ...]
+    """Of the same dimensions, in the result."""
     count: int
     """Steps of one run; each writes `width` elements next to each other."""
     step: int
@@ -45,15 +47,19 @@ class _Walk:
 
 
 def _walk(operation: Rearrange) -> _Walk:
-    sizes, (steps,) = tir.merge_dimensions(operation.shape, [operation.strides])
-    if len(sizes) > 1 and sizes[-1] <= _PLANES and steps[-2] == 1:
-        return _Walk(tuple(sizes[:-2]), tuple(steps[:-2]), sizes[-2], 1, sizes[-1], steps[-1])
-    return _Walk(tuple(sizes[:-1]), tuple(steps[:-1]), sizes[-1], steps[-1], 1, 0)
+    own = laid(operation.shape, operation.runs)
+    sizes, (steps, result) = tir.merge_dimensions(operation.shape, [operation.strides, own])
+    interleaved = len(sizes) > 1 and sizes[-1] <= _PLANES and steps[-2] == 1 and result[-2] == sizes[-1]
+    run = 2 if interleaved else 1
+    outer = tuple(sizes[:-run]), tuple(steps[:-run]), tuple(result[:-run])
+    if interleaved:
+        return _Walk(*outer, sizes[-2], 1, sizes[-1], steps[-1])
+    return _Walk(*outer, sizes[-1], steps[-1], 1, 0)
 
 
 def _rearrange(operation: Rearrange, walk: _Walk) -> object:
     lanes_at_once = _VECTOR_BYTES // tir.lanes_bytes(operation.dtype)
-    size = math.prod(operation.shape)
+    size = span(operation.runs, math.prod(operation.shape))
 
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
@@ -78,10 +84,8 @@ def _rearrange(operation: Rearrange, walk: _Walk) -> object:
             )  # fmt: skip
             return
         with T.serial(begin, end) as index:
-            at = tir.unravel(index, walk.outer)
-            strides = zip(at, walk.outer_strides, strict=True)
-            source = sum((i * stride for i, stride in strides), T.int32(operation.offset))
-            run(source, index * (walk.count * walk.width), walk.count)
+            source = tir.strided(index, walk.outer, walk.outer_strides) + operation.offset
+            run(source, tir.strided(index, walk.outer, walk.result_strides), walk.count)
 
     return tir.kernel([(operation.dtype, operation.input_size), (operation.dtype, size)], "uint8", body)
 
@@ -102,7 +106,9 @@ def _strided(x: Buffer, first: Expr, lanes: int, step: int, phase: int | None) -
     if step == 0:
         return tir.broadcast(x[first], lanes)
     if phase is not None:
-        return tir.shuffle(tir.load(x, first - phase, lanes * step), range(phase, lanes * step, step))
+        # Of as many vectors as there are steps: of a single one, LLVM makes a truncation that arm64 lacks.
+        parts = [tir.load(x, first - phase + i * lanes, lanes) for i in range(step)]
+        return T.Shuffle(parts, list(range(phase, lanes * step, step)))
     return x[T.ramp(first, step, lanes)]
 
 
@@ -115,43 +121,61 @@ def _interleaved(x: Buffer, first: Expr, lanes: int, walk: _Walk) -> Expr:
 def concat(operation: Concat, target: Target) -> KernelCode:
     """Per outer index, each input's run in turn; another scale goes through the input's table."""
     del target
-    mapped = tuple(table is not None for table in operation.tables)
-    tables = [table for table in operation.tables if table is not None]
+    starts = np.cumsum((0, *operation.inner))
+    parts = tuple(
+        _Part(int(starts[i]), operation.inner[i], operation.tables[i] is not None) for i in operation.copied
+    )
+    tables = [table for i in operation.copied if (table := operation.tables[i]) is not None]
+    form = operation.outer, int(starts[-1]), operation.runs
     return KernelCode(
-        key=f"concat {operation.dtype} {operation.outer} {operation.inner} {mapped}",
-        make=partial(_concat, operation.dtype, operation.outer, operation.inner, mapped),
+        key=f"concat {operation.dtype} {form} {parts}",
+        make=partial(_concat, operation.dtype, *form, parts),
         constants=(np.concatenate(tables),) if tables else (),
         tiles=operation.outer,
     )
 
 
-def _concat(dtype: str, outer: int, inner: tuple[int, ...], mapped: tuple[bool, ...]) -> object:
+@dataclass(frozen=True)
+class _Part:
+    """One input of a concatenation that is copied."""
+
+    start: int
+    """Where, in an outer index of the result."""
+    count: int
+    mapped: bool
+    """Through a table."""
+
+
+def _concat(dtype: str, outer: int, inner: int, runs: Runs | None, parts: tuple[_Part, ...]) -> object:
+    mapped = sum(part.mapped for part in parts)
+
     def body(*arguments: Buffer) -> None:
         *buffers, _, begin, end = arguments
-        inputs, y = buffers[: len(inner)], buffers[-1]
+        inputs, y = buffers[: len(parts)], buffers[-1]
         with T.serial(begin, end) as index:
-            start, table = index * sum(inner), 0
-            for x, count, through in zip(inputs, inner, mapped, strict=True):
-                first = index * count
+            table = 0
+            for x, part in zip(inputs, parts, strict=True):
+                first, start = index * part.count, index * pitch(runs, inner) + part.start
 
                 def vector(
                     offset: Expr, lanes: int, x: Buffer = x, first: Expr = first, start: Expr = start,
-                    table: int | None = table if through else None,
+                    table: int | None = table if part.mapped else None,
                 ) -> None:  # fmt: skip
                     if table is None:
                         tir.store(y, start + offset, tir.load(x, first + offset, lanes), lanes)
                         return
                     for lane in range(lanes):
                         index = T.cast(x[first + offset + lane], "int32") + (128 + 256 * table)
-                        tir.store(y, start + offset + lane, buffers[len(inner)][index])
+                        tir.store(y, start + offset + lane, buffers[len(parts)][index])
 
-                tir.vectors(count, 4 if through else _VECTOR_BYTES // tir.lanes_bytes(dtype), vector)
-                start, table = start + count, table + through
+                lanes = 4 if part.mapped else _VECTOR_BYTES // tir.lanes_bytes(dtype)
+                tir.vectors(part.count, lanes, vector)
+                table += part.mapped
 
-    sizes = [(dtype, outer * count) for count in inner]
-    if any(mapped):
-        sizes.append(("int8", 256 * sum(mapped)))
-    return tir.kernel([*sizes, (dtype, outer * sum(inner))], "uint8", body)
+    sizes = [(dtype, outer * part.count) for part in parts]
+    if mapped:
+        sizes.append(("int8", 256 * mapped))
+    return tir.kernel([*sizes, (dtype, span(runs, outer * inner))], "uint8", body)
 
 
 def pad(operation: Pad, target: Target) -> KernelCode:

@@ -22,6 +22,56 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """How a result lies that is part of a wider tensor: runs of consecutive elements, equally far apart."""
+
+    length: int
+    """Elements of a run."""
+    pitch: int
+    """Elements from the start of one run to that of the next."""
+
+    def count(self, size: int) -> int:
+        """Return how many runs `size` elements are."""
+        return size // self.length
+
+    def span(self, size: int) -> int:
+        """Return the elements of memory from the first to the last of `size`."""
+        return (self.count(size) - 1) * self.pitch + self.length
+
+
+def pitch(runs: Runs | None, length: int) -> int:
+    """Return the elements from one pixel of `length` channels to the next; runs are pixels."""
+    return length if runs is None else runs.pitch
+
+
+def span(runs: Runs | None, size: int) -> int:
+    """Return the elements of memory from the first to the last of a result of `size`."""
+    return size if runs is None else runs.span(size)
+
+
+def laid(shape: tuple[int, ...], runs: Runs | None) -> tuple[int, ...]:
+    """Return the strides of a row-major result of `shape`; a run is all of the last dimensions."""
+    strides = []
+    step = 1
+    for extent in reversed(shape):
+        strides.append(step if runs is None or step < runs.length else step // runs.length * runs.pitch)
+        step *= extent
+    return tuple(reversed(strides))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in another tensor a tensor lies, which so needs no memory of its own."""
+
+    tensor: str
+    """One that has a place of its own."""
+    offset: int
+    """Elements of it before the first."""
+    runs: Runs | None
+    """None where the tensor lies there densely."""
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A value between operators: a flat row-major buffer."""
 
@@ -31,11 +81,18 @@ class Tensor:
     """A numpy dtype name."""
     quantization: Quantization | None = None
     """Of an int8 tensor that stands for real numbers."""
+    place: Place | None = None
+    """Where it is part of another tensor; it is then read through that one alone."""
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def bytes(self) -> int:
         """Size in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return self.size * np.dtype(self.dtype).itemsize
 
 
 def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
@@ -68,6 +125,8 @@ class Binary:
     output_zero_point: int
     low: int
     high: int
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
 
     @property
     def elementwise(self) -> bool:
@@ -86,6 +145,8 @@ class FloatBinary:
     """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
     low: float = -np.inf
     high: float = np.inf
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
 
     @property
     def elementwise(self) -> bool:
@@ -139,6 +200,8 @@ class Conv2d:
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -205,6 +268,8 @@ class FloatConv2d:
     groups: int = 1
     residual: bool = False
     """Whether the operator's second input, of the result's shape, is added."""
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -225,6 +290,8 @@ class Lookup:
     size: int
     table: NDArray[np.int8]
     """[256], computed in float64 at compile time."""
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +325,8 @@ class Rearrange:
     dtype: str
     input_size: int
     """Elements of the input buffer."""
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +339,15 @@ class Concat:
     tables: tuple[NDArray[np.int8] | None, ...]
     """Per input, [256] to requantize it, or None to copy."""
     dtype: str = "int8"
+    placed: tuple[bool, ...] = ()
+    """Per input, whether it lies in the result already, so that nothing is to do; () where none does."""
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
+
+    @property
+    def copied(self) -> tuple[int, ...]:
+        """Inputs that don't lie in the result yet."""
+        return tuple(i for i in range(len(self.inner)) if not (self.placed and self.placed[i]))
 
 
 @dataclass(frozen=True)
@@ -295,6 +373,8 @@ class MaxPool:
     pads: tuple[int, int]
     """Top, left; bottom and right follow from `output_shape`."""
     dtype: str = "int8"
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,6 +397,8 @@ class AveragePool:
     output_zero_point: int
     low: int
     high: int
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True)
@@ -354,6 +436,8 @@ class FloatAveragePool:
     """[OH, OW]."""
     low: float = -np.inf
     high: float = np.inf
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True)
@@ -429,6 +513,18 @@ class Operator:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     """One, but for an island."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs that a kernel is given."""
+        if isinstance(self.operation, Concat):
+            return tuple(self.inputs[i] for i in self.operation.copied)
+        return self.inputs
+
+    @property
+    def computes(self) -> bool:
+        """Whether there is anything to do: not where all that is concatenated lies there already."""
+        return not isinstance(self.operation, Concat) or bool(self.operation.copied)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 INSTRUCTION_SETS: tuple[InstructionSet, ...] = (
-    x86.AVX512VNNI, x86.AVX512, x86.AVXVNNI, x86.AVX2, x86.SSE2, arm64.I8MM, arm64.DOTPROD, arm64.NEON,
-    Generic(),
+    x86.AVX512VNNI, x86.AVX512, x86.AVXVNNI, x86.AVX2BYTES, x86.AVX2, x86.SSE2, arm64.I8MM, arm64.DOTPROD,
+    arm64.NEON, Generic(),
 )  # fmt: skip
 """Every int8 set that multiplies matrices, the fastest of an architecture first."""
 FLOAT = "fp32"

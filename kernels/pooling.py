@@ -8,7 +8,15 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import AveragePool, FloatAveragePool, FloatMean, MaxPool, Mean
+from edgec.kernels.operators import (
+    AveragePool,
+    FloatAveragePool,
+    FloatMean,
+    MaxPool,
+    Mean,
+    pitch,
+    span,
+)
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -46,6 +54,7 @@ def max_pool(operation: MaxPool, target: Target) -> KernelCode:
 def _max_pool(operation: MaxPool) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
 
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
@@ -58,12 +67,12 @@ def _max_pool(operation: MaxPool) -> object:
                 result = values[0]
                 for value in values[1:]:
                     result = T.max(result, value)
-                tir.store(y, (index * columns + column) * channels + channel, result, lanes)
+                tir.store(y, (index * columns + column) * apart + channel, result, lanes)
 
             tir.vectors(channels, _LANES, vector)
 
-    shapes = operation.input_shape, operation.output_shape
-    return tir.kernel([(operation.dtype, math.prod(shape)) for shape in shapes], "uint8", body)
+    sizes = math.prod(operation.input_shape), span(operation.runs, math.prod(operation.output_shape))
+    return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)
 
 
 def average_pool(operation: AveragePool, target: Target) -> KernelCode:
@@ -72,7 +81,7 @@ def average_pool(operation: AveragePool, target: Target) -> KernelCode:
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
-        f"{operation.strides} {operation.pads}",
+        f"{operation.strides} {operation.pads} {operation.runs}",
         make=partial(_average_pool, operation),
         constants=(operation.multiplier, _parameters(operation)),
         tiles=n * oh,
@@ -87,6 +96,7 @@ def _parameters(operation: AveragePool | Mean) -> np.ndarray[tuple[int], np.dtyp
 def _average_pool(operation: AveragePool) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
 
     def body(
         x: Buffer, multiplier: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
@@ -106,16 +116,16 @@ def _average_pool(operation: AveragePool) -> object:
                     total = total + value * tir.broadcast(T.cast(inside, "int32"), lanes)
                 scale = tir.broadcast(multiplier[index % rows * columns + column], lanes)
                 result = generic.requantize([total], [scale], bounds, lanes)
-                tir.store(y, (index * columns + column) * channels + channel, result, lanes)
+                tir.store(y, (index * columns + column) * apart + channel, result, lanes)
 
             tir.vectors(channels, _LANES, vector)
 
     return tir.kernel(
         [
-            ("int8", int(np.prod(operation.input_shape))),
+            ("int8", math.prod(operation.input_shape)),
             ("float32", rows * columns),
             ("int32", 4),
-            ("int8", int(np.prod(operation.output_shape))),
+            ("int8", span(operation.runs, math.prod(operation.output_shape))),
         ],
         "uint8",
         body,
@@ -164,7 +174,7 @@ def float_average_pool(operation: FloatAveragePool, target: Target) -> KernelCod
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"float_average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
-        f"{operation.strides} {operation.pads} {operation.low} {operation.high}",
+        f"{operation.strides} {operation.pads} {operation.low} {operation.high} {operation.runs}",
         make=partial(_float_average_pool, operation),
         constants=(operation.multiplier,),
         tiles=n * oh,
@@ -174,6 +184,7 @@ def float_average_pool(operation: FloatAveragePool, target: Target) -> KernelCod
 def _float_average_pool(operation: FloatAveragePool) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
 
     def body(x: Buffer, multiplier: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
@@ -189,11 +200,12 @@ def _float_average_pool(operation: FloatAveragePool) -> object:
                     total = total + T.Select(tir.broadcast(inside, lanes), value, zero)
                 result = total * tir.broadcast(multiplier[index % rows * columns + column], lanes)
                 result = tir.clipped(result, operation.low, operation.high, lanes)
-                tir.store(y, (index * columns + column) * channels + channel, result, lanes)
+                tir.store(y, (index * columns + column) * apart + channel, result, lanes)
 
             tir.vectors(channels, _LANES, vector)
 
-    sizes = math.prod(operation.input_shape), rows * columns, math.prod(operation.output_shape)
+    size = span(operation.runs, math.prod(operation.output_shape))
+    sizes = math.prod(operation.input_shape), rows * columns, size
     return tir.kernel([("float32", size) for size in sizes], "float32", body)
 
 

@@ -29,6 +29,8 @@ class Geometry:
     """Of the input, all groups."""
     outputs: int
     """Output channels, all groups."""
+    output_pitch: int
+    """Elements of the result from one pixel to the next: more than `outputs` in a wider tensor."""
     groups: int
     in_rows: int
     in_columns: int
@@ -61,6 +63,11 @@ class Geometry:
     def stripe_bytes(self) -> int:
         """Scratch that the stripe takes."""
         return 0 if self.direct else (self.stripe_rows * self.pitch + SLACK) * lanes_bytes(self.dtype)
+
+    @property
+    def output_span(self) -> int:
+        """Elements of memory from the first of the result to the last."""
+        return (self.images * self.rows * self.columns - 1) * self.output_pitch + self.outputs
 
     @property
     def tiles(self) -> int:

@@ -82,6 +82,7 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, x86.AVX512VNNI),
     _vectorized("conv2d", conv2d.codes, x86.AVX512),
     _vectorized("conv2d", conv2d.codes, x86.AVXVNNI),
+    _vectorized("conv2d", conv2d.codes, x86.AVX2BYTES),
     _vectorized("conv2d_int16", conv2d.widened, words.AVX2),
     _vectorized("conv2d", conv2d.codes, x86.AVX2),
     _vectorized("conv2d", conv2d.codes, arm64.I8MM),

@@ -217,6 +217,15 @@ def unravel(index: Expr, shape: Sequence[int]) -> list[Expr]:
     return coordinates
 
 
+def strided(index: Expr, shape: Sequence[int], strides: Sequence[int]) -> Expr:
+    """Where the element of a flat index lies: the sum of its coordinates times `strides`."""
+    inside = zip(strides, strides[1:], shape[1:], strict=False)
+    if shape and all(outer == inner * extent for outer, inner, extent in inside):
+        return index * strides[-1]  # one after another: no coordinates needed
+    steps = zip(unravel(index, shape), strides, strict=True)
+    return sum((i * stride for i, stride in steps), T.int32(0))
+
+
 def merge_dimensions(
     shape: Sequence[int], strides: Sequence[Sequence[int]]
 ) -> tuple[list[int], list[list[int]]]:

@@ -22,7 +22,7 @@ from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.isa import words
 from edgec.kernels.isa.words import WordSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.kernels.transforms import F2, F4, Transform
@@ -159,8 +159,9 @@ def _plan(
     ):
         parts *= 2
     shape = Geometry(
-        n, down * size, across * size, c, outputs, 1, h, w, (1, 1), operation.pads[:2], (3, 3), (1, 1),
-        down_job * size, across * size, register_tile, isa.panel, isa.panel_offset,
+        n, down * size, across * size, c, outputs, pitch(operation.runs, outputs), 1, h, w, (1, 1),
+        operation.pads[:2], (3, 3), (1, 1), down_job * size, across * size, register_tile, isa.panel,
+        isa.panel_offset,
     )  # fmt: skip
     return Plan(transform, shape, rows, columns, parts, chunk, epilogue.epilogue(operation))
 
@@ -196,7 +197,7 @@ def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
 def _direct_cycles(operation: Conv2d, target: Target) -> float:
     """Return what the convolution takes without a transform, by the same model."""
     loads = max(0, operation.weights.size - target.l2_bytes) / _MEMORY
-    return operation.macs / words.direct_products(target) + loads
+    return operation.macs / words.direct_products(target, operation.weights) + loads
 
 
 def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
@@ -222,7 +223,7 @@ def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
         ),
         tiles=plan.shape.tiles * plan.parts,
         scratch_bytes=_Scratch.of(isa, plan).bytes,
-        inplace=(1,) if plan.ending.residual else (),
+        inplace=(1,) if plan.ending.residual and operation.runs is None else (),
         configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles"
         + (f", {plan.parts} parts" if plan.parts > 1 else "")
         + (f", weights by {plan.chunk}" if plan.chunk else ""),
@@ -285,17 +286,17 @@ def _lines(elements: int) -> int:
 
 def _function(isa: WordSet, plan: Plan, weights: int) -> object:
     shape = plan.shape
-    outputs = shape.images * plan.rows * plan.columns * shape.outputs
+    pixels = shape.images * plan.rows * plan.columns
     channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
-            *([("int8", outputs)] if plan.ending.residual else []),
+            *([("int8", pixels * shape.outputs)] if plan.ending.residual else []),
             ("int8" if plan.chunk else isa.weights, weights),
             ("int32", 2 * channels),
             ("float32", channels),
             ("int32", plan.ending.parameters),
-            ("int8", outputs),
+            ("int8", (pixels - 1) * shape.output_pitch + shape.outputs),
         ],
         isa.panel,
         partial(_body, isa, plan),
@@ -549,10 +550,8 @@ class _Job:
         """Requantize some outputs of a tile together, and store those that exist."""
         isa, plan, lanes = self.isa, self.plan, self.isa.lanes
 
-        def start(row: Expr, column: Expr) -> Expr:
-            return (
-                (self.where.image * plan.rows + row) * plan.columns + column
-            ) * plan.shape.outputs + channel
+        def start(row: Expr, column: Expr, pitch: int) -> Expr:
+            return ((self.where.image * plan.rows + row) * plan.columns + column) * pitch + channel
 
         sums = [
             plan.transform.finished(
@@ -569,7 +568,10 @@ class _Job:
             others = [
                 tir.load_first(
                     self.other,
-                    start(T.min(pixel.row, plan.rows - 1), T.min(pixel.column, plan.columns - 1)),
+                    start(
+                        T.min(pixel.row, plan.rows - 1), T.min(pixel.column, plan.columns - 1),
+                        plan.shape.outputs,
+                    ),
                     lanes, valid,
                 )
                 for pixel in pixels
@@ -584,7 +586,8 @@ class _Job:
                 _guard(pixel.column, plan.columns, plan.shape.columns),
             ):
                 value = tir.part(result, number, lanes)
-                tir.store_first(self.y, start(pixel.row, pixel.column), value, lanes, valid)
+                at = start(pixel.row, pixel.column, plan.shape.output_pitch)
+                tir.store_first(self.y, at, value, lanes, valid)
 
 
 @dataclass(frozen=True)

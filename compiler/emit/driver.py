@@ -8,13 +8,14 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from edgec.compiler.emit import cpu, names
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Plan, Program
-from edgec.kernels.operators import Tensor
+from edgec.kernels.operators import Place, Runs, Tensor
 
 STATUSES = (
     ("OK", "no error"),
@@ -123,7 +124,9 @@ def _context(
                 "checksum": golden.checksums[index],
             }
         )
-        step_outputs += [_step_output(program.tensors[name], plan, model_outputs) for name in call.outputs]
+        step_outputs += [
+            _step_output(program.tensors[name], program, plan, model_outputs) for name in call.outputs
+        ]
     functions, levels = _levels(programs, kernels, plan, fields, constants)
     return {
         "title": title,
@@ -174,7 +177,7 @@ def _levels(
                 "macs": call.macs,
                 "symbol": symbols[call.symbol],
                 "arguments": arguments,
-                "uses_frame": any(expression.startswith("f->") for expression in expressions),
+                "uses_frame": any("f->" in expression for expression in expressions),
             }
             key = (call.name, symbols[call.symbol], *expressions)
             function = functions.setdefault(key, function)
@@ -207,19 +210,40 @@ def _argument(
         }
     tensor = program.tensors[name]
     comment = f"{name}: {tensor.dtype} {_shape(tensor.shape)}"
-    if name in plan.offsets:
-        return {"c": f"f->arena + {plan.offsets[name]}", "comment": comment}
-    if any(name == output.name for output in program.outputs):
-        return {"c": f"f->out.{fields[name]}", "comment": comment}
+    if tensor.place is not None:
+        comment += f", part of {tensor.place.tensor}"
+    home, where = program.home(name), pieces(tensor)
+    if home in plan.offsets:
+        return {"c": f"f->arena + {plan.offsets[home] + where['offset']}", "comment": comment}
+    if any(home == output.name for output in program.outputs):
+        part = f"(uint8_t *)f->out.{fields[home]} + {where['offset']}"
+        return {"c": part if tensor.place else f"f->out.{fields[home]}", "comment": comment}
     return {"c": f"(void *)f->in.{fields[name]}", "comment": comment}
 
 
-def _step_output(tensor: Tensor, plan: Plan, model_outputs: dict[str, int]) -> dict[str, Any]:
+def pieces(tensor: Tensor) -> dict[str, int]:
+    """Return, in bytes, where a tensor lies in the one that is its home, and the pieces that it is there.
+
+    `offset` of the first, `bytes` of each, `pieces` of them, `pitch` from one to the next.
+    """
+    place, size = tensor.place or Place(tensor.name, 0, None), tensor.size
+    runs, element = place.runs or Runs(size, size), np.dtype(tensor.dtype).itemsize
     return {
+        "offset": place.offset * element,
+        "bytes": runs.length * element,
+        "pieces": runs.count(size),
+        "pitch": runs.pitch * element,
+    }
+
+
+def _step_output(
+    tensor: Tensor, program: Program, plan: Plan, model_outputs: dict[str, int]
+) -> dict[str, Any]:
+    home, where = program.home(tensor.name), pieces(tensor)
+    return where | {
         "name": tensor.name,
-        "bytes": tensor.bytes,
-        "model_output": model_outputs.get(tensor.name, -1),
-        "offset": plan.offsets.get(tensor.name, 0),
+        "model_output": model_outputs.get(home, -1),
+        "offset": plan.offsets.get(home, 0) + where["offset"],
     }
 
 

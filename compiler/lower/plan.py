@@ -11,7 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from edgec.compiler.program import Plan, Program
+from edgec.kernels.operators import Runs
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
@@ -56,6 +59,7 @@ def check(program: Program, plan: Plan) -> None:
 
     Raises AssertionError naming the buffers: a plan that fails is a bug of the planner.
     """
+    _check_parts(program)
     lifetimes = _lifetimes(program)
     for index, call in enumerate(program.calls):
         alive = {
@@ -79,18 +83,34 @@ def check(program: Program, plan: Plan) -> None:
                 raise AssertionError(f"call {call.name}: {a} and {b} overlap at {max(offset_a, offset_b)}")
 
 
+def _check_parts(program: Program) -> None:
+    """Prove that what lies in another tensor lies within it, and two parts apart or one within the other."""
+    parts = [(tensor, tensor.place) for tensor in program.tensors.values() if tensor.place is not None]
+    owners = {place.tensor: np.full(program.tensors[place.tensor].size, -1) for _, place in parts}
+    for number, (tensor, place) in enumerate(sorted(parts, key=lambda part: -part[0].size)):
+        home, runs = program.tensors[place.tensor], place.runs or Runs(tensor.size, tensor.size)
+        inside = 0 <= place.offset <= home.size - runs.span(tensor.size) and runs.pitch >= runs.length
+        if home.place is not None or home.dtype != tensor.dtype or not inside:
+            raise AssertionError(f"{tensor.name} does not lie in {home.name}")
+        starts = place.offset + runs.pitch * np.arange(runs.count(tensor.size))
+        elements = starts[:, np.newaxis] + np.arange(runs.length)
+        if np.unique(owners[home.name][elements]).size > 1:
+            raise AssertionError(f"{tensor.name} overlaps another part of {home.name}")
+        owners[home.name][elements] = number
+
+
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
-    """First and last call of every tensor in the arena; a tensor that no call touches has none."""
+    """First and last call of every tensor in the arena or part of it; one that no call touches has none."""
     outside = {tensor.name for tensor in (*program.inputs, *program.outputs)}
     lifetimes: dict[str, tuple[int, int]] = {}
     for index, call in enumerate(program.calls):
         for name in call.arguments:
-            if name in program.tensors and name not in outside:
-                lifetimes[name] = (lifetimes.get(name, (index, index))[0], index)
+            if name in program.tensors and (home := program.home(name)) not in outside:
+                lifetimes[home] = (lifetimes.get(home, (index, index))[0], index)
     return lifetimes
 
 

@@ -24,6 +24,8 @@ def select(network: Network, target: Target, records: Records) -> Program:
     constants = dict(network.constants)
     refused = []
     for operator in network.operators:
+        if not operator.computes:
+            continue
         try:
             if isinstance(operator.operation, Island):
                 lowered = lower_island(operator, target, network.tensors)
@@ -62,7 +64,7 @@ def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
     """Return the call that computes `operator` by `code` of `kernel`."""
     constants = {f"{operator.name}.{i}": array for i, array in enumerate(code.constants)}
     symbol = _symbol(kernel, code)
-    arguments = (*operator.inputs, *constants, *operator.outputs)
+    arguments = (*operator.reads, *constants, *operator.outputs)
     call = Call(
         operator.name, kernel.name, symbol, arguments, operator.outputs, code.tiles, code.scratch_bytes,
         operator.operation.macs if isinstance(operator.operation, Conv2d | FloatConv2d) else 0,

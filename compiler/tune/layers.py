@@ -143,7 +143,7 @@ class Layers:
         """Return the layers that have a choice, by shape, in the order of the network."""
         groups: dict[tuple[object, ...], Group] = {}
         for operator in network.operators:
-            if isinstance(operator.operation, Island) or decided(operator):
+            if isinstance(operator.operation, Island) or not operator.computes or decided(operator):
                 continue
             taken, code = choose(operator, self._target, records)
             kernels = _worth_trying(operator, self._target, taken)

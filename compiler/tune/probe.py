@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.compiler.emit import cpu, toolchain
+from edgec.compiler.emit.driver import pieces
 from edgec.compiler.emit.layout import ALIGNMENT, Blob, pack
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.lower.island import IslandCode
@@ -145,21 +146,18 @@ def _context(
     def place(name: str) -> tuple[int, int]:
         if name in weights.offsets:
             return _WEIGHTS, weights.offsets[name]
-        if name in plan.offsets or name in outputs:
-            return _MEMORY, plan.offsets.get(name, outputs.get(name, 0))
+        home = program.home(name)
+        if home in plan.offsets or home in outputs:
+            start = plan.offsets.get(home, outputs.get(home, 0))
+            return _MEMORY, start + pieces(program.tensors[name])["offset"]
         return _INPUTS, fed.offsets[name]
 
     ways: list[dict[str, Any]] = []
     steps = []
     for index, of_step in enumerate(chosen):
         output = of_step[0].outputs[0]
-        steps.append(
-            {
-                "first_way": len(ways),
-                "output": place(output)[1],
-                "output_bytes": program.tensors[output].bytes,
-            }
-        )
+        own = pieces(program.tensors[output])
+        steps.append(own | {"first_way": len(ways), "output": place(output)[1]})
         for call in of_step:
             places = [*map(place, call.arguments), (_MEMORY, plan.scratch_offsets[index])]
             ways.append(

@@ -90,14 +90,18 @@ SSE2 = WordPairs(x86.SSE2, products=14, instructions=3)
 NEON = WordLanes()
 
 _DIRECT: tuple[tuple[InstructionSet, float], ...] = (
-    (x86.AVX512VNNI, 116), (x86.AVX512, 28), (x86.AVXVNNI, 58), (x86.AVX2, 25), (x86.SSE2, 10),
-    (arm64.DOTPROD, 28), (arm64.NEON, 7),
+    (x86.AVX512VNNI, 116), (x86.AVX512, 28), (x86.AVXVNNI, 58), (x86.AVX2BYTES, 31), (x86.AVX2, 25),
+    (x86.SSE2, 10), (arm64.DOTPROD, 28), (arm64.NEON, 7),
 )  # fmt: skip
 
 
-def direct_products(target: Target) -> float:
-    """Multiply-accumulates per cycle of int8 convolutions without a transform on `target`."""
+def direct_products(target: Target, weights: NDArray[np.generic]) -> float:
+    """Multiply-accumulates per cycle of a convolution by these weights without a transform on `target`."""
     return max(
-        (rate for isa, rate in _DIRECT if isa.arch == target.arch and isa.features <= target.features),
+        (
+            rate
+            for isa, rate in _DIRECT
+            if isa.arch == target.arch and isa.features <= target.features and isa.accepts(weights)
+        ),
         default=1.0,
     )

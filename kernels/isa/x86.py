@@ -1,4 +1,4 @@
-"""x86-64: exact int16 pair products (SSE2, AVX2, AVX-512BW) and VNNI's byte quads."""
+"""x86-64: exact int16 pair products (SSE2, AVX2, AVX-512BW), byte pairs where proved, VNNI's byte quads."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 _PAIR_PRODUCT = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+_BYTE_PAIR_PRODUCT = {8: "llvm.x86.avx2.pmadd.ub.sw"}
 _QUAD_PRODUCT = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
 
 
@@ -48,6 +49,7 @@ class _Narrowing:
     ) -> Expr:
         """`requantize`, then `generic.combine`, without the way to int8 and back in between."""
         lanes = self.lanes
+        # The first operand's zero point is that of what is requantized: it has never been added yet.
         zero_points, factors, bounds = addition[:2], addition[2:4], addition[4:]
 
         def term(value: Expr, which: int) -> Expr:
@@ -60,7 +62,6 @@ class _Narrowing:
             value = _rounded(value, output.bounded, lanes)
             value = T.max(value, tir.broadcast(output.low - output.zero_point, lanes))
             value = T.min(value, tir.broadcast(output.high - output.zero_point, lanes))
-            value = value + tir.broadcast(output.zero_point - zero_points[0], lanes)
             added = tir.cast(tir.shuffle(other, range(index * lanes, (index + 1) * lanes)), "int32", lanes)
             added = added - tir.broadcast(zero_points[1], lanes)
             words.append(_rounded(term(value, 0) + term(added, 1), output.bounded, lanes))
@@ -117,8 +118,9 @@ def _packed_order(one: list[int], two: list[int], units: int) -> list[int]:
 class PairProducts(_Narrowing):
     """`pmaddwd`: int16 pairs, exact for every int8 operand.
 
-    (`pmaddubsw` is twice as dense but saturates.) Activations are widened to int16 once, on their way into
-    the panel; weights stay int8 in memory, which halves the traffic, and are widened as they are read.
+    (`pmaddubsw` is twice as dense but saturates: see `BytePairs`.) Activations are widened to int16 once, on
+    their way into the panel; weights stay int8 in memory, which halves the traffic, and are widened as they
+    are read.
     """
 
     arch: str | None = "x86-64"
@@ -224,6 +226,59 @@ class QuadProducts(PairProducts):
                 tir.store(buffer, element, result, self.lanes)
 
 
+class BytePairs(QuadProducts):
+    """`vpmaddubsw`: sums of two uint8 x int8 products in int16, two of which `vpmaddwd` by ones adds.
+
+    A fifth faster than `PairProducts`, which has twice the sums to add and weights to widen. But a sum that
+    leaves int16 saturates: only weights that prove that none can are accepted, as those of 7 bits always do.
+    (Any int8 weights fit by way of `vpsignb`, but that was measured slower than `PairProducts`.)
+    """
+
+    def accepts(self, weights: NDArray[np.generic]) -> bool:
+        """Whether no pair of products can leave int16 for activations of 0 to 255.
+
+        `weights` are [outputs, rows, columns, inputs]; pairs are those of a row of the window, or of a pixel
+        where groups or dilation tear it apart.
+        """
+        if weights.dtype != np.int8:
+            return False
+        rows = weights.reshape(*weights.shape[:2], -1)
+        return _pairs_fit(rows) and (weights.shape[3] % 2 == 0 or _pairs_fit(weights))
+
+    def multiply_accumulate(
+        self,
+        accumulators: Sequence[Sequence[tuple[Buffer, int]]],
+        a: Buffer,
+        rows: Sequence[Expr],
+        b: Buffer,
+        offset: Expr,
+        step: int,
+    ) -> None:
+        """Four bytes of A in every lane against `lanes` quads of B."""
+        del step
+        words, ints = tir.vector("int16", 2 * self.lanes), tir.vector("int32", self.lanes)
+        ones = tir.constant(1, "int16", 2 * self.lanes)
+        wide = 4 * self.lanes
+        rights = [tir.load(b, offset + j * wide, wide) for j in range(len(accumulators[0]))]
+        for i, row in enumerate(rows):
+            quad = T.reinterpret("int32", tir.load(a, row, 4))
+            left = T.reinterpret(tir.vector("int8", wide), T.broadcast(quad, self.lanes))
+            for j, right in enumerate(rights):
+                pairs = tir.intrinsic(words, _BYTE_PAIR_PRODUCT[self.lanes], left, right)
+                product = tir.intrinsic(ints, _PAIR_PRODUCT[self.lanes], pairs, ones)
+                generic.accumulate(accumulators[i][j], self.lanes, product)
+
+
+def _pairs_fit(runs: NDArray[np.generic]) -> bool:
+    """Whether 255 times the positive weights of a pair, or the negative ones, stays within int16; in int8."""
+    runs = np.pad(runs, [(0, 0)] * (runs.ndim - 1) + [(0, runs.shape[-1] % 2)])
+    pairs = runs.reshape(-1, 2).astype(np.int32)
+    positive, negative = pairs.clip(0).sum(axis=1), pairs.clip(None, 0).sum(axis=1)
+    limits = np.iinfo(np.int16)
+    highest, lowest = 255 * positive.max(initial=0), 255 * negative.min(initial=0)
+    return bool(highest <= limits.max and lowest >= limits.min)
+
+
 class DepthwisePairs(_Narrowing):
     """Two taps of a column interleaved as int16 pairs: one `pmaddwd` multiplies and adds both.
 
@@ -319,6 +374,7 @@ _AVX512VNNI = frozenset({"avx512bw", "avx512vl", "avx512vnni"})
 
 SSE2 = PairProducts("sse2", frozenset(), 4, _TILES_16_REGISTERS)
 AVX2 = PairProducts("avx2", _AVX2, 8, _TILES_16_REGISTERS)
+AVX2BYTES = BytePairs("avx2bytes", _AVX2, 8, _TILES_16_REGISTERS)
 AVXVNNI = QuadProducts("avxvnni", _AVXVNNI, 8, _TILES_16_REGISTERS)
 AVX512 = PairProducts("avx512", _AVX512, 16, _TILES_32_REGISTERS)
 AVX512VNNI = QuadProducts("avx512vnni", _AVX512VNNI, 16, _TILES_32_REGISTERS)

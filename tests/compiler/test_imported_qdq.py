@@ -99,6 +99,20 @@ def test_what_was_imported_builds_and_runs_bit_for_bit(variant: str, tmp_path: P
     assert found.exact_layers == len(bundle.steps)
 
 
+def test_seven_bit_weights_are_multiplied_as_bytes_by_avx2(tmp_path: Path) -> None:
+    """ONNX Runtime's `reduce_range`: no pair of products can saturate, which 8 bits don't prove."""
+    kernels = []
+    for variant in ("s8s8 per channel, 7 bits", "s8s8 per channel"):
+        folder = tmp_path / variant
+        folder.mkdir()
+        path, batches = quantized(saved(NETWORKS["squeeze and excite"], folder), VARIANTS[variant], folder)
+        bundle = build(path, folder, "x86-64-v3-int8")
+        verified(bundle, data={key: np.stack([batch[key] for batch in batches]) for key in batches[0]})
+        kernels.append({step["kernel"] for step in bundle.levels["x86-64-v3"]["kernels"]})
+    used = [("conv2d_avx2bytes" in names, "conv2d_avx2" in names) for names in kernels]
+    assert used == [(True, False), (False, True)]
+
+
 REAL = ("mlperf_kws_dscnn", "mlperf_ic_resnet8")
 
 

@@ -37,12 +37,30 @@ class Call:
     """Buffers end where a page begins that can't be touched; otherwise they begin where one ends."""
     inplace: int | None = None
     """Input whose buffer the output takes over."""
+    positions: NDArray[np.intp] | None = None
+    """Where in the output's buffer each element of it belongs; None: one after another."""
+    elements: int = 0
+    """Of the output's buffer, where there are positions."""
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of the output's buffer."""
+        return self.expected.nbytes if self.positions is None else self.elements * self.expected.itemsize
+
+    def memory(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """What the output's buffer must hold with `values`: the driver's garbage between them."""
+        if self.positions is None:
+            return values
+        garbage = np.arange(self.output_bytes) * 197 + 91
+        memory = garbage.astype(np.uint8).view(self.expected.dtype)
+        memory[self.positions] = values.reshape(-1)
+        return memory
 
     def written(self) -> bytes:
         """The call in the driver's format (driver.c)."""
         readable = [np.ascontiguousarray(a).tobytes() for a in (*self.inputs, *self.code.constants)]
         buffers = [(len(data), -1, data) for data in readable]
-        buffers.append((self.expected.nbytes, -1 if self.inplace is None else self.inplace, b""))
+        buffers.append((self.output_bytes, -1 if self.inplace is None else self.inplace, b""))
         buffers.append((self.code.scratch_bytes, -1, b""))
         head = [_number(self.code), len(buffers), len(self.boundaries) - 1, *self.boundaries]
         return _words(*head) + b"".join(
@@ -82,9 +100,9 @@ class Machines:
         data.write_bytes(_words(len(calls)) + b"".join(call.written() for call in calls))
         _check([*prefix, driver, library, data, output])
         result = output.read_bytes()
-        ends = np.cumsum([call.expected.nbytes for call in calls])
+        ends = np.cumsum([call.output_bytes for call in calls])
         assert len(result) == ends[-1]
-        return [result[end - call.expected.nbytes : end] for call, end in zip(calls, ends, strict=True)]
+        return [result[end - call.output_bytes : end] for call, end in zip(calls, ends, strict=True)]
 
     def _object(self, target: Target, code: KernelCode) -> Path:
         name = (target.name, code.key)

@@ -4,6 +4,7 @@ Values go to extremes on purpose: all -128, all 127, accumulators near 2**31, mu
 int32 or the normal floats, products that lie exactly between two integers.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,8 +33,11 @@ from edgec.kernels.operators import (
     Pad,
     Quantize,
     Rearrange,
+    Runs,
     Softmax,
+    span,
 )
+from tests.kernels.harness import Call
 
 Array = NDArray[Any]
 
@@ -125,6 +129,8 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
         weights: Array = rng.integers(-255, 256, window).astype(np.int16)
     else:
         weights = _int8(draw, rng, window, draw(st.sampled_from((-127, -127, -128))))
+        if draw(st.booleans()):  # 7 bits, as where `vpmaddubsw` may not saturate
+            weights //= 2
     # The kernels must take any bias that int32 sums can be proved for; 255 + 256 bounds what is proved.
     largest = (
         2**31 - 1 - 511 * int(np.abs(weights.reshape(len(weights), -1).astype(np.int64)).sum(axis=1).max())
@@ -153,9 +159,50 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     return Case(operation, tuple(inputs))
 
 
+def called(operation: Operation, call: Call) -> Call:
+    """Return the call of a kernel whose result is part of a wider tensor, or lies there in part already."""
+    runs: Runs | None = getattr(operation, "runs", None)
+    copied = operation.copied if isinstance(operation, Concat) else None
+    size = call.expected.size
+    if runs is None and (copied is None or len(copied) == len(operation.inner)):
+        return call
+    elements = np.arange(size)
+    positions = elements
+    if runs is not None:
+        positions = elements // runs.length * runs.pitch + elements % runs.length
+    expected = call.expected
+    if isinstance(operation, Concat):
+        ends = np.cumsum(operation.inner)
+        taken = np.isin(np.searchsorted(ends, elements % ends[-1], side="right"), operation.copied)
+        expected, positions = expected.reshape(-1)[taken], positions[taken]
+        call = replace(call, inputs=tuple(call.inputs[i] for i in operation.copied))
+    return replace(call, expected=expected, positions=positions, elements=span(runs, size))
+
+
+@st.composite
+def _lying(draw: DrawFn, cases: SearchStrategy[Case], lengths: Callable[[Any], list[int]]) -> Case:
+    """A case whose result may be part of a wider tensor: in runs of one of `lengths`."""
+    case = draw(cases)
+    length = draw(st.sampled_from((None, *lengths(case.operation))))
+    if length is None:
+        return case
+    runs = Runs(length, length + draw(st.sampled_from((0, 1, 3, 16, 100))))
+    operation: Any = case.operation
+    return replace(case, operation=replace(operation, runs=runs))
+
+
+def _pixels(operation: Any) -> list[int]:
+    return [operation.output_shape[-1]]
+
+
+def _inner_dimensions(operation: Any) -> list[int]:
+    products = [math.prod(operation.shape[axis:]) for axis in range(len(operation.shape))]
+    return [length for length in products if length > 1]
+
+
 def convolutions_3x3() -> SearchStrategy[Case]:
     """3x3 convolutions at stride 1."""
-    return _conv2d("window")
+    return _lying(_conv2d("window"), _pixels)
 
 
 def _floats(rng: Generator, shape: int | tuple[int, ...]) -> NDArray[np.float32]:
@@ -273,7 +320,9 @@ def _concat(draw: DrawFn) -> Case:
         operation = Concat(outer, tuple(inner), (None,) * len(inner), "float32")
         return Case(operation, tuple(_floats(rng, outer * n) for n in inner))
     tables = tuple(_table(rng) if draw(st.booleans()) else None for _ in inner)
-    return Case(Concat(outer, tuple(inner), tables), tuple(_int8(draw, rng, outer * n) for n in inner))
+    placed = tuple(table is None and draw(st.booleans()) for table in tables)
+    operation = Concat(outer, tuple(inner), tables, placed=() if all(placed) else placed)
+    return Case(operation, tuple(_int8(draw, rng, outer * n) for n in inner))
 
 
 @st.composite
@@ -379,21 +428,21 @@ BUILDING = settings(
 FAMILIES = ("pointwise", "dense", "grouped", "depthwise", "depthwise", "window", "window", "wide")
 
 CASES: dict[type[Operation], SearchStrategy[Case]] = {
-    AveragePool: _average_pool(),
-    Binary: _binary(),
-    Concat: _concat(),
-    Conv2d: st.sampled_from(FAMILIES).flatmap(_conv2d),
+    AveragePool: _lying(_average_pool(), _pixels),
+    Binary: _lying(_binary(), _inner_dimensions),
+    Concat: _lying(_concat(), lambda operation: [sum(operation.inner)]),
+    Conv2d: _lying(st.sampled_from(FAMILIES).flatmap(_conv2d), _pixels),
     Dequantize: _dequantize(),
-    FloatAveragePool: _float_average_pool(),
-    FloatBinary: _float_binary(),
-    FloatConv2d: st.sampled_from(FAMILIES[:-1]).flatmap(_float_conv2d),
+    FloatAveragePool: _lying(_float_average_pool(), _pixels),
+    FloatBinary: _lying(_float_binary(), _inner_dimensions),
+    FloatConv2d: _lying(st.sampled_from(FAMILIES[:-1]).flatmap(_float_conv2d), _pixels),
     FloatMean: _float_mean(),
-    Lookup: _lookup(),
-    MaxPool: _max_pool(),
+    Lookup: _lying(_lookup(), lambda operation: [n for n in (1, 5, 17, 100) if operation.size % n == 0]),
+    MaxPool: _lying(_max_pool(), _pixels),
     Mean: _mean(),
     Pad: _pad(),
     Quantize: _quantize(),
-    Rearrange: _rearrange(),
+    Rearrange: _lying(_rearrange(), _inner_dimensions),
     Softmax: _softmax(),
 }
 """For every type of operation."""

@@ -20,7 +20,7 @@ from edgec.kernels.table import KERNELS
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests.kernels.harness import Call, Machines
-from tests.kernels.operations import BUILDING, Case, batches
+from tests.kernels.operations import BUILDING, Case, batches, called
 
 # The plainest of each architecture, then those whose compiled code differs: wider vectors, FMA, fp16, other
 # scheduling.
@@ -74,7 +74,7 @@ def test_windows_may_lie_in_the_padding(kernel: Kernel, target: Target, machines
     cases = [Case(op, (x,)) for op in (op, depthwise, wide) if kernel.code(op, target) is not None]
     if not cases:
         pytest.skip("takes no window of 1x1")
-    check(machines, target, [_whole(kernel, target, case) for case in cases])
+    check(machines, target, [whole(kernel, target, case) for case in cases])
 
 
 @pytest.mark.parametrize(("kernel", "target"), list(lines(Conv2d)))
@@ -90,7 +90,7 @@ def test_windows_reach_into_the_padding_whichever_tiles_are_asked_for(
         op = Conv2d(x.shape, weights, bias, multiplier, 7, -3, -128, 127, strides=(stride, stride), pads=pads)
         for one in (op, replace(op, weights=weights[..., :1], groups=5)):
             if kernel.code(one, target) is not None:
-                call = _whole(kernel, target, Case(one, (x,)))
+                call = whole(kernel, target, Case(one, (x,)))
                 tiles = call.code.tiles
                 calls.append(replace(call, boundaries=(*range(min(tiles, 6)), tiles)))
     if calls:  # a kernel may take none of these
@@ -100,8 +100,9 @@ def test_windows_reach_into_the_padding_whichever_tiles_are_asked_for(
 def check(machines: Machines, target: Target, calls: Sequence[Call]) -> None:
     """Run the calls together and compare each with its result, byte by byte."""
     for call, output in zip(calls, machines.run(target, calls), strict=True):
-        actual = np.frombuffer(output, call.expected.dtype).reshape(call.expected.shape)
-        np.testing.assert_array_equal(_bits(actual), _bits(call.expected), err_msg=call.code.key)
+        memory = call.memory(call.expected)
+        actual = np.frombuffer(output, call.expected.dtype).reshape(memory.shape)
+        np.testing.assert_array_equal(_bits(actual), _bits(memory), err_msg=call.code.key)
 
 
 def check_sums(machines: Machines, target: Target, cases: Sequence[Case], calls: Sequence[Call]) -> None:
@@ -119,23 +120,27 @@ def check_sums(machines: Machines, target: Target, cases: Sequence[Case], calls:
         positive = replace(op, weights=abs(op.weights), bias=abs(op.bias), low=-np.inf, high=np.inf)
         magnitudes = reference.float_conv2d(positive, *map(abs, case.inputs))
         bound = 2 * (op.weights[0].size + 2) * 2.0**-24 * magnitudes
-        actual = np.frombuffer(output, np.float32).reshape(call.expected.shape)
+        actual = np.frombuffer(output, np.float32)
+        if call.positions is not None:
+            np.testing.assert_array_equal(_bits(actual), _bits(call.memory(actual[call.positions])))
+            actual = actual[call.positions]
+        actual = actual.reshape(call.expected.shape)
         assert (abs(actual - call.expected) <= bound).all(), call.code.key
 
 
-def _whole(kernel: Kernel, target: Target, case: Case) -> Call:
+def whole(kernel: Kernel, target: Target, case: Case) -> Call:
     """All tiles of the case in one range."""
     code = kernel.code(case.operation, target)
     assert code is not None
     with np.errstate(over="ignore"):  # infinity is clamped like any other value
         expected = reference.SEMANTICS[kernel.operation](case.operation, *case.inputs)
-    return Call(code, case.inputs, expected, (0, code.tiles))
+    return called(case.operation, Call(code, case.inputs, expected, (0, code.tiles)))
 
 
 @st.composite
 def _call(draw: st.DrawFn, kernel: Kernel, target: Target, case: Case) -> Call:
     """Up to three ranges of tiles, empty ones too, and in place where the kernel allows it."""
-    call = _whole(kernel, target, case)
+    call = whole(kernel, target, case)
     cuts = sorted(draw(st.lists(st.integers(0, call.code.tiles), max_size=2)))
     inplace = draw(st.sampled_from((None, *call.code.inplace)))
     return replace(call, boundaries=(0, *cuts, call.code.tiles), at_end=draw(st.booleans()), inplace=inplace)

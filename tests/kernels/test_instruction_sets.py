@@ -27,6 +27,7 @@ LINES = (
     ),
     ("conv2d_avx512vnni", "x86-64-v4", {"vpdpbusd"}, r"%zmm\d+$"),
     ("conv2d_avx512", "x86-64-v4", {"vpmaddwd"}, r"%zmm\d+$"),
+    ("conv2d_avx2bytes", "x86-64-v3", {"vpmaddubsw", "vpmaddwd"}, r"%ymm\d+$"),
     ("conv2d_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
     ("conv2d_int16_avx2", "x86-64-v3", {"vpmaddwd"}, r"%ymm\d+$"),
     ("conv2d_sse2", "x86-64", {"pmaddwd"}, r"%xmm\d+$"),
