@@ -46,6 +46,8 @@ class Geometry:
     """Added to every element on its way into the stripe."""
     direct: bool = False
     """Read the input in place, without a stripe."""
+    channels_inside: bool = False
+    """Whether loops over channels lie inside those over pixels, where a convolution is depthwise."""
 
     @property
     def stripe_rows(self) -> int:

@@ -158,6 +158,11 @@ def convolutions_3x3() -> SearchStrategy[Case]:
     return _conv2d("window")
 
 
+def depthwise_convolutions() -> SearchStrategy[Case]:
+    """Convolutions of every channel by itself."""
+    return _conv2d("depthwise")
+
+
 def _floats(rng: Generator, shape: int | tuple[int, ...]) -> NDArray[np.float32]:
     """Numbers of very different magnitude, so that a lost product or a wrong order shows."""
     return (rng.normal(size=shape) * 2.0 ** rng.integers(-8, 9, shape)).astype(np.float32)
