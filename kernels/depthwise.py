@@ -116,24 +116,26 @@ def _geometry(
     operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int, height: int, stripe_l1: int
 ) -> Geometry:
     n, h, w, c = operation.input_shape
-    _, rows, columns, _ = operation.output_shape
+    _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
-    row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * c * tir.lanes_bytes(isa.panel)
+    row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * outputs * tir.lanes_bytes(isa.panel)
     height = min(height, rows)
     wanted = max(1, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0] // height)
     tile_rows = stripe.even(rows, wanted * height, height, least=1)
     shape = Geometry(
-        n, rows, columns, c, c, c, h, w, operation.strides, operation.pads[:2], kernel,
+        n, rows, columns, c, outputs, c, h, w, operation.strides, operation.pads[:2], kernel,
         operation.dilations, tile_rows, columns, (min(pixels, columns), height), isa.panel, isa.panel_offset,
+        repeats=outputs // c,
     )  # fmt: skip
-    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, c, _of(isa, shape)))
-    return replace(shape, direct=isa.panel == "int8" and not any(operation.pads) and whole)
+    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, outputs, _of(isa, shape)))
+    as_it_stands = isa.panel == "int8" and not any(operation.pads) and whole and shape.repeats == 1
+    return replace(shape, direct=as_it_stands)
 
 
 def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
-    """Code of a depthwise convolution with one output per channel; none for any other convolution."""
+    """Code of a depthwise convolution with any number of outputs per channel; none for other convolutions."""
     channels = operation.input_shape[3]
-    if operation.groups != channels or len(operation.weights) != channels or channels == 1:
+    if operation.groups != channels or channels == 1:
         return
     if operation.residual is not None or not isa.accepts(operation.weights):
         return
@@ -157,9 +159,8 @@ def _rows_share(isa: DepthwiseSet, shape: Geometry) -> bool:
 
 
 def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
-    channels = operation.input_shape[3]
     products = _of(isa, shape)
-    parts = _blocks(isa, channels, products)
+    parts = _blocks(isa, shape.outputs, products)
     columns, rows = shape.register_tile
     inside = "channels" if shape.channels_inside else "pixels"
     ending = epilogue.epilogue(operation)
@@ -204,7 +205,7 @@ def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
 
 def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
     products = _of(isa, shape)
-    parts = _blocks(isa, shape.channels, products)
+    parts = _blocks(isa, shape.outputs, products)
     padded = sum(blocks.count * blocks.channels for blocks in parts)
     weights = padded * len(_groups(products)) * isa.group
     return tir.kernel(
@@ -214,7 +215,7 @@ def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
             ("int32", padded),
             ("float32", padded),
             ("int32", ending.parameters),
-            ("int8", shape.images * shape.rows * shape.columns * shape.channels),
+            ("int8", shape.images * shape.rows * shape.columns * shape.outputs),
         ],
         isa.panel,
         partial(_body, shape, ending, parts, products),
@@ -241,7 +242,7 @@ def _body(
                 output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
                 _pixels(
                     blocks, shape, accumulators, count, products, where.source, start, column, constants,
-                    index, y, output * shape.channels + first,
+                    index, y, output * shape.outputs + first,
                 )  # fmt: skip
 
             if shape.channels_inside:
@@ -328,11 +329,11 @@ def _pixels(
     if isa.vertical:
         work.sort(key=lambda w: w[1] * shape.strides[1] + w[0].taps[0][1] * shape.dilations[1])
     for one, pixel in work:
-        at = start + (column + pixel) * (shape.strides[1] * shape.channels)
+        at = start + (column + pixel) * (shape.strides[1] * shape.outputs)
         a = [
             tir.load(
                 source,
-                at + (row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.channels),
+                at + (row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.outputs),
                 block,
             )
             for row, tap in one.taps
@@ -348,5 +349,5 @@ def _pixels(
         value = isa.requantize(sums, scales, constants.ending)
         if inverse != sorted(inverse):
             value = tir.shuffle(value, inverse)
-        place = output + (row * shape.columns + pixel) * shape.channels
+        place = output + (row * shape.columns + pixel) * shape.outputs
         tir.store_first(y, place, value, block, blocks.valid)

@@ -93,7 +93,7 @@ def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int
     channels = st.sampled_from(CHANNELS)
     groups, inputs, outputs = 1, draw(channels), draw(channels)
     if family == "depthwise":
-        groups, inputs, outputs = draw(channels), 1, 1
+        groups, inputs, outputs = draw(channels), 1, draw(st.sampled_from((1, 1, 1, 2, 3, 9)))
     elif family == "grouped":
         groups, inputs, outputs = draw(st.integers(2, 4)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
     kernel: tuple[int, int] = (1, 1)

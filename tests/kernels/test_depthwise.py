@@ -13,6 +13,7 @@ from edgec.kernels.isa import arm64, x86
 from edgec.kernels.isa.base import DepthwiseSet
 from edgec.kernels.isa.generic import GenericDepthwise
 from edgec.kernels.operators import Conv2d
+from edgec.kernels.table import candidates
 from edgec.targets import loader
 from tests.kernels.harness import Call, Machines
 from tests.kernels.operations import BUILDING, depthwise_convolutions
@@ -31,10 +32,11 @@ SETS: tuple[tuple[DepthwiseSet, str], ...] = (
 EVERY_SET = pytest.mark.parametrize(("isa", "device"), [pytest.param(*s, id=s[0].name) for s in SETS])
 
 
-def layer(size: int, window: int, channels: int = 48, **geometry: Any) -> Conv2d:
-    rng = np.random.default_rng(0)
-    weights = rng.integers(-127, 128, (channels, window, window, 1)).astype(np.int8)
-    bias, multiplier = rng.integers(-999, 999, channels).astype(np.int32), np.full(channels, 1e-3, np.float32)
+def layer(size: int, window: int, channels: int = 48, outputs: int = 1, **geometry: Any) -> Conv2d:
+    """`outputs` of every channel."""
+    rng, count = np.random.default_rng(0), channels * outputs
+    weights = rng.integers(-127, 128, (count, window, window, 1)).astype(np.int8)
+    bias, multiplier = rng.integers(-999, 999, count).astype(np.int32), np.full(count, 1e-3, np.float32)
     return Conv2d(
         (1, size, size, channels), weights, bias, multiplier, 3, 4, -128, 127, groups=channels,
         pads=(window // 2,) * 4, **geometry,
@@ -83,6 +85,19 @@ def test_rows_together_equal_the_reference(isa: DepthwiseSet, device: str, machi
     assert bool(calls) == isa.vertical, "only interleaved taps are worth sharing"
     if calls:
         check(machines, target, calls)
+
+
+@EVERY_SET
+def test_a_channel_may_have_several_outputs(isa: DepthwiseSet, device: str, machines: Machines) -> None:
+    target = loader.load(f"{device}-int8")
+    calls = []
+    for outputs, size, window, stride in ((2, 8, 3, 1), (3, 9, 3, 2), (9, 6, 5, 1), (40, 5, 1, 1)):
+        op = layer(size, window, 11, outputs, strides=(stride, stride))
+        x = np.random.default_rng(1).integers(-128, 128, op.input_shape).astype(np.int8)
+        code = next(depthwise.codes(isa, op, target))
+        calls.append(Call(code, (x,), reference.conv2d(op, x), (0, 1, code.tiles)))
+        assert next(candidates(op, target))[0].name.startswith("depthwise")
+    check(machines, target, calls)
 
 
 def test_rows_are_together_where_that_costs_no_product() -> None:
