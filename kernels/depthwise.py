@@ -1,8 +1,13 @@
-"""Depthwise convolution: vectors of channels, several taps in one product, several pixels sharing loads."""
+"""Depthwise convolution: vectors of channels, several taps in one product, several pixels sharing loads.
 
-from collections.abc import Iterator
+Pixels are of one row, or of a few rows whose windows overlap: what one row loads and interleaves serves the
+next as well, with the weights moved down.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,15 +22,34 @@ from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# Adjacent pixels computed together, whose accumulators must fit the registers; and the size of a stripe by
-# that of the L1 cache: it streams from the L2 cache as fast as it is used, and of higher ones fewer rows are
-# copied twice. Likeliest fastest first, by measurements of MobileNetV2, but one with small scratch memory.
-_CHOICES = (
-    (4, 2), (4, 4), (3, 4), (3, 2), (2, 4), (2, 2), (4, 1), (3, 1), (2, 1), (6, 2), (6, 4), (6, 1)
-)  # fmt: skip
+# Adjacent pixels, and rows, computed together, whose accumulators must fit the registers: what comes after an
+# instruction set's own, likeliest fastest first, by measurements of MobileNetV2.
+_TILES = ((4, 1), (3, 1), (2, 1), (2, 2), (3, 2), (6, 1))
+# Size of a stripe by that of the L1 cache: it streams from the L2 cache as fast as it is used, and of higher
+# ones fewer rows are copied twice; those with small scratch memory come last.
+_STRIPES = ((2, 4), (1,))
 
 Tap = tuple[int, int]
 """Row and column in the window."""
+
+
+@dataclass(frozen=True)
+class _Product:
+    """Taps that one product sums for one of the output rows computed together."""
+
+    row: int
+    taps: tuple[Tap, ...]
+    """Where they are read; rows count from the first output row's window on."""
+    weights: tuple[Tap | None, ...]
+    """None where the row isn't in this output row's window: its weight is zero."""
+    number: int
+    """In the order of the packed weights."""
+
+    @property
+    def alone(self) -> "_Product":
+        """The first output row's, without the rows below its window."""
+        count = sum(weight is not None for weight in self.weights)
+        return replace(self, taps=self.taps[:count], weights=self.weights[:count])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,89 +70,127 @@ class _Blocks:
         return sum(len(order) for order in self.isa.order)
 
 
-def _groups(isa: DepthwiseSet, kernel: tuple[int, int]) -> list[tuple[Tap, ...]]:
-    """Taps that one product sums: down each column, or simply in order."""
-    rows, columns = kernel
-    lines = (
-        [[(row, column) for row in range(rows)] for column in range(columns)]
-        if isa.vertical
-        else [[(row, column) for row in range(rows) for column in range(columns)]]
-    )
-    return [tuple(line[i : i + isa.group]) for line in lines for i in range(0, len(line), isa.group)]
+def _products(isa: DepthwiseSet, kernel: tuple[int, int], stride: int, rows: int) -> list[_Product]:
+    """Return the products of one pixel in each of `rows` output rows: down each column, or simply in order.
+
+    Down the columns, output rows multiply the same taps, each by weights of its own.
+    """
+    window = [(row, column) for row in range(kernel[0]) for column in range(kernel[1])]
+    if not isa.vertical:
+        groups = [tuple(window[i : i + isa.group]) for i in range(0, len(window), isa.group)]
+        return [_Product(0, group, group, number) for number, group in enumerate(groups)]
+    reach = (rows - 1) * stride + kernel[0]
+    found: list[_Product] = []
+    for column, first, row in product(range(kernel[1]), range(0, reach, isa.group), range(rows)):
+        taps = tuple((r, column) for r in range(first, min(first + isa.group, reach)))
+        weights = tuple(tap if (tap := (r - row * stride, column)) in window else None for r, column in taps)
+        if any(weights):
+            found.append(_Product(row, taps, weights, len(found)))
+    return found
 
 
-def _blocks(isa: DepthwiseSet, channels: int, kernel: tuple[int, int]) -> list[_Blocks]:
+def _of(isa: DepthwiseSet, shape: Geometry) -> list[_Product]:
+    return _products(isa, shape.kernel, shape.strides[0], shape.register_tile[1])
+
+
+def _blocks(isa: DepthwiseSet, channels: int, products: Sequence[_Product]) -> list[_Blocks]:
     """Cut the channels into whole blocks and a last one, of a narrower instruction set if that holds it."""
     block = sum(len(order) for order in isa.order)
-    groups = len(_groups(isa, kernel))
     whole, rest = divmod(channels, block)
     found = [_Blocks(isa, 0, whole, block, 0)] if whole else []
     if rest:
         last = isa
         while last.narrower is not None and rest <= sum(len(order) for order in last.narrower.order):
             last = last.narrower
-        found.append(_Blocks(last, whole * block, 1, rest, whole * block * groups * isa.group))
+        size = len(_groups(products)) * isa.group * block
+        found.append(_Blocks(last, whole * block, 1, rest, whole * size))
     return found
 
 
-def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int, stripe_l1: int) -> Geometry:
+def _groups(products: Sequence[_Product]) -> list[tuple[Tap | None, ...]]:
+    """Return the weights of every product, each once, in their order."""
+    return list({product.number: product.weights for product in products}.values())
+
+
+def _geometry(
+    operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int, height: int, stripe_l1: int
+) -> Geometry:
     n, h, w, c = operation.input_shape
-    _, rows, columns, _ = operation.output_shape
+    _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
-    row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * c * tir.lanes_bytes(isa.panel)
-    tile_rows = max(1, min(rows, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0]))
-    tile_rows = -(-rows // -(-rows // tile_rows))  # tiles of equal height
+    row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * outputs * tir.lanes_bytes(isa.panel)
+    height = min(height, rows)
+    wanted = max(1, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0] // height)
+    tile_rows = stripe.even(rows, wanted * height, height, least=1)
     shape = Geometry(
-        n, rows, columns, c, c, pitch(operation.runs, c), c, h, w, operation.strides, operation.pads[:2],
-        kernel, operation.dilations, tile_rows, columns, (min(pixels, columns), 1), isa.panel,
-        isa.panel_offset,
+        n, rows, columns, c, outputs, pitch(operation.runs, outputs), c, h, w, operation.strides,
+        operation.pads[:2], kernel, operation.dilations, tile_rows, columns, (min(pixels, columns), height),
+        isa.panel, isa.panel_offset, repeats=outputs // c,
     )  # fmt: skip
-    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, c, kernel))
-    return replace(shape, direct=isa.panel == "int8" and not any(operation.pads) and whole)
+    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, outputs, _of(isa, shape)))
+    as_it_stands = isa.panel == "int8" and not any(operation.pads) and whole and shape.repeats == 1
+    return replace(shape, direct=as_it_stands)
 
 
 def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
-    """Code of a depthwise convolution with one output per channel; none for any other convolution."""
+    """Code of a depthwise convolution with any number of outputs per channel; none for other convolutions."""
     channels = operation.input_shape[3]
-    if operation.groups != channels or len(operation.weights) != channels or channels == 1:
+    if operation.groups != channels or channels == 1:
         return
     if operation.residual is not None or not isa.accepts(operation.weights):
         return
-    shapes = (_geometry(operation, isa, target, pixels, stripe) for pixels, stripe in _CHOICES)
+    shapes = (
+        replace(_geometry(operation, isa, target, *register_tile, stripe_l1), channels_inside=inside)
+        for inside in (isa.channels_inside, not isa.channels_inside)
+        for stripes in _STRIPES
+        for register_tile in dict.fromkeys((isa.tile, *_TILES))
+        for stripe_l1 in stripes
+    )
     for shape in dict.fromkeys(shapes):
-        yield _code(isa, operation, shape)
+        if shape.register_tile[1] == 1 or _rows_share(isa, shape):
+            yield _code(isa, operation, shape)
+
+
+def _rows_share(isa: DepthwiseSet, shape: Geometry) -> bool:
+    """Whether output rows have interleaved taps in common, and multiply no more than one after the other."""
+    rows = shape.register_tile[1]
+    alone = _products(isa, shape.kernel, shape.strides[0], 1)
+    return isa.vertical and shape.dilations[0] == 1 and len(_of(isa, shape)) == rows * len(alone)
 
 
 def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
-    channels = operation.input_shape[3]
-    parts = _blocks(isa, channels, shape.kernel)
+    products = _of(isa, shape)
+    parts = _blocks(isa, shape.outputs, products)
+    columns, rows = shape.register_tile
+    inside = "channels" if shape.channels_inside else "pixels"
     ending = epilogue.epilogue(operation)
     bias = conv2d.folded_bias(operation, isa.panel_offset)
     return KernelCode(
         key=f"depthwise {isa.name} {ending} {shape}",
         make=partial(_function, isa, shape, ending),
         constants=(
-            np.concatenate([_packed(blocks, operation.weights, shape.kernel) for blocks in parts]),
+            np.concatenate([_packed(blocks, operation.weights, _groups(products)) for blocks in parts]),
             np.concatenate([_ordered(blocks, bias) for blocks in parts]),
             np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
             epilogue.parameters(operation, isa.panel_offset),
         ),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
-        configuration=f"{shape.register_tile[0]} pixels, {shape.tile_rows} rows",
+        configuration=f"{columns}x{rows} pixels, {shape.tile_rows} rows, {inside} inside",
     )
 
 
-def _packed(blocks: _Blocks, weights: NDArray[Any], kernel: tuple[int, int]) -> NDArray[Any]:
+def _packed(blocks: _Blocks, weights: NDArray[Any], groups: Sequence[tuple[Tap | None, ...]]) -> NDArray[Any]:
     """Weights block by block, group of taps by group; missing taps and channels weigh zero."""
     packed = []
     for block in range(blocks.count):
         start = blocks.start + block * blocks.channels
         chosen = weights[start : start + blocks.valid, :, :, 0]
-        for group in _groups(blocks.isa, kernel):
+        for group in groups:
             taps = np.zeros((blocks.isa.group, blocks.channels), weights.dtype)
-            for i, (row, column) in enumerate(group):
-                taps[i, : blocks.valid] = chosen[:, row, column]
+            for i, tap in enumerate(group):
+                if tap is not None:
+                    taps[i, : blocks.valid] = chosen[:, tap[0], tap[1]]
             packed.append(blocks.isa.pack(taps).reshape(-1))
     return np.concatenate(packed)
 
@@ -142,12 +204,10 @@ def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
-    parts = _blocks(isa, shape.channels, shape.kernel)
+    products = _of(isa, shape)
+    parts = _blocks(isa, shape.outputs, products)
     padded = sum(blocks.count * blocks.channels for blocks in parts)
-    weights = sum(
-        blocks.count * blocks.channels * len(_groups(blocks.isa, shape.kernel)) * blocks.isa.group
-        for blocks in parts
-    )
+    weights = padded * len(_groups(products)) * isa.group
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
@@ -158,84 +218,136 @@ def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
             ("int8", shape.output_span),
         ],
         isa.panel,
-        partial(_body, isa, shape, ending, parts),
+        partial(_body, shape, ending, parts, products),
     )
 
 
 def _body(
-    isa: DepthwiseSet, shape: Geometry, ending: Epilogue, parts: list[_Blocks], x: Buffer, weights: Buffer,
-    bias: Buffer, multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+    shape: Geometry, ending: Epilogue, parts: list[_Blocks], products: list[_Product], x: Buffer,
+    weights: Buffer, bias: Buffer, multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer,
+    begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
-    width = shape.register_tile[0]
+    width, height = shape.register_tile
     largest = max(blocks.channels for blocks in parts)
-    accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width)]
+    accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width * height)]
+    constants = _Constants(weights, len(_groups(products)), bias, multiplier, ending.output(parameters))
 
     with T.serial(begin, end) as index:
         where = stripe.tile(shape, x, scratch, index, epilogue.padding(parameters))
 
-        def row(r: Expr, where: stripe.Tile = where) -> None:
-            for blocks in parts:
+        def rows(r: Expr, products: list[_Product], where: stripe.Tile = where) -> None:
+            def pixels(blocks: _Blocks, index: Expr, column: Expr, count: int) -> None:
+                first = blocks.start + index * blocks.channels
+                start = where.origin + r * (shape.strides[0] * shape.pitch) + first
+                output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
+                _pixels(
+                    blocks, shape, accumulators, count, products, where.source, start, column, constants,
+                    index, y, output * shape.output_pitch + first,
+                )  # fmt: skip
 
-                def block(index: Expr, blocks: _Blocks = blocks) -> None:
-                    first = blocks.start + index * blocks.channels
+            if shape.channels_inside:
+                _each_pixels(
+                    shape,
+                    lambda column, count: _each_block(
+                        parts, lambda blocks, index: pixels(blocks, index, column, count)
+                    ),
+                )
+            else:
+                _each_block(
+                    parts,
+                    lambda blocks, index: _each_pixels(
+                        shape, lambda column, count: pixels(blocks, index, column, count)
+                    ),
+                )
 
-                    def pixels(column: Expr, count: int) -> None:
-                        start = where.origin + r * (shape.strides[0] * shape.pitch) + first
-                        output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
-                        _pixels(
-                            blocks, shape, accumulators[:count], where.source, start, column, weights, bias,
-                            multiplier, ending.output(parameters), index, y,
-                            output * shape.output_pitch + first,
-                        )  # fmt: skip
+        if height == 1:
+            stripe.each_row(shape, where.row0, lambda r: rows(r, products))
+        else:
+            _each_rows(shape, where.row0, products, rows)
 
-                    full, tail = divmod(shape.columns, width)
-                    tir.serial(full, lambda p: pixels(p * width, width))
-                    if tail:
-                        pixels(full * width, tail)
 
-                tir.serial(blocks.count, block)
+def _each_rows(
+    shape: Geometry, row0: Expr, products: list[_Product], rows: Callable[[Expr, list[_Product]], None]
+) -> None:
+    """Write the loop over a tile's output rows, a few at a time, and those left one by one."""
+    height = shape.register_tile[1]
+    total: Expr = shape.tile_rows
+    if shape.rows % shape.tile_rows:
+        total = T.min(shape.tile_rows, shape.rows - row0)
+    with T.serial(0, total // height) as index:
+        rows(index * height, products)
+    if shape.rows % height:  # left of the last tile
+        alone = [product.alone for product in products if not product.row]
+        with T.serial(0, total % height) as index:
+            rows(total - total % height + index, alone)
 
-        stripe.each_row(shape, where.row0, row)
+
+def _each_block(parts: list[_Blocks], body: Callable[[_Blocks, Expr], None]) -> None:
+    for blocks in parts:
+        tir.serial(blocks.count, partial(body, blocks))
+
+
+def _each_pixels(shape: Geometry, body: Callable[[Expr, int], None]) -> None:
+    """Write the loops over a row, a few pixels at a time, as evenly as can be: one alone shares nothing."""
+    groups = -(-shape.columns // shape.register_tile[0])
+    count, more = divmod(shape.columns, groups)
+    if more:
+        tir.serial(more, lambda p: body(p * (count + 1), count + 1))
+    tir.serial(groups - more, lambda p: body(more * (count + 1) + p * count, count))
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """What a layer's code reads besides its input."""
+
+    weights: Buffer
+    groups: int
+    """Of weights in a block of channels."""
+    bias: Buffer
+    multiplier: Buffer
+    ending: Output
 
 
 def _pixels(
-    blocks: _Blocks, shape: Geometry, accumulators: list[Buffer], source: Buffer, start: Expr, column: Expr,
-    weights: Buffer, bias: Buffer, multiplier: Buffer, ending: Output, index: Expr, y: Buffer,
-    output: Expr,
+    blocks: _Blocks, shape: Geometry, accumulators: list[Buffer], count: int, products: list[_Product],
+    source: Buffer, start: Expr, column: Expr, constants: _Constants, index: Expr, y: Buffer, output: Expr,
 ) -> None:  # fmt: skip
-    """Adjacent output pixels of one block of channels."""
+    """`count` adjacent output pixels in each of the rows of `products`, of one block of channels."""
     isa, block = blocks.isa, blocks.channels
     parts = range(0, block, isa.lanes)
     base = blocks.start + index * block
-    for accumulator in accumulators:
+    rows = 1 + max(product.row for product in products)
+    tile = {(row, pixel): accumulators[row * count + pixel] for row in range(rows) for pixel in range(count)}
+    for accumulator in tile.values():
         for part in parts:
-            tir.store(accumulator, part, tir.load(bias, base + part, isa.lanes), isa.lanes)
+            tir.store(accumulator, part, tir.load(constants.bias, base + part, isa.lanes), isa.lanes)
 
-    groups = _groups(isa, shape.kernel)
     size = isa.group * block
-    # Down the columns, products follow the input column, so that pixels share its interleaved taps while they
-    # are in registers; else they follow the weights, which pixels share as well.
-    products = [(pixel, number) for number in range(len(groups)) for pixel in range(len(accumulators))]
+    # Down the columns, products follow the input's, so that pixels share interleaved taps while they are in
+    # registers; else they follow the weights, which pixels share as well.
+    work = [(product, pixel) for product in products for pixel in range(count)]
     if isa.vertical:
-        products.sort(key=lambda p: p[0] * shape.strides[1] + groups[p[1]][0][1] * shape.dilations[1])
-    for pixel, number in products:
-        at = start + (column + pixel) * (shape.strides[1] * shape.channels)
+        work.sort(key=lambda w: w[1] * shape.strides[1] + w[0].taps[0][1] * shape.dilations[1])
+    for one, pixel in work:
+        at = start + (column + pixel) * (shape.strides[1] * shape.outputs)
         a = [
             tir.load(
                 source,
-                at + (row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.channels),
+                at + (row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.outputs),
                 block,
             )
-            for row, tap in groups[number]
+            for row, tap in one.taps
         ]
-        offset = blocks.weights_start + (index * len(groups) + number) * size
-        isa.products([(accumulators[pixel], part) for part in parts], a, weights, offset)
+        offset = blocks.weights_start + (index * constants.groups + one.number) * size
+        isa.products([(tile[one.row, pixel], part) for part in parts], a, constants.weights, offset)
 
-    scales = [tir.load(multiplier, base + part, isa.lanes) for part in parts]
+    scales = [tir.load(constants.multiplier, base + part, isa.lanes) for part in parts]
     order = [channel for part in isa.order for channel in part]
     inverse = [order.index(channel) for channel in range(block)]
-    for pixel, accumulator in enumerate(accumulators):
-        value = isa.requantize([tir.load(accumulator, part, isa.lanes) for part in parts], scales, ending)
+    for (row, pixel), accumulator in tile.items():
+        sums = [tir.load(accumulator, part, isa.lanes) for part in parts]
+        value = isa.requantize(sums, scales, constants.ending)
         if inverse != sorted(inverse):
             value = tir.shuffle(value, inverse)
-        tir.store_first(y, output + pixel * shape.output_pitch, value, block, blocks.valid)
+        place = output + (row * shape.columns + pixel) * shape.output_pitch
+        tir.store_first(y, place, value, block, blocks.valid)

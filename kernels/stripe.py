@@ -48,6 +48,10 @@ class Geometry:
     """Added to every element on its way into the stripe."""
     direct: bool = False
     """Read the input in place, without a stripe."""
+    repeats: int = 1
+    """Times that the stripe holds every channel, one after the other: outputs of a depthwise convolution."""
+    channels_inside: bool = False
+    """Whether loops over channels lie inside those over pixels, where a convolution is depthwise."""
 
     @property
     def stripe_rows(self) -> int:
@@ -77,7 +81,7 @@ class Geometry:
     @property
     def pitch(self) -> int:
         """Elements from one row of the source to the next."""
-        return (self.in_columns if self.direct else self.stripe_columns) * self.channels
+        return (self.in_columns if self.direct else self.stripe_columns) * self.channels * self.repeats
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -138,18 +142,19 @@ def fill(
     `row0` and `column0` are the tile's first output; `pad_value` is in the stripe's terms (offset included).
     """
     dtype = shape.dtype
-    channels = shape.channels
+    channels, repeats = shape.channels, shape.repeats
+    # In elements of the input; the stripe holds each `repeats` times.
     # A window may lie in the padding altogether: then the stripe holds nothing else.
     left = min(shape.pads[1], shape.stripe_columns) * channels
-    taken = min(shape.pitch - left, shape.in_columns * channels)
-    right = shape.pitch - left - taken
+    taken = min(shape.stripe_columns * channels - left, shape.in_columns * channels)
+    right = shape.stripe_columns * channels - left - taken
     padding = T.cast(pad_value, dtype)
 
     def pad(start: Expr, count: int) -> None:
         def vector(offset: Expr, lanes: int) -> None:
             tir.store(stripe, start + offset, tir.broadcast(padding, lanes), lanes)
 
-        tir.vectors(count, _LANES, vector)
+        tir.vectors(count * repeats, _LANES, vector)
 
     def row(r: Expr) -> None:
         in_row = row0 * shape.strides[0] + r - shape.pads[0]
@@ -164,9 +169,11 @@ def fill(
                     value = flipped ^ tir.constant(shape.offset, "uint8", lanes)
                 else:
                     value = tir.cast(value, dtype, lanes)
-                tir.store(stripe, target + left + offset, value, lanes)
+                if repeats > 1:
+                    value = tir.repeat(value, lanes, repeats)
+                tir.store(stripe, target + (left + offset) * repeats, value, lanes * repeats)
 
-            tir.vectors(count, _LANES, vector)
+            tir.vectors(count, max(1, _LANES >> (repeats - 1).bit_length()), vector)
 
         def inside() -> None:
             pad(target, left)
@@ -176,14 +183,14 @@ def fill(
                 last = (shape.columns % shape.tile_columns) * channels
                 whole = column0 + shape.tile_columns <= shape.columns
                 _either(whole, lambda: copy(taken), lambda: copy(last))
-            pad(target + left + taken, right)
+            pad(target + (left + taken) * repeats, right)
 
         always = not shape.pads[0] and shape.rows % shape.tile_rows == 0 and _rows_inside(shape)
         if always:
             inside()
         else:
             within = T.And(in_row >= 0, in_row < shape.in_rows)
-            _either(within, inside, lambda: pad(target, shape.pitch))
+            _either(within, inside, lambda: pad(target, shape.stripe_columns * channels))
 
     tir.serial(shape.stripe_rows, row)
 

@@ -131,6 +131,14 @@ def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
     return T.Shuffle([value], list(indices))
 
 
+def repeat(value: Expr, lanes: int, times: int) -> Expr:
+    """Return every lane `times` times, one after the other."""
+    if lanes == 1:
+        return broadcast(value, times)
+    # TVM's Shuffle returns no more lanes than it is given.
+    return T.Shuffle([value] * times, [lane for lane in range(lanes) for _ in range(times)])
+
+
 def part(value: Expr, number: int, lanes: int) -> Expr:
     """One of the equal parts of an int8 vector, of `lanes` lanes; LLVM would take four bytes one by one."""
     if lanes != 4:

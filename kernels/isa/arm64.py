@@ -254,6 +254,8 @@ class NeonDepthwise(_Narrowing):
     panel = "int8"
     panel_offset = 0
     weights = "int8"
+    tile = (4, 1)
+    channels_inside = True
     narrower: DepthwiseSet | None = None
 
     def __init__(self, channels: int = 16) -> None:
@@ -290,6 +292,7 @@ class DotProductDepthwise(NeonDepthwise):
     features = frozenset({"dotprod"})
     group = 4
     vertical = True
+    tile = (2, 2)  # a window of 3x3 and the next row's: exactly four input rows
 
     def __init__(self) -> None:
         """Work on 16 channels at once."""

@@ -116,6 +116,11 @@ class DepthwiseSet(Protocol):
     """What is added to an activation on its way into the panel."""
     weights: str
     """dtype of packed weights."""
+    tile: tuple[int, int]
+    """Adjacent pixels, and rows where their taps are interleaved, that are likeliest fastest together."""
+    channels_inside: bool
+    """Whether loops over channels do better inside those over pixels: registers wouldn't hold a block's
+    weights from one pixel to the next."""
     narrower: "DepthwiseSet | None"
     """For the last channels, where half a block or less is left."""
 

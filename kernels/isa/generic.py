@@ -160,6 +160,8 @@ class GenericDepthwise:
     panel = "int8"
     panel_offset = 0
     weights = "int8"
+    tile = (4, 1)
+    channels_inside = True
     narrower: DepthwiseSet | None = None
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:

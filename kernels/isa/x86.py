@@ -292,12 +292,14 @@ class DepthwisePairs(_Narrowing):
     panel = "int16"  # widened once, on the way into the stripe
     panel_offset = 0
     weights = "int16"  # widening them anew for every pixel would cost more than their bytes
+    tile = (4, 1)
 
     def __init__(
         self, name: str, features: frozenset[str], lanes: int, narrower: DepthwiseSet | None = None
     ) -> None:
         """Name an instruction set of `lanes` int32 per register."""
         self.name, self.features, self.lanes, self.narrower = name, features, lanes, narrower
+        self.channels_inside = lanes < 16  # AVX-512 has registers for weights
         units = range(0, 2 * lanes, 8)
         self.order = tuple(tuple(u + half + i for u in units for i in range(4)) for half in (0, 4))
 

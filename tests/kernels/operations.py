@@ -97,7 +97,7 @@ def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int
     channels = st.sampled_from(CHANNELS)
     groups, inputs, outputs = 1, draw(channels), draw(channels)
     if family == "depthwise":
-        groups, inputs, outputs = draw(channels), 1, 1
+        groups, inputs, outputs = draw(channels), 1, draw(st.sampled_from((1, 1, 1, 2, 3, 9)))
     elif family == "grouped":
         groups, inputs, outputs = draw(st.integers(2, 4)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
     kernel: tuple[int, int] = (1, 1)
@@ -203,6 +203,11 @@ def _inner_dimensions(operation: Any) -> list[int]:
 def convolutions_3x3() -> SearchStrategy[Case]:
     """3x3 convolutions at stride 1."""
     return _lying(_conv2d("window"), _pixels)
+
+
+def depthwise_convolutions() -> SearchStrategy[Case]:
+    """Convolutions of every channel by itself."""
+    return _conv2d("depthwise")
 
 
 def _floats(rng: Generator, shape: int | tuple[int, ...]) -> NDArray[np.float32]:
