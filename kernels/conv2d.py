@@ -7,7 +7,7 @@ and nothing is padded, there is no copy either.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -112,7 +112,8 @@ def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[Ke
             yield _code(isa, operation, shape)
 
 
-def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode:
+def constants(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> tuple[NDArray[Any], ...]:
+    """Return weights, biases, multipliers and parameters as the code reads them."""
     outputs, groups = shape.outputs, shape.groups
     per_group = outputs // groups
     walk = reduction(shape)
@@ -126,17 +127,22 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         operation, folded_bias(operation, isa.panel_offset), operation.input_zero_point + isa.panel_offset,
         _left_out(isa, shape),
     )  # fmt: skip
+    return (
+        packed,
+        np.concatenate([part for one in bias for part in (one, tail)]),
+        np.concatenate([operation.multiplier, tail.view(np.float32)]),
+        epilogue.parameters(operation, isa.panel_offset),
+    )
+
+
+def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode:
     ending = epilogue.epilogue(operation)
+    packed = constants(isa, operation, shape)
     rows, width = shape.register_tile
     return KernelCode(
         key=f"conv2d {isa.name} {isa.weights} {ending} {shape}",
-        make=partial(_function, isa, shape, packed.size, ending),
-        constants=(
-            packed,
-            np.concatenate([part for one in bias for part in (one, tail)]),
-            np.concatenate([operation.multiplier, tail.view(np.float32)]),
-            epilogue.parameters(operation, isa.panel_offset),
-        ),
+        make=partial(_function, isa, shape, packed[0].size, ending),
+        constants=packed,
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
         inplace=(1,) if ending.residual else (),
@@ -169,17 +175,24 @@ def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
     return np.asarray(folded, np.int32)
 
 
+def arguments(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilogue) -> list[tuple[str, int]]:
+    """Return dtype and size of each of `constants`, of which the weights have the size `weights`."""
+    channels = shape.outputs + shape.register_tile[1] * isa.lanes
+    return [
+        (isa.weights, weights),
+        ("int32", channels * _left_out(isa, shape).biases),
+        ("float32", channels),
+        ("int32", ending.parameters),
+    ]
+
+
 def _function(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilogue) -> object:
     outputs = shape.images * shape.rows * shape.columns * shape.outputs
-    channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
             *([("int8", outputs)] if ending.residual else []),
-            (isa.weights, weights),
-            ("int32", channels * _left_out(isa, shape).biases),
-            ("float32", channels),
-            ("int32", ending.parameters),
+            *arguments(isa, shape, weights, ending),
             ("int8", outputs),
         ],
         isa.panel,
@@ -195,11 +208,14 @@ def _body(isa: InstructionSet, shape: Geometry, ending: Epilogue, x: Buffer, *bu
     other = others[0] if ending.residual else None
     with T.serial(begin, end) as index:
         where = stripe.tile(shape, x, scratch, index, epilogue.padding(values))
-        _Block(isa, shape, ending, accumulators, where, weights, bias, multiplier, values, other, y).emit()
+        Block(
+            isa, shape, ending, accumulators, where, partial(stripe.each_row, shape, where.row0),
+            weights, bias, multiplier, values, other, stripe.output(shape, where, y),
+        ).emit()  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """One tile of the output: the loops over groups, column blocks, rows and register tiles."""
 
     isa: InstructionSet
@@ -207,16 +223,19 @@ class _Block:
     ending: Epilogue
     accumulators: list[Buffer]
     where: stripe.Tile
+    each_row: Callable[[Callable[[Expr], None]], None]
+    """Writes the loop over the tile's output rows."""
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
     parameters: Sequence[Expr]
     """Of the epilogue."""
     other: Buffer | None
-    """What is added to the result."""
-    y: Buffer
+    """What is added to the result; it lies as the destination does."""
+    destination: stripe.Destination
 
     def emit(self) -> None:
+        """Write the code."""
         shape = self.shape
         per_group = shape.outputs // shape.groups
         walk = reduction(shape)
@@ -259,7 +278,7 @@ class _Block:
                 with T.If(left < shape.tile_columns), T.Then():
                     register_tile(left - rest % height, rest % height)
 
-        stripe.each_row(shape, self.where.row0, row)
+        self.each_row(row)
 
     def _tile(
         self, columns: tile.Columns, g: Expr, channel: Expr, offset: Expr, row: Expr, column: Expr,
@@ -270,15 +289,15 @@ class _Block:
         base = self.where.origin + row * (shape.strides[0] * shape.pitch) + g * per_group
         starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
         where = self.where
-        pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
+        first = self.destination.pixel(row, column) + channel
 
         lanes = columns.vectors * self.isa.lanes
 
         def start(i: int) -> Expr:
-            return (pixel + i) * shape.outputs + channel
+            return first + i * shape.outputs
 
         def store(i: int, value: Expr) -> None:
-            tir.store_first(self.y, start(i), value, lanes, columns.valid)
+            self.destination.store(start(i), value, lanes, columns.valid)
 
         residual = None
         if self.other is not None:

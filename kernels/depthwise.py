@@ -82,36 +82,50 @@ def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int,
         n, rows, columns, c, c, c, h, w, operation.strides, operation.pads[:2], kernel,
         operation.dilations, tile_rows, columns, (min(pixels, columns), 1), isa.panel, isa.panel_offset,
     )  # fmt: skip
-    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, c, kernel))
-    return replace(shape, direct=isa.panel == "int8" and not any(operation.pads) and whole)
+    as_it_stands = isa.panel == "int8" and not any(operation.pads) and whole_blocks(isa, shape)
+    return replace(shape, direct=as_it_stands)
+
+
+def whole_blocks(isa: DepthwiseSet, shape: Geometry) -> bool:
+    """Whether vector loads read no channel that isn't there."""
+    return all(blocks.valid == blocks.channels for blocks in _blocks(isa, shape.channels, shape.kernel))
+
+
+def accepts(isa: DepthwiseSet, operation: Conv2d) -> bool:
+    """Whether a convolution is one of each channel with a window of its own, and exact here."""
+    channels = operation.input_shape[3]
+    if operation.groups != channels or len(operation.weights) != channels or channels == 1:
+        return False
+    return operation.residual is None and isa.accepts(operation.weights)
 
 
 def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code of a depthwise convolution with one output per channel; none for any other convolution."""
-    channels = operation.input_shape[3]
-    if operation.groups != channels or len(operation.weights) != channels or channels == 1:
-        return
-    if operation.residual is not None or not isa.accepts(operation.weights):
+    if not accepts(isa, operation):
         return
     shapes = (_geometry(operation, isa, target, pixels, stripe) for pixels, stripe in _CHOICES)
     for shape in dict.fromkeys(shapes):
         yield _code(isa, operation, shape)
 
 
-def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
-    channels = operation.input_shape[3]
-    parts = _blocks(isa, channels, shape.kernel)
-    ending = epilogue.epilogue(operation)
+def constants(isa: DepthwiseSet, operation: Conv2d, kernel: tuple[int, int]) -> tuple[NDArray[Any], ...]:
+    """Return weights, biases, multipliers and parameters as the code reads them."""
+    parts = _blocks(isa, operation.input_shape[3], kernel)
     bias = conv2d.folded_bias(operation, isa.panel_offset)
+    return (
+        np.concatenate([_packed(blocks, operation.weights, kernel) for blocks in parts]),
+        np.concatenate([_ordered(blocks, bias) for blocks in parts]),
+        np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
+        epilogue.parameters(operation, isa.panel_offset),
+    )
+
+
+def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
+    ending = epilogue.epilogue(operation)
     return KernelCode(
         key=f"depthwise {isa.name} {ending} {shape}",
         make=partial(_function, isa, shape, ending),
-        constants=(
-            np.concatenate([_packed(blocks, operation.weights, shape.kernel) for blocks in parts]),
-            np.concatenate([_ordered(blocks, bias) for blocks in parts]),
-            np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
-            epilogue.parameters(operation, isa.panel_offset),
-        ),
+        constants=constants(isa, operation, shape.kernel),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
         configuration=f"{shape.register_tile[0]} pixels, {shape.tile_rows} rows",
@@ -140,66 +154,82 @@ def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
     return whole[:, [channel for order in blocks.isa.order for channel in order]].reshape(-1)
 
 
-def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
+def arguments(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> list[tuple[str, int]]:
+    """Return dtype and size of each of `constants`."""
     parts = _blocks(isa, shape.channels, shape.kernel)
     padded = sum(blocks.count * blocks.channels for blocks in parts)
     weights = sum(
         blocks.count * blocks.channels * len(_groups(blocks.isa, shape.kernel)) * blocks.isa.group
         for blocks in parts
     )
+    return [(isa.weights, weights), ("int32", padded), ("float32", padded), ("int32", ending.parameters)]
+
+
+def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
-            (isa.weights, weights),
-            ("int32", padded),
-            ("float32", padded),
-            ("int32", ending.parameters),
+            *arguments(isa, shape, ending),
             ("int8", shape.images * shape.rows * shape.columns * shape.channels),
         ],
         isa.panel,
-        partial(_body, isa, shape, ending, parts),
+        partial(_body, isa, shape, ending),
     )
 
 
 def _body(
-    isa: DepthwiseSet, shape: Geometry, ending: Epilogue, parts: list[_Blocks], x: Buffer, weights: Buffer,
-    bias: Buffer, multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+    isa: DepthwiseSet, shape: Geometry, ending: Epilogue, x: Buffer, weights: Buffer, bias: Buffer,
+    multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
-    width = shape.register_tile[0]
-    largest = max(blocks.channels for blocks in parts)
-    accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width)]
-
+    accumulators = allocate(isa, shape)
     with T.serial(begin, end) as index:
         where = stripe.tile(shape, x, scratch, index, epilogue.padding(parameters))
+        stripe.each_row(
+            shape,
+            where.row0,
+            partial(
+                row, isa, shape, accumulators, where, weights, bias, multiplier, ending.output(parameters),
+                stripe.output(shape, where, y),
+            ),
+        )  # fmt: skip
 
-        def row(r: Expr, where: stripe.Tile = where) -> None:
-            for blocks in parts:
 
-                def block(index: Expr, blocks: _Blocks = blocks) -> None:
-                    first = blocks.start + index * blocks.channels
+def allocate(isa: DepthwiseSet, shape: Geometry) -> list[Buffer]:
+    """One small local buffer of accumulators per adjacent pixel."""
+    largest = max(blocks.channels for blocks in _blocks(isa, shape.channels, shape.kernel))
+    return [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(shape.register_tile[0])]
 
-                    def pixels(column: Expr, count: int) -> None:
-                        start = where.origin + r * (shape.strides[0] * shape.pitch) + first
-                        output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
-                        _pixels(
-                            blocks, shape, accumulators[:count], where.source, start, column, weights, bias,
-                            multiplier, ending.output(parameters), index, y, output * shape.channels + first,
-                        )  # fmt: skip
 
-                    full, tail = divmod(shape.columns, width)
-                    tir.serial(full, lambda p: pixels(p * width, width))
-                    if tail:
-                        pixels(full * width, tail)
+def row(
+    isa: DepthwiseSet, shape: Geometry, accumulators: list[Buffer], where: stripe.Tile, weights: Buffer,
+    bias: Buffer, multiplier: Buffer, ending: Output, destination: stripe.Destination, r: Expr,
+) -> None:  # fmt: skip
+    """Write the code of row `r` of a tile: the loops over blocks of channels and adjacent pixels."""
+    width = shape.register_tile[0]
+    for blocks in _blocks(isa, shape.channels, shape.kernel):
 
-                tir.serial(blocks.count, block)
+        def block(index: Expr, blocks: _Blocks = blocks) -> None:
+            first = blocks.start + index * blocks.channels
 
-        stripe.each_row(shape, where.row0, row)
+            def pixels(column: Expr, count: int) -> None:
+                start = where.origin + r * (shape.strides[0] * shape.pitch) + first
+                _pixels(
+                    blocks, shape, accumulators[:count], where.source, start, column, weights, bias,
+                    multiplier, ending, index, destination, destination.pixel(r, column) + first,
+                )  # fmt: skip
+
+            full, tail = divmod(shape.columns, width)
+            tir.serial(full, lambda p: pixels(p * width, width))
+            if tail:
+                pixels(full * width, tail)
+
+        tir.serial(blocks.count, block)
 
 
 def _pixels(
     blocks: _Blocks, shape: Geometry, accumulators: list[Buffer], source: Buffer, start: Expr, column: Expr,
-    weights: Buffer, bias: Buffer, multiplier: Buffer, ending: Output, index: Expr, y: Buffer,
-    output: Expr,
+    weights: Buffer, bias: Buffer, multiplier: Buffer, ending: Output, index: Expr,
+    destination: stripe.Destination, output: Expr,
 ) -> None:  # fmt: skip
     """Adjacent output pixels of one block of channels."""
     isa, block = blocks.isa, blocks.channels
@@ -236,4 +266,4 @@ def _pixels(
         value = isa.requantize([tir.load(accumulator, part, isa.lanes) for part in parts], scales, ending)
         if inverse != sorted(inverse):
             value = tir.shuffle(value, inverse)
-        tir.store_first(y, output + pixel * shape.channels, value, block, blocks.valid)
+        destination.store(output + pixel * shape.channels, value, block, blocks.valid)

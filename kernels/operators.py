@@ -175,6 +175,33 @@ class Conv2d:
 
 
 @dataclass(frozen=True, eq=False)
+class Chain:
+    """Convolutions, each of the result of the one before; only the last one's result is stored.
+
+    The last may have a residual: the operator's second input.
+    """
+
+    stages: tuple[Conv2d, ...]
+    scratch: int = 1 << 30
+    """Bytes it may take besides its tensors, where it can do with them: smaller ones are slower."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the first convolution's input."""
+        return self.stages[0].input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        return self.stages[-1].output_shape
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(stage.macs for stage in self.stages)
+
+
+@dataclass(frozen=True, eq=False)
 class FloatConv2d:
     """Convolution in float32, and with a 1x1 window every matrix product by constant weights.
 
@@ -392,8 +419,8 @@ class Island:
 
 
 Operation = (
-    Conv2d | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat | Pad
-    | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
+    Conv2d | Chain | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat
+    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
 )  # fmt: skip
 
 

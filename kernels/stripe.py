@@ -10,7 +10,7 @@ from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
 SLACK = 64
 """Elements that vector loads may read past a stripe's end (their products are discarded or times zero)."""
 
-_LANES = 32
+LANES = 32
 """Elements copied at a time; LLVM splits them into what the target has."""
 
 
@@ -89,6 +89,40 @@ class Tile:
     """First element of the tile's input in `source`."""
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where a tile's results go: to the output, or to the stripe of a convolution that reads them."""
+
+    buffer: Buffer
+    pixel: Callable[[Expr, Expr], Expr]
+    """Returns the first element of an output, by its row and column in the tile."""
+    reader: Geometry | None = None
+    """Whose stripe it is."""
+
+    def store(self, start: Expr, value: Expr, lanes: int, count: int) -> None:
+        """Store the first `count` of the int8 vector `value`."""
+        converted = value if self.reader is None else convert(self.reader, value, lanes)
+        tir.store_first(self.buffer, start, converted, lanes, count)
+
+
+def convert(shape: Geometry, value: Expr, lanes: int) -> Expr:
+    """Return an int8 vector as the stripe holds it."""
+    if not shape.offset:
+        return tir.cast(value, shape.dtype, lanes)
+    assert (shape.dtype, shape.offset) == ("uint8", 128), "the sign bit, turned over"
+    return T.reinterpret(tir.vector("uint8", lanes), value) ^ tir.constant(shape.offset, "uint8", lanes)
+
+
+def output(shape: Geometry, where: Tile, y: Buffer) -> Destination:
+    """Return the tile's place in the whole output."""
+
+    def pixel(row: Expr, column: Expr) -> Expr:
+        first = (where.image * shape.rows + where.row0 + row) * shape.columns
+        return (first + where.column0 + column) * shape.outputs
+
+    return Destination(y, pixel)
+
+
 def tile(shape: Geometry, x: Buffer, scratch: Buffer, index: Expr, pad_value: Expr) -> Tile:
     """Write the code that makes tile `index`'s input ready, and return where everything is."""
     row_blocks, column_blocks = shape.blocks
@@ -130,7 +164,7 @@ def fill(
         def vector(offset: Expr, lanes: int) -> None:
             tir.store(stripe, start + offset, tir.broadcast(padding, lanes), lanes)
 
-        tir.vectors(count, _LANES, vector)
+        tir.vectors(count, LANES, vector)
 
     def row(r: Expr) -> None:
         in_row = row0 * shape.strides[0] + r - shape.pads[0]
@@ -139,15 +173,10 @@ def fill(
 
         def copy(count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                value = tir.load(x, first + offset, lanes)
-                if shape.offset:
-                    flipped = T.reinterpret(tir.vector("uint8", lanes), value)
-                    value = flipped ^ tir.constant(shape.offset, "uint8", lanes)
-                else:
-                    value = tir.cast(value, dtype, lanes)
+                value = convert(shape, tir.load(x, first + offset, lanes), lanes)
                 tir.store(stripe, target + left + offset, value, lanes)
 
-            tir.vectors(count, _LANES, vector)
+            tir.vectors(count, LANES, vector)
 
         def inside() -> None:
             pad(target, left)

@@ -15,6 +15,7 @@ from edgec.kernels import codegen, elf, reference
 from edgec.kernels.kernel import Kernel
 from edgec.kernels.operators import (
     Binary,
+    Chain,
     Conv2d,
     FloatAveragePool,
     FloatBinary,
@@ -73,16 +74,7 @@ def test_portable_lines_take_whatever_comes(operation: type[Operation], data: st
 def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data: st.DataObject) -> None:
     for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 1)):
         one = case.operation
-        names = VALUES & {field.name for field in fields(one)}
-        # What code may know: int8's own bounds, its lowest zero point ...
-        if isinstance(one, Conv2d) and (one.saturating or (one.residual or one).output_zero_point == -128):
-            names -= {"low", "high", "output_zero_point", "residual"}
-        if isinstance(one, FLOAT):
-            names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
-        two = replace(one, **{name: _other(getattr(one, name)) for name in names})
-        if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
-            reach, other = (replace(op, residual=None).reach for op in (one, two))
-            two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
+        two = _of_other_values(one)
         code = kernel.code(one, target)
         assert code is not None
         # Weights may leave no proof for the first choice, and then take another of the layer's.
@@ -140,6 +132,23 @@ def test_a_sum_that_may_leave_int32_is_refused(kernel: Kernel) -> None:
         kernel.code(replace(op, bias=np.full(outputs, 2**31 - 1000, np.int32)), target)
 
 
+def _of_other_values(one: Any) -> Any:
+    """The same operation on the same shapes, with everything else exchanged that is no code."""
+    if isinstance(one, Chain):
+        return replace(one, stages=tuple(map(_of_other_values, one.stages)))
+    names = VALUES & {field.name for field in fields(one)}
+    # What code may know: int8's own bounds, its lowest zero point ...
+    if isinstance(one, Conv2d) and (one.saturating or (one.residual or one).output_zero_point == -128):
+        names -= {"low", "high", "output_zero_point", "residual"}
+    if isinstance(one, FLOAT):
+        names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
+    two = replace(one, **{name: _other(getattr(one, name)) for name in names})
+    if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
+        reach, other = (replace(op, residual=None).reach for op in (one, two))
+        two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
+    return two
+
+
 def _other(value: Any) -> Any:
     """A value of the same form that differs."""
     if isinstance(value, np.ndarray):
@@ -159,5 +168,10 @@ def _bumped(value: Any) -> st.SearchStrategy[Any]:
         index = st.integers(0, len(value) - 1)
         return index.flatmap(
             lambda i: _bumped(value[i]).map(lambda bumped: (*value[:i], bumped, *value[i + 1 :]))
+        )
+    if isinstance(value, Conv2d):  # of a chain
+        names = sorted({field.name for field in fields(value)} - VALUES)
+        return st.sampled_from(names).flatmap(
+            lambda name: _bumped(getattr(value, name)).map(lambda bumped: replace(value, **{name: bumped}))
         )
     return st.just(value + 1)
