@@ -146,8 +146,8 @@ def plans(
     for pixels in _PIXELS:
         smallest = _plan(dense, channelwise, operation, 1, pixels)
         for share in _SHARES:
-            limit = share * target.l1d_bytes * tir.lanes_bytes(dense.panel)
-            limit = min(limit, target.l2_bytes // 2, operation.scratch)
+            limit = min(share * target.l1d_bytes * tir.lanes_bytes(dense.panel), target.l2_bytes // 2)
+            limit = limit if operation.scratch is None else min(limit, operation.scratch)
             rows = 1
             while rows < most and _bytes(smallest.of(rows + 1)) <= limit:
                 rows += 1

@@ -85,7 +85,7 @@ def _geometry(
         operation.dilations, tile_rows, tile_columns, register_tile, isa.panel, isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
-    return replace(shape, direct=as_it_stands)
+    return stripe.fitted(replace(shape, direct=as_it_stands), operation)
 
 
 def _even(total: int, wanted: int, unit: int) -> int:

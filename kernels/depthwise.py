@@ -83,7 +83,7 @@ def _geometry(operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int,
         operation.dilations, tile_rows, columns, (min(pixels, columns), 1), isa.panel, isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(operation.pads) and whole_blocks(isa, shape)
-    return replace(shape, direct=as_it_stands)
+    return stripe.fitted(replace(shape, direct=as_it_stands), operation)
 
 
 def whole_blocks(isa: DepthwiseSet, shape: Geometry) -> bool:

@@ -136,6 +136,8 @@ class Conv2d:
     """Top, left, bottom, right."""
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
+    scratch: int | None = None
+    """Bytes of scratch that kernels shall do with if they can; None: what is fastest."""
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""
@@ -182,8 +184,8 @@ class Chain:
     """
 
     stages: tuple[Conv2d, ...]
-    scratch: int = 1 << 30
-    """Bytes it may take besides its tensors, where it can do with them: smaller ones are slower."""
+    scratch: int | None = None
+    """As of `Conv2d`, for all of them."""
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgec.kernels import tir
+from edgec.kernels.operators import Chain, Conv2d
 from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
 
 SLACK = 64
@@ -12,6 +13,11 @@ SLACK = 64
 
 LANES = 32
 """Elements copied at a time; LLVM splits them into what the target has."""
+
+
+def fits(operation: Conv2d | Chain, scratch: int) -> bool:
+    """Whether an operation may take so many bytes of scratch."""
+    return operation.scratch is None or scratch <= operation.scratch
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,19 @@ class Geometry:
     def blocks(self) -> tuple[int, int]:
         """Tiles along rows and columns of one image."""
         return -(-self.rows // self.tile_rows), -(-self.columns // self.tile_columns)
+
+
+def fitted(shape: Geometry, operation: Conv2d) -> Geometry:
+    """Return the geometry with tiles as small as the operation's scratch demands, if there are such."""
+    while not fits(operation, shape.stripe_bytes):
+        if shape.tile_rows > 1:
+            rows = shape.tile_rows - 1  # and then as even as can be
+            shape = replace(shape, tile_rows=-(-shape.rows // -(-shape.rows // rows)))
+        elif shape.blocks[1] > 1 and shape.tile_columns > shape.register_tile[0]:
+            shape = replace(shape, tile_columns=shape.tile_columns - shape.register_tile[0])
+        else:
+            break
+    return shape
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCod
     paying = sorted((plan for plan in plans if plans[plan] * _GAIN < direct), key=plans.__getitem__)
     proved: dict[Transform, bool] = {}
     for plan in paying:
+        if not stripe.fits(operation, _Scratch.of(isa, plan).bytes):
+            continue
         if plan.transform not in proved:
             proved[plan.transform] = exact(isa, operation, plan.transform)
         if proved[plan.transform]:

@@ -52,16 +52,13 @@ def around_depthwise(network: Network) -> list[Members]:
     return found
 
 
-def fused(network: Network, chosen: Iterable[Members], scratch: dict[str, int]) -> Network:
-    """Return `network` with each of `chosen` as one operator, in the place of its last.
-
-    `scratch` limits the bytes of scratch of a chain, by its name.
-    """
+def fused(network: Network, chosen: Iterable[Members]) -> Network:
+    """Return `network` with each of `chosen` as one operator, in the place of its last."""
     last = {members[-1].name: members for members in chosen}
     inner = {member.name for members in last.values() for member in members[:-1]}
     gone = {member.outputs[0] for members in last.values() for member in members[:-1]}
     operators = tuple(
-        operator if operator.name not in last else _joined(last[operator.name], scratch)
+        operator if operator.name not in last else _joined(last[operator.name])
         for operator in network.operators
         if operator.name not in inner
     )
@@ -79,13 +76,10 @@ def operation_of(members: Members) -> Chain:
     return Chain(tuple(m.operation for m in members if isinstance(m.operation, Conv2d)))
 
 
-def _joined(members: Members, scratch: dict[str, int]) -> Operator:
-    if len(members) == 1:
-        return members[0]
-    name, operation = name_of(members), operation_of(members)
-    operation = replace(operation, scratch=scratch.get(name, operation.scratch))
+def _joined(members: Members) -> Operator:
     # The first's input, and the last's residual if it has one.
-    return Operator(name, operation, (members[0].inputs[0], *members[-1].inputs[1:]), members[-1].outputs)
+    inputs = members[0].inputs[0], *members[-1].inputs[1:]
+    return Operator(name_of(members), operation_of(members), inputs, members[-1].outputs)
 
 
 def _may_join(operator: Operator) -> bool:

@@ -4,6 +4,7 @@ expand -> depthwise -> project  -->  one step, and no tensors between them
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 
 from edgec.compiler.lower import chains
@@ -15,7 +16,7 @@ from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Program
 from edgec.compiler.tune.records import Records
 from edgec.kernels.chain import LEAST_TILES
-from edgec.kernels.operators import Chain, Island, Network, Operator
+from edgec.kernels.operators import Chain, Conv2d, Island, Network, Operator
 from edgec.targets.descriptor import Target
 
 # Part of a chain's products that threads may compute twice; what else it gains was measured as up to 15 %.
@@ -25,13 +26,14 @@ _TWICE = 0.1
 def fuse_chains(network: Network, target: Target, records: Records, optimize: Optimize) -> Network:
     """Return `network` with chains of convolutions as one operator each, the same for all levels of `target`.
 
-    For speed those that pay; for ram those, and whatever lowers the arena. Float convolutions stay.
+    For speed those that pay; for ram what lowers the arena, and less scratch for whatever needs the most.
+    Float convolutions stay.
     """
     around = chains.around_depthwise(network)
     paying = [members for members in around if pays(chains.operation_of(members), target)]
     if optimize is Optimize.RAM:
         return _Search(network, target, records).smallest(around, paying)
-    return chains.fused(network, paying, {})
+    return chains.fused(network, paying)
 
 
 def pays(operation: Chain, target: Target) -> bool:
@@ -65,12 +67,13 @@ class _Search:
     def __init__(self, network: Network, target: Target, records: Records) -> None:
         self._network, self._target, self._records = network, target, records
         self._single = chains.members_of(network)
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[tuple[str, int | None], Call] = {}
 
     def smallest(self, start: Sequence[Members], paying: Sequence[Members]) -> Network:
         """Return the network with the least peak found from `start`, and of equal ones that with `paying`.
 
-        Chains are joined or cut at the busiest step, as long as that helps.
+        Chains are joined or cut at the busiest step, as long as that helps. Then every step gets the scratch
+        that it is fastest with, or as much of it as the peak leaves.
         """
         chosen = list(start)
         found = self._sorted(chosen)
@@ -86,26 +89,38 @@ class _Search:
             option = [*(one for one in chosen if one is not members), *inside]
             if self._sorted(option)[0] <= peak:
                 chosen = option
-        return chains.fused(self._network, chosen, self._room(chosen, peak))
+        needed = self._needs(chosen)
+        fastest = chains.fused(self._network, chosen)
+        return replace(
+            fastest, operators=tuple(self._within(o, peak - needed[o.name]) for o in fastest.operators)
+        )
 
     def _sorted(self, chosen: Sequence[Members]) -> list[int]:
         """Return the bytes that every step needs, the most first."""
         return sorted(self._needs(chosen).values(), reverse=True) or [0]
 
     def _needs(self, chosen: Sequence[Members]) -> dict[str, int]:
-        """Return the bytes alive at every step, by its name, where chains take the least scratch they can."""
-        least = {chains.name_of(members): 0 for members in chosen}
-        network = chains.fused(self._network, chosen, least)
+        """Return the bytes alive at every step, by its name, where steps take the least scratch they can."""
+        network = chains.fused(self._network, chosen)
+        operators = network.operators
         tensors = {name: t for name, t in network.tensors.items() if name not in network.constants}
         program = Program(
-            self._target, tuple(map(self._call, network.operators)), {}, tensors, {},
+            self._target, tuple(self._call(_limited(operator, 0)) for operator in operators), {}, tensors, {},
             tuple(tensors[name] for name in network.inputs), tuple(tensors[name] for name in network.outputs),
         )  # fmt: skip
-        return dict(zip((call.name for call in program.calls), needs(program), strict=True))
+        return dict(zip((operator.name for operator in operators), needs(program), strict=True))
+
+    def _within(self, operator: Operator, room: int) -> Operator:
+        """Return the operator as it is fastest with the least scratch and `room` bytes more."""
+        least = self._call(_limited(operator, 0)).scratch_bytes
+        if self._call(operator).scratch_bytes <= least + room:
+            return operator
+        return _limited(operator, least + room)
 
     def _call(self, operator: Operator) -> Call:
         """Return a call that needs what any level's does; of an island its tensors only."""
-        if operator.name not in self._calls:
+        key = operator.name, getattr(operator.operation, "scratch", None)
+        if key not in self._calls:
             if isinstance(operator.operation, Island):
                 arguments = (*operator.inputs, *operator.outputs)
                 call = Call(operator.name, "", "", arguments, operator.outputs, 1, 0, 0)
@@ -113,8 +128,8 @@ class _Search:
                 levels = self._target.levels
                 ways = [lower(operator, *choose(operator, level, self._records)) for level in levels]
                 call = common_call([way.calls[0] for way in ways])
-            self._calls[operator.name] = call
-        return self._calls[operator.name]
+            self._calls[key] = call
+        return self._calls[key]
 
     def _changes(self, chosen: Sequence[Members]) -> Iterator[list[Members]]:
         """Yield other choices of chains, which differ at the step that needs most."""
@@ -135,8 +150,9 @@ class _Search:
             parts = (here[:cut], here[cut:])
             yield [*rest, *(part for part in parts if len(part) > 1)]
 
-    def _room(self, chosen: Sequence[Members], peak: int) -> dict[str, int]:
-        """Return the scratch that each chain can take without raising the peak."""
-        needed = self._needs(chosen)
-        names = map(chains.name_of, chosen)
-        return {name: peak - needed[name] + self._calls[name].scratch_bytes for name in names}
+
+def _limited(operator: Operator, scratch: int) -> Operator:
+    operation = operator.operation
+    if not isinstance(operation, Conv2d | Chain):
+        return operator
+    return replace(operator, operation=replace(operation, scratch=scratch))

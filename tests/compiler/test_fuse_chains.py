@@ -162,13 +162,36 @@ def test_for_ram_chains_grow_until_nothing_helps() -> None:
     assert_same(given_, small)
 
 
-def test_scratch_beyond_the_smallest_is_taken_where_it_costs_nothing() -> None:
-    """Another layer needs more than the chain: the chain may take steps of several rows."""
-    large = Operator("large", convolution((1, 16, 16, 8), 96, 3), ("y",), ("z",))
-    narrow = Operator("narrow", convolution((1, 16, 16, 96), 8, 3), ("z",), ("w",))
-    alone, beside = (found(network(*block(16, 8), *more)) for more in ((), (large, narrow)))
-    limits = [op.operation.scratch for each in (alone, beside) for op in each.operators[:1]]  # type: ignore
-    assert limits[1] >= limits[0]
+def test_scratch_is_as_small_as_the_peak_demands() -> None:
+    """Where another layer needs more than the chain at its fastest, the chain may have that."""
+    target = replace(RPI5, l2_bytes=65536)
+    large = Operator("large", convolution((1, 48, 48, 8), 96, 3), ("y",), ("z",))
+    narrow = [Operator(y, convolution((1, 48, 48, 96), 8, 3, 2), ("z",), (y,)) for y in ("v", "w")]
+    alone, beside = (
+        fuse_chains(given_, target, NONE, Optimize.RAM)
+        for given_ in (network(*block(48, 8)), network(*block(48, 8), large, *narrow, outputs=("v", "w")))
+    )
+    limited, free = (each.operators[0].operation for each in (alone, beside))
+    assert isinstance(limited, Chain)
+    assert isinstance(free, Chain)
+    assert free.scratch is None
+    assert limited.scratch is not None
+    taken = [levels(each, target, NONE)[0].calls[0].scratch_bytes for each in (alone, beside)]
+    assert taken[0] <= limited.scratch < taken[1]
+
+
+def test_layers_by_themselves_take_less_scratch_too() -> None:
+    """Winograd's transforms take a multiple of the activations."""
+    a72 = loader.load("rpi4-int8")
+    given_ = network(
+        Operator("one", convolution((1, 32, 32, 16), 16, 3), ("x",), ("a",)),
+        Operator("two", convolution((1, 32, 32, 16), 16, 3), ("a",), ("b",)),
+        Operator("three", convolution((1, 32, 32, 16), 4), ("b",), ("y",)),
+    )
+    fast, small = (fuse_chains(given_, a72, NONE, optimize) for optimize in Optimize)
+    kernels = [[call.kernel for call in levels(each, a72, NONE)[0].calls] for each in (fast, small)]
+    assert "winograd_neon" in kernels[0]
+    assert "winograd_neon" not in kernels[1]
 
 
 @settings(max_examples=20, deadline=None)

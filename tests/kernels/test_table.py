@@ -174,4 +174,28 @@ def _bumped(value: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(names).flatmap(
             lambda name: _bumped(getattr(value, name)).map(lambda bumped: replace(value, **{name: bumped}))
         )
-    return st.just(value + 1)
+    return st.just(1000 if value is None else value + 1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "target"), [line for line in LINES if line.values[0].operation in (Conv2d, Chain)]
+)
+@settings(BUILDING, max_examples=10)
+@given(data=st.data())
+def test_scratch_is_limited_where_it_can_be(kernel: Kernel, target: Target, data: st.DataObject) -> None:
+    """The first code with no scratch allowed is the smallest; with as much as it takes, it is the same."""
+    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 2)):
+        op = case.operation
+        assert isinstance(op, Conv2d | Chain)
+        code, least = kernel.code(op, target), kernel.code(replace(op, scratch=0), target)
+        assert code is not None
+        if least is None:  # Winograd's transforms can't do with less
+            continue
+        assert least.scratch_bytes <= code.scratch_bytes
+        limited = kernel.code(replace(op, scratch=code.scratch_bytes), target)
+        assert limited is not None
+        assert limited.key == code.key
+        between = (code.scratch_bytes + least.scratch_bytes) // 2
+        limited = kernel.code(replace(op, scratch=between), target)
+        assert limited is not None
+        assert limited.scratch_bytes <= between
