@@ -20,6 +20,7 @@ from edgec.kernels.operators import (
     INEXACT,
     AveragePool,
     Binary,
+    Chain,
     Concat,
     Conv2d,
     Dequantize,
@@ -57,6 +58,17 @@ def conv2d(size: int, inputs: int, outputs: int, window: int, groups: int = 1, d
     return Conv2d(shape, weights, bias, multiplier, -3, 5, -128, 127, (1, 1), pads, (1, 1), groups)
 
 
+def inverted_residual(size: int, channels: int, expansion: int) -> Chain:
+    """Expand, depthwise, project, as in MobileNetV2."""
+    wide = channels * expansion
+    layers = (
+        conv2d(size, channels, wide, 1),
+        conv2d(size, wide, wide, 3, wide),
+        conv2d(size, wide, channels, 1),
+    )
+    return Chain(layers)
+
+
 def float_conv2d(size: int, inputs: int, outputs: int, window: int, groups: int = 1) -> FloatConv2d:
     """As `conv2d`, in float32 and with a ReLU."""
     rng = np.random.default_rng(0)
@@ -75,6 +87,7 @@ OPERATIONS: dict[str, Operation] = {
     "conv3x3-14-256-256": conv2d(14, 256, 256, 3),
     "conv3x3-56-64-64": conv2d(56, 64, 64, 3),
     "conv7x7-112-3-64": conv2d(112, 3, 64, 7),
+    "chain-56-24-144": inverted_residual(56, 24, 6),
     "depthwise3x3-56-144": conv2d(56, 144, 144, 3, groups=144),
     "depthwise5x5-14-240": conv2d(14, 240, 240, 5, groups=240),
     "conv3x3-wide-14-32-32": conv2d(14, 32, 32, 3, dtype="int16"),
@@ -124,7 +137,7 @@ def inputs_of(operation: Operation) -> list[Array]:
             return [float32(*operation.shape), float32(*operation.shape)]
         case FloatMean():
             return [float32(operation.outer, operation.reduced, operation.inner)]
-        case Conv2d() | MaxPool() | AveragePool():
+        case Conv2d() | Chain() | MaxPool() | AveragePool():
             return [int8(*operation.input_shape)]
         case Binary():
             return [int8(*operation.shape), int8(*operation.shape)]

@@ -18,18 +18,20 @@ from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
 from edgec.compiler.lower.floating import floating
+from edgec.compiler.lower.fuse_chains import fuse_chains
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.levels import common, levels
 from edgec.compiler.lower.place_concats import place_concats
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
+from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import ModelError, UnsupportedError
 from edgec.kernels import reference
-from edgec.kernels.operators import INEXACT, Conv2d, FloatConv2d, Island, Network
+from edgec.kernels.operators import INEXACT, Chain, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -47,6 +49,7 @@ class _Lowered:
     name: str
     network: Network
     target: Target
+    optimize: Optimize
     inputs: Arrays
     """Of the golden run."""
     floats: dict[str, NDArray[Any]] | None
@@ -62,6 +65,7 @@ def build(
     output: str | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
+    optimize: Optimize = Optimize.SPEED,
     dump: str | Path | None = None,
     records: Records | None = None,
     tune: Tuner | None = None,
@@ -71,7 +75,8 @@ def build(
 
     A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
-    write, by default `<name>-<target>.edgec` in the current one; `dump` receives every stage as files.
+    write, by default `<name>-<target>.edgec` in the current one; `optimize` says what goes first where speed
+    costs memory; `dump` receives every stage as files.
     Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say are.
     Raises an EdgecError that names what to mend; then nothing is written.
     """
@@ -101,10 +106,11 @@ def build(
 
     report("lower", "")
     network = _network(model)
-    dumps.network(network)
     inputs = data.feed(0)
     floats = _float_outputs(source, inputs) if model is not source else None
-    lowered = _Lowered(name, network, described, inputs, floats, _origin(source, model, network))
+    lowered = _Lowered(
+        name, network, described, optimize, inputs, floats, _origin(source, model, network)
+    )  # fmt: skip
     with _naming(path):
         return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
 
@@ -122,6 +128,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
         built.name,
         network,
         target,
+        Optimize(built.manifest["optimize"]),
         _arrays(built.file("golden/inputs.npz")),
         _arrays(built.file(floats)) if floats in built.manifest["files"] else None,
         manifest.source_of(built.manifest, built.path),
@@ -135,7 +142,9 @@ def _compile(
     lowered: _Lowered, records: Records, tune: Tuner | None, folder: Path, dumps: Dumps, report: Progress
 ) -> bundle.Bundle:
     """Choose kernels, plan, compile and write: from the network to the bundle."""
-    network, target = lowered.network, lowered.target
+    target = lowered.target
+    network = place_concats(fuse_chains(lowered.network, target, records, lowered.optimize))
+    dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))
 
@@ -171,8 +180,9 @@ def _compile(
         for record in of_network(records, operations, level).entries.values()
     )
     written = bundle.write(
-        lowered.name, programs, planned, objects, golden, lowered.origin, folder, encode(used)
-    )
+        lowered.name, programs, planned, objects, golden, lowered.origin, lowered.optimize, folder,
+        encode(used),
+    )  # fmt: skip
     report("emit", _faithful(golden))
     return written
 
@@ -183,7 +193,7 @@ def network_of(path: Path) -> Network:
 
 
 def _network(model: Model) -> Network:
-    return place_concats(fuse_residuals(integer(model) if is_qdq(model) else floating(model)))
+    return fuse_residuals(integer(model) if is_qdq(model) else floating(model))
 
 
 @contextmanager
@@ -275,12 +285,14 @@ def _faithful(golden: Golden) -> str:
 
 def _summary(network: Network, programs: Sequence[Program]) -> str:
     islands = sum(isinstance(operator.operation, Island) for operator in network.operators)
-    macs = sum(o.operation.macs for o in network.operators if isinstance(o.operation, Conv2d | FloatConv2d))
+    macs = sum(call.macs for call in programs[-1].calls)
     kernels = sum(operator.computes for operator in network.operators) - islands
+    chains = [o.operation for o in network.operators if isinstance(o.operation, Chain)]
+    layers = f" for {kernels + sum(len(chain.stages) - 1 for chain in chains)} layers" if chains else ""
     floats = sum(not call.checked for call in programs[-1].calls)
     millions = f"{macs / 1e6:.3g}" if macs < 100e6 else f"{macs / 1e6:.0f}"
     on = f" on {len(programs)} levels" if len(programs) > 1 else ""
-    return f"{kernels} kernels{on}, {millions} MMAC" + (f", {floats} float steps" if floats else "")
+    return f"{kernels} kernels{layers}{on}, {millions} MMAC" + (f", {floats} float steps" if floats else "")
 
 
 def _tuned(tuning: Tuning) -> str:

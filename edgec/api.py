@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ def build(
     output: str | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
+    optimize: Literal["speed", "ram"] = "speed",
     dump: str | Path | None = None,
     tune: float | None = None,
     progress: Callable[[str, str], None] | None = None,
@@ -27,8 +28,9 @@ def build(
 
     `calibration` is an .npz file or arrays by input name, shaped like the input or with one more leading
     sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
-    default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `dump` is a
-    folder for the model after every stage. `tune` seconds are spent on a search for faster kernels, on this
+    default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `optimize`
+    says what goes first where faster code takes more memory. `dump` is a folder for the model after every
+    stage. `tune` seconds are spent on a search for faster kernels, on this
     machine or the target's emulator; what it finds is kept for later builds. `progress` is called with a
     stage's name and what it did, and with an empty text when the stage begins. Raises EdgecError for what is
     the caller's to mend.
@@ -37,6 +39,7 @@ def build(
     device = devices.connect(None, described) if tune is not None else None
     from edgec.bench import tuning  # seconds, for TVM and ONNX, that load() does without
     from edgec.compiler import pipeline
+    from edgec.compiler.optimize import Optimize
 
     built = pipeline.build(
         path,
@@ -45,6 +48,7 @@ def build(
         output=output,
         shapes=shapes,
         name=name,
+        optimize=Optimize(optimize),
         dump=dump,
         tune=tuning.tuner(device, tune) if device is not None and tune is not None else None,
         progress=progress,

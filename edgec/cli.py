@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -75,6 +75,10 @@ def build(
         typer.Option(metavar="NAME=1x3x224x224", help="Fix the shape of an input; may be repeated."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of its file.")] = None,
+    optimize: Annotated[
+        Literal["speed", "ram"],
+        typer.Option(help="What goes first where faster code takes more memory."),
+    ] = "speed",
     dump: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the model after every stage there.")
     ] = None,
@@ -107,6 +111,7 @@ def build(
         progress("start", "")  # the spinner is there while the compiler is being imported
         from edgec.bench import report, tuning
         from edgec.compiler import pipeline
+        from edgec.compiler.optimize import Optimize
         from edgec.compiler.tune.records import read
         from edgec.compiler.tune.tune import Tuning
 
@@ -122,6 +127,7 @@ def build(
             output=output,
             shapes=dict(map(_parse_shape, shape or [])),
             name=name,
+            optimize=Optimize(optimize),
             dump=dump,
             records=None if records is None else read(records),
             tune=tuner,

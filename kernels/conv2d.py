@@ -25,7 +25,7 @@ from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.padding import PaddingRows
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
-from edgec.kernels.walk import Pixels, register_tiles
+from edgec.kernels.walk import Pixels, Rows, register_tiles
 from edgec.targets.descriptor import Target
 
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
@@ -88,7 +88,7 @@ def _geometry(
         isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
-    return replace(shape, direct=as_it_stands)
+    return stripe.fitted(replace(shape, direct=as_it_stands), operation)
 
 
 def reduction(shape: Geometry) -> tile.Reduction:
@@ -115,7 +115,8 @@ def widened(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[
         yield from codes(isa, operation, target)
 
 
-def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode:
+def constants(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> tuple[NDArray[Any], ...]:
+    """Return weights, biases, multipliers and parameters as the code reads them."""
     outputs, groups = shape.outputs, shape.groups
     per_group = outputs // groups
     walk = reduction(shape)
@@ -130,17 +131,22 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         operation, folded_bias(operation, isa.panel_offset), operation.input_zero_point + isa.panel_offset,
         _left_out(isa, shape),
     )  # fmt: skip
+    return (
+        packed,
+        np.concatenate([part for one in bias for part in (one, tail)]),
+        np.concatenate([operation.multiplier, tail.view(np.float32)]),
+        epilogue.parameters(operation, isa.panel_offset),
+    )
+
+
+def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode:
     ending = epilogue.epilogue(operation)
+    packed = constants(isa, operation, shape)
     rows, width = shape.register_tile
     return KernelCode(
         key=f"conv2d {isa.name} {isa.weights} {ending} {shape}",
-        make=partial(_function, isa, shape, packed.size, ending),
-        constants=(
-            packed,
-            np.concatenate([part for one in bias for part in (one, tail)]),
-            np.concatenate([operation.multiplier, tail.view(np.float32)]),
-            epilogue.parameters(operation, isa.panel_offset),
-        ),
+        make=partial(_function, isa, shape, packed[0].size, ending),
+        constants=packed,
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
         inplace=(1,) if ending.residual and operation.runs is None else (),
@@ -173,17 +179,24 @@ def folded_bias(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
     return np.asarray(folded, np.int32)
 
 
+def arguments(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilogue) -> list[tuple[str, int]]:
+    """Return dtype and size of each of `constants`, of which the weights have the size `weights`."""
+    channels = shape.outputs + shape.register_tile[1] * isa.lanes
+    return [
+        (isa.weights, weights),
+        ("int32", channels * _left_out(isa, shape).biases),
+        ("float32", channels),
+        ("int32", ending.parameters),
+    ]
+
+
 def _function(isa: InstructionSet, shape: Geometry, weights: int, ending: Epilogue) -> object:
     residual = shape.images * shape.rows * shape.columns * shape.outputs
-    channels = shape.outputs + shape.register_tile[1] * isa.lanes
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
             *([("int8", residual)] if ending.residual else []),
-            (isa.weights, weights),
-            ("int32", channels * _left_out(isa, shape).biases),
-            ("float32", channels),
-            ("int32", ending.parameters),
+            *arguments(isa, shape, weights, ending),
             ("int8", shape.output_span),
         ],
         isa.panel,
@@ -199,11 +212,14 @@ def _body(isa: InstructionSet, shape: Geometry, ending: Epilogue, x: Buffer, *bu
     other = others[0] if ending.residual else None
     with T.serial(begin, end) as index:
         where = stripe.tile(shape, x, scratch, index, epilogue.padding(values))
-        _Block(isa, shape, ending, accumulators, where, weights, bias, multiplier, values, other, y).emit()
+        Block(
+            isa, shape, ending, accumulators, where, partial(stripe.each_row, shape, where.row0),
+            weights, bias, multiplier, values, other, stripe.output(shape, where, y),
+        ).emit()  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """One tile of the output."""
 
     isa: InstructionSet
@@ -211,6 +227,7 @@ class _Block:
     ending: Epilogue
     accumulators: list[Buffer]
     where: stripe.Tile
+    rows: Rows
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
@@ -218,20 +235,22 @@ class _Block:
     """Of the epilogue."""
     other: Buffer | None
     """What is added to the result."""
-    y: Buffer
+    destination: stripe.Destination
 
     def emit(self) -> None:
+        """Write the code."""
         walk = reduction(self.shape)
         length = math.prod(walk.taps) * tile.padded_run(self.isa, walk)
-        register_tiles(self.shape, self.isa.lanes, length, self.where, self._tile)
+        register_tiles(self.shape, self.isa.lanes, length, self.where, self.rows, self._tile)
 
     def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
         shape = self.shape
         lanes = columns.vectors * self.isa.lanes
 
+        first = self.destination.pixel(pixels.row_of_tile, pixels.column) + channel
+
         def store(i: int, value: Expr) -> None:
-            at = (pixels.first + i) * shape.output_pitch + channel
-            tir.store_first(self.y, at, value, lanes, columns.valid)
+            self.destination.store(first + i * shape.output_pitch, value, lanes, columns.valid)
 
         def added(i: int) -> Expr:
             at = (pixels.first + i) * shape.outputs + channel

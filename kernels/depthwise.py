@@ -127,17 +127,35 @@ def _geometry(
         operation.pads[:2], kernel, operation.dilations, tile_rows, columns, (min(pixels, columns), height),
         isa.panel, isa.panel_offset, repeats=outputs // c,
     )  # fmt: skip
-    whole = all(blocks.valid == blocks.channels for blocks in _blocks(isa, outputs, _of(isa, shape)))
-    as_it_stands = isa.panel == "int8" and not any(operation.pads) and whole and shape.repeats == 1
-    return replace(shape, direct=as_it_stands)
+    direct = (
+        isa.panel == "int8" and not any(operation.pads) and whole_blocks(isa, shape) and shape.repeats == 1
+    )
+    shape = stripe.fitted(replace(shape, direct=direct), operation)
+    # Smaller tiles than planned may not be whole pairs of rows.
+    return shape if shape.tile_rows % height == 0 or shape.tile_rows == rows else _row_by_row(shape)
+
+
+def _row_by_row(shape: Geometry) -> Geometry:
+    return replace(shape, register_tile=(shape.register_tile[0], 1))
+
+
+def whole_blocks(isa: DepthwiseSet, shape: Geometry) -> bool:
+    """Whether vector loads read no channel that isn't there."""
+    parts = _blocks(isa, shape.outputs, _of(isa, shape))
+    return all(blocks.valid == blocks.channels for blocks in parts)
+
+
+def accepts(isa: DepthwiseSet, operation: Conv2d) -> bool:
+    """Whether a convolution is one of each channel with windows of its own, and exact here."""
+    channels = operation.input_shape[3]
+    if operation.groups != channels or channels == 1:
+        return False
+    return operation.residual is None and isa.accepts(operation.weights)
 
 
 def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code of a depthwise convolution with any number of outputs per channel; none for other convolutions."""
-    channels = operation.input_shape[3]
-    if operation.groups != channels or channels == 1:
-        return
-    if operation.residual is not None or not isa.accepts(operation.weights):
+    if not accepts(isa, operation):
         return
     shapes = (
         replace(_geometry(operation, isa, target, *register_tile, stripe_l1), channels_inside=inside)
@@ -158,22 +176,27 @@ def _rows_share(isa: DepthwiseSet, shape: Geometry) -> bool:
     return isa.vertical and shape.dilations[0] == 1 and len(_of(isa, shape)) == rows * len(alone)
 
 
-def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
+def constants(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> tuple[NDArray[Any], ...]:
+    """Return weights, biases, multipliers and parameters as the code reads them."""
     products = _of(isa, shape)
     parts = _blocks(isa, shape.outputs, products)
+    bias = conv2d.folded_bias(operation, isa.panel_offset)
+    return (
+        np.concatenate([_packed(blocks, operation.weights, _groups(products)) for blocks in parts]),
+        np.concatenate([_ordered(blocks, bias) for blocks in parts]),
+        np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
+        epilogue.parameters(operation, isa.panel_offset),
+    )
+
+
+def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
     columns, rows = shape.register_tile
     inside = "channels" if shape.channels_inside else "pixels"
     ending = epilogue.epilogue(operation)
-    bias = conv2d.folded_bias(operation, isa.panel_offset)
     return KernelCode(
         key=f"depthwise {isa.name} {ending} {shape}",
         make=partial(_function, isa, shape, ending),
-        constants=(
-            np.concatenate([_packed(blocks, operation.weights, _groups(products)) for blocks in parts]),
-            np.concatenate([_ordered(blocks, bias) for blocks in parts]),
-            np.concatenate([_ordered(blocks, operation.multiplier) for blocks in parts]),
-            epilogue.parameters(operation, isa.panel_offset),
-        ),
+        constants=constants(isa, operation, shape),
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
         configuration=f"{columns}x{rows} pixels, {shape.tile_rows} rows, {inside} inside",
@@ -203,83 +226,158 @@ def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
     return whole[:, [channel for order in blocks.isa.order for channel in order]].reshape(-1)
 
 
-def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
+def arguments(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> list[tuple[str, int]]:
+    """Return dtype and size of each of `constants`."""
     products = _of(isa, shape)
-    parts = _blocks(isa, shape.outputs, products)
-    padded = sum(blocks.count * blocks.channels for blocks in parts)
+    padded = sum(blocks.count * blocks.channels for blocks in _blocks(isa, shape.outputs, products))
     weights = padded * len(_groups(products)) * isa.group
+    return [(isa.weights, weights), ("int32", padded), ("float32", padded), ("int32", ending.parameters)]
+
+
+def _function(isa: DepthwiseSet, shape: Geometry, ending: Epilogue) -> object:
     return tir.kernel(
         [
             ("int8", shape.images * shape.in_rows * shape.in_columns * shape.channels),
-            (isa.weights, weights),
-            ("int32", padded),
-            ("float32", padded),
-            ("int32", ending.parameters),
+            *arguments(isa, shape, ending),
             ("int8", shape.output_span),
         ],
         isa.panel,
-        partial(_body, shape, ending, parts, products),
+        partial(_body, isa, shape, ending),
     )
 
 
 def _body(
-    shape: Geometry, ending: Epilogue, parts: list[_Blocks], products: list[_Product], x: Buffer,
-    weights: Buffer, bias: Buffer, multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer,
-    begin: Expr, end: Expr,
+    isa: DepthwiseSet, shape: Geometry, ending: Epilogue, x: Buffer, weights: Buffer, bias: Buffer,
+    multiplier: Buffer, parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
-    width, height = shape.register_tile
-    largest = max(blocks.channels for blocks in parts)
-    accumulators = [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width * height)]
-    constants = _Constants(weights, len(_groups(products)), bias, multiplier, ending.output(parameters))
-
+    accumulators = allocate(isa, shape)
+    constants = Constants(weights, bias, multiplier, ending.output(parameters))
     with T.serial(begin, end) as index:
         where = stripe.tile(shape, x, scratch, index, epilogue.padding(parameters))
-
-        def rows(r: Expr, products: list[_Product], where: stripe.Tile = where) -> None:
-            def pixels(blocks: _Blocks, index: Expr, column: Expr, count: int) -> None:
-                first = blocks.start + index * blocks.channels
-                start = where.origin + r * (shape.strides[0] * shape.pitch) + first
-                output = (where.image * shape.rows + where.row0 + r) * shape.columns + column
-                _pixels(
-                    blocks, shape, accumulators, count, products, where.source, start, column, constants,
-                    index, y, output * shape.output_pitch + first,
-                )  # fmt: skip
-
-            if shape.channels_inside:
-                _each_pixels(
-                    shape,
-                    lambda column, count: _each_block(
-                        parts, lambda blocks, index: pixels(blocks, index, column, count)
-                    ),
-                )
-            else:
-                _each_block(
-                    parts,
-                    lambda blocks, index: _each_pixels(
-                        shape, lambda column, count: pixels(blocks, index, column, count)
-                    ),
-                )
-
-        if height == 1:
-            stripe.each_row(shape, where.row0, lambda r: rows(r, products))
+        writer = Writer(isa, shape, accumulators, where, constants, stripe.output(shape, where, y))
+        if shape.register_tile[1] == 1:
+            stripe.each_row(shape, where.row0, writer.emit)
         else:
-            _each_rows(shape, where.row0, products, rows)
+            _each_rows(shape, where.row0, writer)
 
 
-def _each_rows(
-    shape: Geometry, row0: Expr, products: list[_Product], rows: Callable[[Expr, list[_Product]], None]
-) -> None:
+def allocate(isa: DepthwiseSet, shape: Geometry) -> list[Buffer]:
+    """One small local buffer of accumulators per pixel that is computed together."""
+    width, height = shape.register_tile
+    largest = max(blocks.channels for blocks in _blocks(isa, shape.outputs, _of(isa, shape)))
+    return [T.alloc_buffer((largest,), "int32", scope="global") for _ in range(width * height)]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a layer's code reads besides its input."""
+
+    weights: Buffer
+    bias: Buffer
+    multiplier: Buffer
+    ending: Output
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What writes the code of a tile's output rows, as many at once as the register tile has."""
+
+    isa: DepthwiseSet
+    shape: Geometry
+    accumulators: list[Buffer]
+    where: stripe.Tile
+    constants: Constants
+    destination: stripe.Destination
+
+    def emit(self, row: Expr) -> None:
+        """Write the code of the rows from `row` of the tile on."""
+        self._emit(row, _of(self.isa, self.shape))
+
+    def emit_one(self, row: Expr) -> None:
+        """Write the code of `row` alone."""
+        products = _of(self.isa, self.shape)
+        self._emit(row, [product.alone for product in products if not product.row])
+
+    def _emit(self, row: Expr, products: list[_Product]) -> None:
+        shape = self.shape
+        parts = _blocks(self.isa, shape.outputs, _of(self.isa, shape))
+
+        def pixels(blocks: _Blocks, index: Expr, column: Expr, count: int) -> None:
+            self._pixels(blocks, count, products, row, column, index)
+
+        if shape.channels_inside:
+            _each_pixels(
+                shape,
+                lambda column, count: _each_block(
+                    parts, lambda blocks, index: pixels(blocks, index, column, count)
+                ),
+            )
+        else:
+            _each_block(
+                parts,
+                lambda blocks, index: _each_pixels(
+                    shape, lambda column, count: pixels(blocks, index, column, count)
+                ),
+            )
+
+    def _pixels(
+        self, blocks: _Blocks, count: int, products: list[_Product], row: Expr, column: Expr, index: Expr
+    ) -> None:
+        """`count` adjacent output pixels in each of the rows of `products`, of one block of channels."""
+        shape, constants = self.shape, self.constants
+        isa, block = blocks.isa, blocks.channels
+        parts = range(0, block, isa.lanes)
+        first = blocks.start + index * block
+        rows = 1 + max(product.row for product in products)
+        tile = {(r, p): self.accumulators[r * count + p] for r in range(rows) for p in range(count)}
+        for accumulator in tile.values():
+            for part in parts:
+                tir.store(accumulator, part, tir.load(constants.bias, first + part, isa.lanes), isa.lanes)
+
+        start = self.where.origin + row * (shape.strides[0] * shape.pitch) + first
+        groups, size = len(_groups(_of(self.isa, shape))), isa.group * block
+        # Down the columns, products follow the input's, so that pixels share interleaved taps while they are
+        # in registers; else they follow the weights, which pixels share as well.
+        work = [(product, pixel) for product in products for pixel in range(count)]
+        if isa.vertical:
+            work.sort(key=lambda w: w[1] * shape.strides[1] + w[0].taps[0][1] * shape.dilations[1])
+        for one, pixel in work:
+            at = start + (column + pixel) * (shape.strides[1] * shape.outputs)
+            a = [
+                tir.load(
+                    self.where.source,
+                    at
+                    + (down * shape.dilations[0] * shape.pitch + right * shape.dilations[1] * shape.outputs),
+                    block,
+                )
+                for down, right in one.taps
+            ]
+            offset = blocks.weights_start + (index * groups + one.number) * size
+            isa.products([(tile[one.row, pixel], part) for part in parts], a, constants.weights, offset)
+
+        scales = [tir.load(constants.multiplier, first + part, isa.lanes) for part in parts]
+        order = [channel for part in isa.order for channel in part]
+        inverse = [order.index(channel) for channel in range(block)]
+        for (r, pixel), accumulator in tile.items():
+            sums = [tir.load(accumulator, part, isa.lanes) for part in parts]
+            value = isa.requantize(sums, scales, constants.ending)
+            if inverse != sorted(inverse):
+                value = tir.shuffle(value, inverse)
+            place = self.destination.pixel(row + r, column + pixel) + first
+            self.destination.store(place, value, block, blocks.valid)
+
+
+def _each_rows(shape: Geometry, row0: Expr, writer: Writer) -> None:
     """Write the loop over a tile's output rows, a few at a time, and those left one by one."""
     height = shape.register_tile[1]
     total: Expr = shape.tile_rows
     if shape.rows % shape.tile_rows:
         total = T.min(shape.tile_rows, shape.rows - row0)
     with T.serial(0, total // height) as index:
-        rows(index * height, products)
+        writer.emit(index * height)
     if shape.rows % height:  # left of the last tile
-        alone = [product.alone for product in products if not product.row]
         with T.serial(0, total % height) as index:
-            rows(total - total % height + index, alone)
+            writer.emit_one(total - total % height + index)
 
 
 def _each_block(parts: list[_Blocks], body: Callable[[_Blocks, Expr], None]) -> None:
@@ -294,60 +392,3 @@ def _each_pixels(shape: Geometry, body: Callable[[Expr, int], None]) -> None:
     if more:
         tir.serial(more, lambda p: body(p * (count + 1), count + 1))
     tir.serial(groups - more, lambda p: body(more * (count + 1) + p * count, count))
-
-
-@dataclass(frozen=True)
-class _Constants:
-    """What a layer's code reads besides its input."""
-
-    weights: Buffer
-    groups: int
-    """Of weights in a block of channels."""
-    bias: Buffer
-    multiplier: Buffer
-    ending: Output
-
-
-def _pixels(
-    blocks: _Blocks, shape: Geometry, accumulators: list[Buffer], count: int, products: list[_Product],
-    source: Buffer, start: Expr, column: Expr, constants: _Constants, index: Expr, y: Buffer, output: Expr,
-) -> None:  # fmt: skip
-    """`count` adjacent output pixels in each of the rows of `products`, of one block of channels."""
-    isa, block = blocks.isa, blocks.channels
-    parts = range(0, block, isa.lanes)
-    base = blocks.start + index * block
-    rows = 1 + max(product.row for product in products)
-    tile = {(row, pixel): accumulators[row * count + pixel] for row in range(rows) for pixel in range(count)}
-    for accumulator in tile.values():
-        for part in parts:
-            tir.store(accumulator, part, tir.load(constants.bias, base + part, isa.lanes), isa.lanes)
-
-    size = isa.group * block
-    # Down the columns, products follow the input's, so that pixels share interleaved taps while they are in
-    # registers; else they follow the weights, which pixels share as well.
-    work = [(product, pixel) for product in products for pixel in range(count)]
-    if isa.vertical:
-        work.sort(key=lambda w: w[1] * shape.strides[1] + w[0].taps[0][1] * shape.dilations[1])
-    for one, pixel in work:
-        at = start + (column + pixel) * (shape.strides[1] * shape.outputs)
-        a = [
-            tir.load(
-                source,
-                at + (row * shape.dilations[0] * shape.pitch + tap * shape.dilations[1] * shape.outputs),
-                block,
-            )
-            for row, tap in one.taps
-        ]
-        offset = blocks.weights_start + (index * constants.groups + one.number) * size
-        isa.products([(tile[one.row, pixel], part) for part in parts], a, constants.weights, offset)
-
-    scales = [tir.load(constants.multiplier, base + part, isa.lanes) for part in parts]
-    order = [channel for part in isa.order for channel in part]
-    inverse = [order.index(channel) for channel in range(block)]
-    for (row, pixel), accumulator in tile.items():
-        sums = [tir.load(accumulator, part, isa.lanes) for part in parts]
-        value = isa.requantize(sums, scales, constants.ending)
-        if inverse != sorted(inverse):
-            value = tir.shuffle(value, inverse)
-        place = output + (row * shape.columns + pixel) * shape.output_pitch
-        tir.store_first(y, place, value, block, blocks.valid)

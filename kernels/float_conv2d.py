@@ -154,7 +154,10 @@ class _Block:
     def emit(self) -> None:
         geometry, walk = self.shape.geometry, reduction(self.shape.geometry)
         length = math.prod(walk.taps) * walk.run
-        register_tiles(geometry, self.isa.lanes, length, self.where, self._tile, self.part, self.shape.parts)
+        rows = partial(stripe.each_row, geometry, self.where.row0)
+        register_tiles(
+            geometry, self.isa.lanes, length, self.where, rows, self._tile, self.part, self.shape.parts
+        )
 
     def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
         geometry, starts, lanes = self.shape.geometry, pixels.starts, self.isa.lanes

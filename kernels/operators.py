@@ -197,6 +197,8 @@ class Conv2d:
     """Top, left, bottom, right."""
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
+    scratch: int | None = None
+    """Bytes of scratch that kernels shall do with if they can; None: what is fastest."""
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""
@@ -244,6 +246,33 @@ class Conv2d:
         """Multiply-accumulates of one inference."""
         n, oh, ow, _ = self.output_shape
         return n * oh * ow * int(self.weights.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Convolutions, each of the result of the one before; only the last one's result is stored.
+
+    The last may have a residual: the operator's second input.
+    """
+
+    stages: tuple[Conv2d, ...]
+    scratch: int | None = None
+    """As of `Conv2d`, for all of them."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the first convolution's input."""
+        return self.stages[0].input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        return self.stages[-1].output_shape
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(stage.macs for stage in self.stages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -485,8 +514,8 @@ class Island:
 
 
 Operation = (
-    Conv2d | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat | Pad
-    | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
+    Conv2d | Chain | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat
+    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
 )  # fmt: skip
 
 

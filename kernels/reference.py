@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgec.kernels.operators import (
     AveragePool,
     Binary,
+    Chain,
     Concat,
     Conv2d,
     Dequantize,
@@ -59,6 +60,14 @@ def conv2d(op: Conv2d, x: Array, other: Array | None = None) -> Array:
         return result
     assert other is not None, "a residual operation has a second input"
     return binary(op.residual, result, other).reshape(result.shape)
+
+
+def chain(op: Chain, x: Array, other: Array | None = None) -> Array:
+    """See `Chain`."""
+    *stages, last = op.stages
+    for stage in stages:
+        x = conv2d(stage, x)
+    return conv2d(last, x, other)
 
 
 def float_conv2d(op: FloatConv2d, x: Array, other: Array | None = None) -> Array:
@@ -225,6 +234,7 @@ def softmax(op: Softmax, x: Array) -> Array:
 SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     AveragePool: average_pool,
     Binary: binary,
+    Chain: chain,
     Concat: concat,
     Conv2d: conv2d,
     Dequantize: dequantize,

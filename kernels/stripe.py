@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgec.kernels import tir
+from edgec.kernels.operators import Chain, Conv2d
 from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
 
 SLACK = 64
@@ -13,7 +14,7 @@ SLACK = 64
 LEAST_TILES = 4
 """Tiles that a layer is cut into at least, where it can be, so that threads share them out."""
 
-_LANES = 32
+LANES = 32
 """Elements copied at a time; LLVM splits them into what the target has."""
 
 
@@ -89,6 +90,23 @@ class Geometry:
         return -(-self.rows // self.tile_rows), -(-self.columns // self.tile_columns)
 
 
+def fits(operation: Conv2d | Chain, scratch: int) -> bool:
+    """Whether an operation may take so many bytes of scratch."""
+    return operation.scratch is None or scratch <= operation.scratch
+
+
+def fitted(shape: Geometry, operation: Conv2d) -> Geometry:
+    """Return the geometry with tiles as small as the operation's scratch demands, if there are such."""
+    while not fits(operation, shape.stripe_bytes):
+        if shape.tile_rows > 1:
+            shape = replace(shape, tile_rows=even(shape.rows, shape.tile_rows - 1, least=1))
+        elif shape.blocks[1] > 1 and shape.tile_columns > shape.register_tile[0]:
+            shape = replace(shape, tile_columns=shape.tile_columns - shape.register_tile[0])
+        else:
+            break
+    return shape
+
+
 @dataclass(frozen=True)
 class Tile:
     """Where one tile of the output lies, and where its input is read."""
@@ -110,6 +128,40 @@ def even(total: int, wanted: int, unit: int = 1, least: int = LEAST_TILES) -> in
     """
     tiles = max(-(-total // wanted), min(least, -(-total // unit)))
     return min(total, -(-total // (tiles * unit)) * unit)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a tile's results go: to the output, or to the stripe of a convolution that reads them."""
+
+    buffer: Buffer
+    pixel: Callable[[Expr, Expr], Expr]
+    """Returns the first element of an output, by its row and column in the tile."""
+    reader: Geometry | None = None
+    """Whose stripe it is."""
+
+    def store(self, start: Expr, value: Expr, lanes: int, count: int) -> None:
+        """Store the first `count` of the int8 vector `value`."""
+        converted = value if self.reader is None else convert(self.reader, value, lanes)
+        tir.store_first(self.buffer, start, converted, lanes, count)
+
+
+def convert(shape: Geometry, value: Expr, lanes: int) -> Expr:
+    """Return an int8 vector as the stripe holds it."""
+    if not shape.offset:
+        return tir.cast(value, shape.dtype, lanes)
+    assert (shape.dtype, shape.offset) == ("uint8", 128), "the sign bit, turned over"
+    return T.reinterpret(tir.vector("uint8", lanes), value) ^ tir.constant(shape.offset, "uint8", lanes)
+
+
+def output(shape: Geometry, where: Tile, y: Buffer) -> Destination:
+    """Return the tile's place in the whole output."""
+
+    def pixel(row: Expr, column: Expr) -> Expr:
+        first = (where.image * shape.rows + where.row0 + row) * shape.columns
+        return (first + where.column0 + column) * shape.output_pitch
+
+    return Destination(y, pixel)
 
 
 def tile(shape: Geometry, x: Buffer, scratch: Buffer, index: Expr, pad_value: Expr) -> Tile:
@@ -154,7 +206,7 @@ def fill(
         def vector(offset: Expr, lanes: int) -> None:
             tir.store(stripe, start + offset, tir.broadcast(padding, lanes), lanes)
 
-        tir.vectors(count * repeats, _LANES, vector)
+        tir.vectors(count * repeats, LANES, vector)
 
     def row(r: Expr) -> None:
         in_row = row0 * shape.strides[0] + r - shape.pads[0]
@@ -163,17 +215,12 @@ def fill(
 
         def copy(count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                value = tir.load(x, first + offset, lanes)
-                if shape.offset:
-                    flipped = T.reinterpret(tir.vector("uint8", lanes), value)
-                    value = flipped ^ tir.constant(shape.offset, "uint8", lanes)
-                else:
-                    value = tir.cast(value, dtype, lanes)
+                value = convert(shape, tir.load(x, first + offset, lanes), lanes)
                 if repeats > 1:
                     value = tir.repeat(value, lanes, repeats)
                 tir.store(stripe, target + (left + offset) * repeats, value, lanes * repeats)
 
-            tir.vectors(count, max(1, _LANES >> (repeats - 1).bit_length()), vector)
+            tir.vectors(count, max(1, LANES >> (repeats - 1).bit_length()), vector)
 
         def inside() -> None:
             pad(target, left)

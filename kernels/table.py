@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from edgec.kernels import (
+    chain,
     conv2d,
     depthwise,
     elementwise,
@@ -23,6 +24,7 @@ from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operators import (
     AveragePool,
     Binary,
+    Chain,
     Concat,
     Conv2d,
     Dequantize,
@@ -46,6 +48,13 @@ def _vectorized(
     family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: InstructionSet | DepthwiseSet
 ) -> Kernel:
     return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(codes, isa))
+
+
+def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
+    features = dense.features | channelwise.features
+    return Kernel(
+        f"chain_{dense.name}", Chain, features, dense.arch, partial(chain.codes, dense, channelwise)
+    )
 
 
 def _float(
@@ -91,6 +100,15 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, x86.SSE2),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
+    _chained(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI),
+    _chained(x86.AVX512, x86.DEPTHWISE_AVX512),
+    _chained(x86.AVXVNNI, x86.DEPTHWISE_AVXVNNI),
+    _chained(x86.AVX2, x86.DEPTHWISE_AVX2),
+    _chained(arm64.I8MM, arm64.DEPTHWISE_DOTPROD),
+    _chained(arm64.DOTPROD, arm64.DEPTHWISE_DOTPROD),
+    _chained(arm64.NEON, arm64.DEPTHWISE_NEON),
+    _chained(x86.SSE2, x86.DEPTHWISE_SSE2),
+    _chained(Generic(), GenericDepthwise()),
     _float("float_depthwise", float_depthwise.codes, fma.AVX512),
     _float("float_depthwise", float_depthwise.codes, fma.AVX2),
     _float("float_depthwise", float_depthwise.codes, fma.NEON),

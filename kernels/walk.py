@@ -17,6 +17,9 @@ class Pixels:
     """First element of each one's input."""
     row: Expr
     """Of the output image."""
+    column: Expr
+    """Of the first, in the tile."""
+    row_of_tile: Expr
     first: Expr
     """Number of the first, among all images' pixels."""
 
@@ -25,8 +28,12 @@ Write = Callable[[tile.Columns, Expr, Expr, Pixels], None]
 """Takes a block of output channels, its first channel, the first of its packed weights, and the pixels."""
 
 
+Rows = Callable[[Callable[[Expr], None]], None]
+"""Writes the loop over a tile's output rows, which calls back with each."""
+
+
 def register_tiles(
-    shape: Geometry, lanes: int, length: int, where: stripe.Tile, write: Write,
+    shape: Geometry, lanes: int, length: int, where: stripe.Tile, rows: Rows, write: Write,
     part: Expr = 0, parts: int = 1,
 ) -> None:  # fmt: skip
     """Write the loops over one tile of the output, and inside what `write` writes of a register tile.
@@ -46,7 +53,7 @@ def register_tiles(
             def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
                 channel = g * per_group + columns.start + n * width
                 offset = g * group_size + columns.weights_start + n * width * length
-                _rows(shape, where, g, partial(write, columns, channel, offset))
+                _rows(shape, where, rows, g, partial(write, columns, channel, offset))
 
             if parts == 1:
                 tir.serial(columns.blocks, block)
@@ -61,7 +68,7 @@ def register_tiles(
     tir.serial(shape.groups, group)
 
 
-def _rows(shape: Geometry, where: stripe.Tile, g: Expr, write: Callable[[Pixels], None]) -> None:
+def _rows(shape: Geometry, where: stripe.Tile, rows: Rows, g: Expr, write: Callable[[Pixels], None]) -> None:
     height = shape.register_tile[0]
     rest = shape.columns % shape.tile_columns  # of the last tile along a row, where tiles cut rows
 
@@ -83,11 +90,11 @@ def _rows(shape: Geometry, where: stripe.Tile, g: Expr, write: Callable[[Pixels]
             with T.If(left < shape.tile_columns), T.Then():
                 register_tile(left - rest % height, rest % height)
 
-    stripe.each_row(shape, where.row0, row)
+    rows(row)
 
 
 def _pixels(shape: Geometry, where: stripe.Tile, g: Expr, row: Expr, column: Expr, height: int) -> Pixels:
     base = where.origin + row * (shape.strides[0] * shape.pitch) + g * (shape.channels // shape.groups)
     starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
     pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
-    return Pixels(starts, where.row0 + row, pixel)
+    return Pixels(starts, where.row0 + row, column, row, pixel)

@@ -112,7 +112,8 @@ def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCod
     plans = {plan: _cycles(isa, plan, target) for plan in every_plan(isa, operation, target)}
     paying = sorted((plan for plan in plans if plans[plan] * _GAIN < direct), key=plans.__getitem__)
     for plan in paying:
-        yield code(isa, operation, plan)
+        if stripe.fits(operation, _Scratch.of(isa, plan).bytes):
+            yield code(isa, operation, plan)
 
 
 def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan]:

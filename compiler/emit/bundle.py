@@ -151,15 +151,16 @@ def write(
     objects: Sequence[Mapping[str, bytes]],
     golden: Golden,
     source: Source,
+    optimize: str,
     output: Path,
     records: bytes = b"",
 ) -> Bundle:
     """Write the bundle of `programs` to `output`, all of it or nothing, in place of a bundle that is there.
 
     There is one program per level, best first, and one plan for all. `objects` holds, per level, the object
-    file of each function, by symbol; `records` the tuning records that chose the kernels, if any did. Raises
-    BundleError where `output` can't be written, ToolchainError where the C can't be compiled, TargetError for
-    features that can't be looked up.
+    file of each function, by symbol; `optimize` is what the build put first; `records` the tuning records
+    that chose the kernels, if any did. Raises BundleError where `output` can't be written, ToolchainError
+    where the C can't be compiled, TargetError for features that can't be looked up.
     """
     check_output(output)
     identifier = names.identifier(name)
@@ -179,6 +180,7 @@ def write(
             plan,
             golden,
             source,
+            optimize,
             hashes=_hashes(folder),
             weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
             code_bytes=code_bytes,

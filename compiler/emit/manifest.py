@@ -17,7 +17,7 @@ from edgec.kernels import elf
 from edgec.kernels.operators import Tensor
 from edgec.targets.descriptor import Target
 
-SCHEMA = 2
+SCHEMA = 3
 PACKAGES = {
     "edgec": "edgec",
     "numpy": "numpy",
@@ -70,6 +70,7 @@ def build(
     plan: Plan,
     golden: Golden,
     source: Source,
+    optimize: str,
     hashes: dict[str, str],
     weights_bytes: int,
     code_bytes: int,
@@ -81,6 +82,7 @@ def build(
         "schema": SCHEMA,
         "name": name,
         "identifier": identifier,
+        "optimize": optimize,
         "target": _target(replace(program.target, variants=tuple(p.target for p in variants))),
         "files": hashes,
         "model": {

@@ -40,7 +40,7 @@ def plan(program: Program) -> Plan:
     Sizes are rounded up to `ALIGNMENT`, in the lower bound too: the arena is a multiple of it.
     """
     buffers, pairs = _buffers(program)
-    bound = _lower_bound(program, buffers, pairs)
+    bound = max(_alive(program, buffers, pairs), default=0)
     offsets = _search(buffers, pairs, bound)
     scratch = tuple(offsets.get(i, 0) for i in range(len(program.calls)))
     result = Plan(
@@ -136,8 +136,13 @@ def _buffers(program: Program) -> tuple[list[_Buffer], list[tuple[str, str]]]:
     return tensors + scratch, sorted(set(pairs))
 
 
-def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> int:
-    """Return the most bytes alive at any one call, each in-place pair counted once."""
+def needs(program: Program) -> list[int]:
+    """Return the bytes alive at every call: the least that any plan has to give it."""
+    return _alive(program, *_buffers(program))
+
+
+def _alive(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> list[int]:
+    """Return the bytes alive at every call, each in-place pair counted once."""
     size = {b.name: b.size for b in buffers}
     first = {b.name: b.first for b in buffers}
     alive = [0] * len(program.calls)
@@ -147,7 +152,7 @@ def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str
     for index in range(len(alive)):
         saved = [(s, r, min(size[s], size[r])) for s, r in pairs if first[r] == index]
         alive[index] -= _most_saved(saved)
-    return max(alive, default=0)
+    return alive
 
 
 def _most_saved(pairs: list[tuple[str, str, int]]) -> int:

@@ -7,7 +7,7 @@ from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.tune.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operators import INEXACT, Conv2d, FloatConv2d, Island, Network, Operator
+from edgec.kernels.operators import INEXACT, Chain, Conv2d, FloatConv2d, Island, Network, Operator
 from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
 
@@ -65,10 +65,12 @@ def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
     constants = {f"{operator.name}.{i}": array for i, array in enumerate(code.constants)}
     symbol = _symbol(kernel, code)
     arguments = (*operator.reads, *constants, *operator.outputs)
+    # What an operator reads twice may be read around an element that is written already.
+    shared = [operator.inputs[i] for i in code.inplace if operator.inputs.count(operator.inputs[i]) == 1]
     call = Call(
         operator.name, kernel.name, symbol, arguments, operator.outputs, code.tiles, code.scratch_bytes,
-        operator.operation.macs if isinstance(operator.operation, Conv2d | FloatConv2d) else 0,
-        tuple((operator.inputs[i], operator.outputs[0]) for i in code.inplace), code.configuration,
+        operator.operation.macs if isinstance(operator.operation, Conv2d | Chain | FloatConv2d) else 0,
+        tuple((name, operator.outputs[0]) for name in shared), code.configuration,
         checked=not isinstance(operator.operation, INEXACT),
     )  # fmt: skip
     function = Function(symbol, f"{kernel.name}: {code.key}", code.make, len(arguments))

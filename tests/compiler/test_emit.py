@@ -144,7 +144,9 @@ def write(made: Made, folder: Path, name: str = "tiny", bodies: dict[str, str] |
     work.mkdir(parents=True, exist_ok=True)
     objects = {s: compile_kernel(work, made.program.target, s, (bodies or {}).get(s)) for s in KERNELS}
     output = folder / f"{name}.edgec"
-    return bundle.write(name, (made.program,), made.plan, (objects,), made.golden, made.source, output)
+    return bundle.write(
+        name, (made.program,), made.plan, (objects,), made.golden, made.source, "speed", output
+    )  # fmt: skip
 
 
 def bench(built: Bundle, *arguments: str, emulator: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -224,8 +226,8 @@ def test_missing_and_changed_files_are_named(tiny: Bundle, tmp_path: Path) -> No
     [
         ("{", "can't be read"),
         ("[]", "is damaged"),
-        ('{"schema": 2}', "is damaged"),
-        ('{"schema": 1}', "has schema 1, this edgec reads 2"),
+        ('{"schema": 3}', "is damaged"),
+        ('{"schema": 2}', "has schema 2, this edgec reads 3"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
+from edgec.compiler.lower.select import select
+from edgec.compiler.tune.records import NONE
 from edgec.kernels import reference
 from edgec.kernels.operators import Binary, Conv2d, Network, Operator, Tensor
+from edgec.targets import loader
 
 SHAPE = (1, 4, 5, 3)
 
@@ -103,3 +106,14 @@ def test_a_depthwise_convolution_stays_with_its_own_kernels() -> None:
         "c",
         "s",
     ]
+
+
+def test_a_window_over_what_is_added_keeps_it() -> None:
+    """In place, rows of x would be overwritten that other tiles' windows still read."""
+    shared = network(("c", convolution(1), "x", "a"), ("s", ADDITION, "ax", "y"))
+    other = network(
+        ("d", convolution(2), "x", "b"), ("c", convolution(1), "x", "a"), ("s", ADDITION, "ab", "y")
+    )
+    target = loader.load("rpi5-int8")
+    assert select(fuse_residuals(shared), target, NONE).calls[0].inplace == ()
+    assert select(fuse_residuals(other), target, NONE).calls[-1].inplace == (("b", "y"),)

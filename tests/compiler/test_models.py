@@ -61,8 +61,11 @@ def test_real_models_are_exact(name: str, target: str, firsts: Bundles, tmp_path
     bundle = build(source, tmp_path, target, name=name)
     first = firsts.setdefault(name, bundle)
     assert not bundle.manifest["islands"]
-    assert checksums(bundle) == checksums(first)
-    assert None not in checksums(bundle)
+    sums, others = checksums(bundle), checksums(first)
+    # Which layers are one step depends on the target's caches: the rest of their tensors aren't stored.
+    assert all(sums[tensor] == others[tensor] for tensor in sums.keys() & others.keys())
+    assert {output["name"] for output in bundle.outputs} <= sums.keys() & others.keys()
+    assert None not in sums.values()
     found = verified(bundle)
     assert found.exact_layers == len(bundle.steps)
     if (name, target) in INSTRUCTIONS:

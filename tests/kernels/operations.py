@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgec.kernels.operators import (
     AveragePool,
     Binary,
+    Chain,
     Concat,
     Conv2d,
     Dequantize,
@@ -148,14 +149,8 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     )  # fmt: skip
     inputs = [_int8(draw, rng, shape)]
     if family != "depthwise" and draw(st.booleans()):
-        size = int(np.prod(operation.output_shape))
-        factors = tuple(map(float, (10.0 ** rng.uniform(-2, 1, 2)).astype(np.float32)))
-        zero_points = (operation.output_zero_point, _zero_point(draw))
-        added = Binary(
-            "add", (size,), ((1,), (1,)), zero_points, factors, _zero_point(draw), *_bounds(draw)
-        )  # fmt: skip
-        operation = replace(operation, residual=added)
-        inputs.append(_int8(draw, rng, size))
+        operation, other = draw(_with_residual(rng, operation))
+        inputs.append(other)
     return Case(operation, tuple(inputs))
 
 
@@ -198,6 +193,64 @@ def _pixels(operation: Any) -> list[int]:
 def _inner_dimensions(operation: Any) -> list[int]:
     products = [math.prod(operation.shape[axis:]) for axis in range(len(operation.shape))]
     return [length for length in products if length > 1]
+
+
+@st.composite
+def _chain(draw: DrawFn) -> Case:
+    """Two to four convolutions, each of the one before's result: dense, grouped or depthwise, windows odd."""
+    rng = _generator(draw)
+    sizes = st.sampled_from((5, 7, 12, 17))
+    shape = (draw(st.integers(1, 2)), draw(sizes), draw(sizes), draw(st.sampled_from((1, 3, 8, 17, 32))))
+    x = _int8(draw, rng, shape)
+    stages: list[Conv2d] = []
+    for _ in range(draw(st.integers(2, 4))):
+        stages.append(draw(_stage(rng, stages[-1].output_shape if stages else shape)))
+    inputs = [x]
+    *_, last = stages
+    if last.groups == 1 and draw(st.booleans()):
+        stages[-1], other = draw(_with_residual(rng, last))
+        inputs.append(other)
+    return Case(Chain(tuple(stages)), tuple(inputs))
+
+
+@st.composite
+def _stage(draw: DrawFn, rng: Generator, shape: tuple[int, ...]) -> Conv2d:
+    """A convolution of an image; whichever window is drawn, one of the image's own size at most."""
+    channels = shape[3]
+    kind = draw(st.sampled_from(("pointwise", "pointwise", "depthwise", "depthwise", "window")))
+    groups, outputs = (channels, channels) if kind == "depthwise" else (1, draw(st.sampled_from(CHANNELS)))
+    kernel = (1, 1) if kind == "pointwise" else draw(st.tuples(*[st.sampled_from((1, 2, 3, 5))] * 2))
+    kernel = (min(kernel[0], shape[1]), min(kernel[1], shape[2]))
+    most = [min(2, k - 1) for k in kernel]
+    pads = tuple(draw(st.integers(0, most[i % 2])) for i in range(4))
+    strides = draw(st.sampled_from(((1, 1), (1, 1), (2, 2), (2, 1), (3, 2))))
+    room = [n >= 2 * (k - 1) + 1 for n, k in zip(shape[1:3], kernel, strict=True)]
+    dilations = (2, 2) if all(room) and draw(st.sampled_from((False, False, True))) else (1, 1)
+    weights = _int8(draw, rng, (outputs, *kernel, channels // groups), -127)
+    bias = (rng.choice([0, 3000], outputs) * rng.uniform(-1, 1, outputs)).astype(np.int32)
+    multiplier = _multipliers(rng, outputs, 0.01 / np.sqrt(weights[0].size))
+    if draw(st.booleans()):  # so small that nothing leaves int32
+        multiplier = np.minimum(multiplier, np.float32(0.25))
+    low, high = _bounds(draw)
+    return Conv2d(
+        shape, weights, bias, multiplier, _zero_point(draw), _zero_point(draw), low, high,
+        strides, pads, dilations, groups,
+    )  # fmt: skip
+
+
+@st.composite
+def _with_residual(draw: DrawFn, rng: Generator, operation: Conv2d) -> tuple[Conv2d, Array]:
+    """The convolution with an addition to its result, and what is added."""
+    size = int(np.prod(operation.output_shape))
+    factors = tuple(map(float, (10.0 ** rng.uniform(-2, 1, 2)).astype(np.float32)))
+    zero_points = (operation.output_zero_point, _zero_point(draw))
+    added = Binary("add", (size,), ((1,), (1,)), zero_points, factors, _zero_point(draw), *_bounds(draw))
+    return replace(operation, residual=added), _int8(draw, rng, size)
+
+
+def chains() -> SearchStrategy[Case]:
+    """Chains of convolutions."""
+    return _chain()
 
 
 def convolutions_3x3() -> SearchStrategy[Case]:
@@ -435,6 +488,7 @@ FAMILIES = ("pointwise", "dense", "grouped", "depthwise", "depthwise", "window",
 CASES: dict[type[Operation], SearchStrategy[Case]] = {
     AveragePool: _lying(_average_pool(), _pixels),
     Binary: _lying(_binary(), _inner_dimensions),
+    Chain: _chain(),
     Concat: _lying(_concat(), lambda operation: [sum(operation.inner)]),
     Conv2d: _lying(st.sampled_from(FAMILIES).flatmap(_conv2d), _pixels),
     Dequantize: _dequantize(),

@@ -16,6 +16,7 @@ from edgec.kernels.kernel import Kernel
 from edgec.kernels.operators import (
     ARGUMENTS,
     Binary,
+    Chain,
     Conv2d,
     FloatAveragePool,
     FloatBinary,
@@ -69,16 +70,7 @@ def test_portable_lines_take_whatever_comes(operation: type[Operation], data: st
 def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data: st.DataObject) -> None:
     for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 1)):
         one = case.operation
-        names = ARGUMENTS & {field.name for field in fields(one)}
-        # What code may know: int8's own bounds, its lowest zero point ...
-        if isinstance(one, Conv2d) and (one.saturating or (one.residual or one).output_zero_point == -128):
-            names -= {"low", "high", "output_zero_point", "residual"}
-        if isinstance(one, FLOAT):
-            names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
-        two = replace(one, **{name: _other(getattr(one, name)) for name in names})
-        if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
-            reach, other = (replace(op, residual=None).reach for op in (one, two))
-            two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
+        two = _of_other_values(one)
         code = kernel.code(one, target)
         assert code is not None
         # Weights may leave no proof for the first choice, and then take another of the layer's.
@@ -142,6 +134,23 @@ def test_a_sum_that_may_leave_int32_is_refused(kernel: Kernel) -> None:
         kernel.code(too_large, target)
 
 
+def _of_other_values(one: Any) -> Any:
+    """The same operation on the same shapes, with everything else exchanged that is no code."""
+    if isinstance(one, Chain):
+        return replace(one, stages=tuple(map(_of_other_values, one.stages)))
+    names = ARGUMENTS & {field.name for field in fields(one)}
+    # What code may know: int8's own bounds, its lowest zero point ...
+    if isinstance(one, Conv2d) and (one.saturating or (one.residual or one).output_zero_point == -128):
+        names -= {"low", "high", "output_zero_point", "residual"}
+    if isinstance(one, FLOAT):
+        names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
+    two = replace(one, **{name: _other(getattr(one, name)) for name in names})
+    if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
+        reach, other = (replace(op, residual=None).reach for op in (one, two))
+        two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
+    return two
+
+
 def _other(value: Any) -> Any:
     """A value of the same form that differs."""
     if isinstance(value, np.ndarray):
@@ -166,4 +175,33 @@ def _bumped(value: Any) -> st.SearchStrategy[Any]:
         return index.flatmap(
             lambda i: _bumped(value[i]).map(lambda bumped: (*value[:i], bumped, *value[i + 1 :]))
         )
+    if isinstance(value, Conv2d):  # of a chain
+        names = sorted({field.name for field in fields(value)} - ARGUMENTS)
+        return st.sampled_from(names).flatmap(
+            lambda name: _bumped(getattr(value, name)).map(lambda bumped: replace(value, **{name: bumped}))
+        )
     return st.just(value + 1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "target"), [line for line in LINES if line.values[0].operation in (Conv2d, Chain)]
+)
+@settings(BUILDING, max_examples=10)
+@given(data=st.data())
+def test_scratch_is_limited_where_it_can_be(kernel: Kernel, target: Target, data: st.DataObject) -> None:
+    """The first code with no scratch allowed is the smallest; with as much as it takes, it is the same."""
+    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 2)):
+        op = case.operation
+        assert isinstance(op, Conv2d | Chain)
+        code, least = kernel.code(op, target), kernel.code(replace(op, scratch=0), target)
+        assert code is not None
+        if least is None:  # Winograd's transforms can't do with less
+            continue
+        assert least.scratch_bytes <= code.scratch_bytes
+        limited = kernel.code(replace(op, scratch=code.scratch_bytes), target)
+        assert limited is not None
+        assert limited.key == code.key
+        between = (code.scratch_bytes + least.scratch_bytes) // 2
+        limited = kernel.code(replace(op, scratch=between), target)
+        assert limited is not None
+        assert limited.scratch_bytes <= between
