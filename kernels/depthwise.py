@@ -28,6 +28,8 @@ _TILES = ((4, 1), (3, 1), (2, 1), (2, 2), (3, 2), (6, 1))
 # Size of a stripe by that of the L1 cache: it streams from the L2 cache as fast as it is used, and of higher
 # ones fewer rows are copied twice; those with small scratch memory come last.
 _STRIPES = ((2, 4), (1,))
+# Tiles that a layer is cut into at least, for a second thread: four were no faster on two, and slower on one.
+_LEAST_TILES = 2
 
 Tap = tuple[int, int]
 """Row and column in the window."""
@@ -121,7 +123,7 @@ def _geometry(
     row_bytes = ((columns - 1) * operation.strides[1] + kernel[1]) * outputs * tir.lanes_bytes(isa.panel)
     height = min(height, rows)
     wanted = max(1, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0] // height)
-    tile_rows = stripe.even(rows, wanted * height, height, least=1)
+    tile_rows = stripe.even(rows, wanted * height, height, _LEAST_TILES)
     shape = Geometry(
         n, rows, columns, c, outputs, pitch(operation.runs, outputs), c, h, w, operation.strides,
         operation.pads[:2], kernel, operation.dilations, tile_rows, columns, (min(pixels, columns), height),

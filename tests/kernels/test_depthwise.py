@@ -118,4 +118,5 @@ def test_rows_are_together_where_that_costs_no_product() -> None:
 
 def test_dot_products_make_two_rows_of_four_input_rows() -> None:
     code = next(depthwise.codes(arm64.DEPTHWISE_DOTPROD, layer(14, 3), loader.load("rpi5-int8")))
-    assert code.configuration == "2x2 pixels, 14 rows, channels inside"
+    assert code.configuration == "2x2 pixels, 8 rows, channels inside"
+    assert code.tiles == 2, "for a second thread"
