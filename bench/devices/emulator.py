@@ -19,7 +19,7 @@ from edgec.bench.instructions import Region
 from edgec.compiler.emit import toolchain
 from edgec.errors import DeviceError
 from edgec.targets import detect, loader
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Emulator, Target
 
 _PACKAGES = {
     "qemu-aarch64": "qemu-user libc6-arm64-cross",
@@ -94,6 +94,8 @@ def connect(target: Target) -> QemuUser:
     """Return the emulator of `target`; raises DeviceError where it has none, or a part isn't installed."""
     if target.emulator is None:
         raise DeviceError(f"target '{target.name}' has no emulator: run it with --device local")
+    if not isinstance(target.emulator, Emulator):
+        raise DeviceError(f"target '{target.name}': bundles for {target.emulator.machine} don't run yet")
     program = shutil.which(target.emulator.program)
     if program is None:
         raise DeviceError(f"{target.emulator.program} is not installed{_install(target.emulator.program)}")

@@ -17,7 +17,7 @@ from edgec.kernels import elf
 from edgec.kernels.operators import Tensor
 from edgec.targets.descriptor import Target
 
-SCHEMA = 2
+SCHEMA = 3
 PACKAGES = {
     "edgec": "edgec",
     "numpy": "numpy",

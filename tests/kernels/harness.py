@@ -17,7 +17,7 @@ from edgec.compiler.emit import toolchain
 from edgec.kernels import codegen
 from edgec.kernels.kernel import KernelCode
 from edgec.targets import loader
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Emulator, Target
 from edgec.targets.detect import MACHINES
 
 _DRIVER = Path(__file__).parent / "driver.c"
@@ -58,7 +58,7 @@ def command(target: Target) -> list[str]:
             return []
         if target.emulator is None:
             pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
-    if target.emulator is None:
+    if not isinstance(target.emulator, Emulator):
         pytest.skip(f"no emulator for {target.device}")
     if not shutil.which(target.emulator.program) or not Path(target.emulator.sysroot).is_dir():
         pytest.skip(f"{target.emulator.program} or its sysroot {target.emulator.sysroot} is missing")
