@@ -15,8 +15,8 @@ from edgec.targets.descriptor import Target
 
 ISLANDS_SHOWN = 8
 """The manifest lists them all."""
-INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm")
-"""What tells devices apart in the overview: instructions that int8 kernels are written for."""
+INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm", "dsp", "mve")
+"""What tells devices apart in the overview: instructions of int8 kernels, better ones later."""
 
 
 def console(as_json: bool) -> Console:
@@ -139,10 +139,12 @@ def print_targets(out: Console, targets: list[Target]) -> None:
 
 
 def _int8(target: Target) -> str:
-    """Name a device's instructions for int8; where bundles have levels, the last's and the best's."""
-    own = " ".join(feature for feature in INT8_FEATURES if feature in target.features) or "-"
-    best = [feature for feature in INT8_FEATURES if feature in target.levels[0].features]
-    return f"{own} to {best[-1]}" if target.variants else own
+    """Name a device's best instructions for int8; where bundles have levels, the last's and the best's."""
+    last, best = (
+        next((name for name in reversed(INT8_FEATURES) if name in level.features), "-")
+        for level in (target.levels[-1], target.levels[0])
+    )
+    return f"{last} to {best}" if target.variants else last
 
 
 def print_target(out: Console, target: Target) -> None:

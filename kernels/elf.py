@@ -111,9 +111,9 @@ def loaded_bytes(code: bytes) -> int:
 
 
 def format_of(code: bytes) -> Format:
-    """Return how the object is written; raises AssertionError for what is no little-endian ELF."""
+    """Return how the object is written; raises ValueError for what is no little-endian ELF."""
     if code[:4] != b"\x7fELF" or code[4] not in _FORMATS or code[5:7] != b"\x01\x01":
-        raise AssertionError("not a little-endian ELF object")
+        raise ValueError("not a little-endian ELF object")
     return _FORMATS[code[4]]
 
 

@@ -224,8 +224,8 @@ def test_missing_and_changed_files_are_named(tiny: Bundle, tmp_path: Path) -> No
     [
         ("{", "can't be read"),
         ("[]", "is damaged"),
-        ('{"schema": 2}', "is damaged"),
-        ('{"schema": 1}', "has schema 1, this edgec reads 2"),
+        ('{"schema": 3}', "is damaged"),
+        ('{"schema": 2}', "has schema 2, this edgec reads 3"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str, message: str) -> None:
