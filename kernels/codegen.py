@@ -35,7 +35,7 @@ _TUNING = {
 # Integer kernels round every operation, so that all targets give the same bits.
 CONTRACT = "edgec.contract"
 
-FREESTANDING = {"memcpy", "memset"}
+_FREESTANDING = {"memcpy", "memset"}
 """All that a bundle for a microcontroller may ask of the program that it is linked into."""
 _C_LIBRARY = {"memcpy", "memset", "memmove"}
 # TVM defines these in the object itself (weakly) where the instructions lack them.
@@ -85,15 +85,15 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
     """Return the relocatable, position independent ELF object that defines `symbol`; always the same bytes.
 
     Raises AssertionError when the object asks for more than the C library's memory and math functions, or
-    `FREESTANDING` where there is no such library: a kernel that allocates or runs parallel loops by TVM's
-    runtime is a bug of that kernel, and so is one that does by software what the core can't.
+    memcpy and memset alone where there is no such library: a kernel that allocates or runs parallel loops by
+    TVM's runtime is a bug of that kernel, and so is one that does by software what the core can't.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         _build(function, symbol, target).write_to_file(str(path))
         code = elf.strip(path.read_bytes(), symbol)
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
-    allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else FREESTANDING
+    allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else _FREESTANDING
     if foreign := elf.global_symbols(code) - {symbol} - allowed:
         raise AssertionError(f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have")
     return code

@@ -117,6 +117,11 @@ def format_of(code: bytes) -> Format:
     return _FORMATS[code[4]]
 
 
+def defined_symbols(code: bytes) -> set[str]:
+    """Return the names that an object defines for others."""
+    return {symbol.name for symbol in _read(code).symbols if symbol.info >> 4 and symbol.section}
+
+
 def undefined_symbols(code: bytes) -> set[str]:
     """Return the names that an object needs from others."""
     return {symbol.name for symbol in _read(code).symbols if symbol.info >> 4 and not symbol.section}

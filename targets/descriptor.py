@@ -76,6 +76,20 @@ class Target:
         return "-none-" not in self.triple
 
     @property
+    def alignment(self) -> int:
+        """Bytes that the arena, every array in it and every constant are aligned to.
+
+        A cache line, which is the widest vector too; without an operating system what `ldrd` and a 64-bit bus
+        want, and no byte of RAM more.
+        """
+        return 64 if self.hosted else 8
+
+    @property
+    def max_threads(self) -> int:
+        """Of one inference."""
+        return 32 if self.hosted else 1
+
+    @property
     def levels(self) -> tuple["Target", ...]:
         """Every level of features that a bundle has code for, best first; the last is this device's own."""
         return (*self.variants, replace(self, variants=()))

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from edgec.compiler.emit import cpu, names
+from edgec.compiler.emit.board import board_sources
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
@@ -22,7 +23,7 @@ STATUSES = (
     ("ERROR_CPU_FEATURE", "this CPU lacks a feature that the kernels need"),
     ("ERROR_THREADS", "the number of threads is out of range, or one can't be started"),
     ("ERROR_ARENA_TOO_SMALL", "the arena is smaller than the macro ARENA_BYTES_FOR(threads) says"),
-    ("ERROR_ARENA_ALIGNMENT", "the arena isn't aligned to 64 bytes"),
+    ("ERROR_ARENA_ALIGNMENT", "the arena isn't aligned to the macro ARENA_ALIGNMENT"),
     ("ERROR_SELFTEST", "a step computed something else than the golden run"),
     ("ERROR_OVERRUN", "a step wrote outside its buffers"),
 )
@@ -58,7 +59,7 @@ def weights(programs: Sequence[Program]) -> Blob:
         for name in call.arguments
         if name in program.constants
     }
-    return pack(used)
+    return pack(used, programs[-1].target.alignment)
 
 
 def render(
@@ -73,23 +74,27 @@ def render(
         if golden.inputs[tensor.name].nbytes != tensor.bytes:
             raise ValueError(f"the golden input '{tensor.name}' hasn't the shape and dtype of the program's")
     constants = weights(programs)
-    inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs})
+    alignment = program.target.alignment
+    inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs}, alignment)
     context = _context(title, identifier, programs, kernels, plan, golden, constants, inputs)
     templates = {
         f"{identifier}.h": "model.h.jinja",
         f"{identifier}.c": "model.c.jinja",
         f"{identifier}_selftest.c": "selftest.c.jinja",
-        f"{identifier}_bench.c": "bench.c.jinja",
+        f"{identifier}_bench.c": "bench.c.jinja" if program.target.hosted else "bench_image.c.jinja",
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
-    sources["pool.h"] = _runtime("pool.h")
+    if program.target.hosted:
+        sources["pool.h"] = _runtime("pool.h")
     if context["features"]:  # of any level
         sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
+    sources |= board_sources(program.target)
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
     return Driver(
         sources=sources,
         assembly={
-            f"{symbol}.S": _render("data.S.jinja", _data(symbol, data)) for symbol, data in blobs.items()
+            f"{symbol}.S": _render("data.S.jinja", _data(symbol, data, alignment))
+            for symbol, data in blobs.items()
         },
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
     )
@@ -133,7 +138,10 @@ def _context(
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
-        "features": any(each.target.features for each in programs),
+        "features": any(cpu.table(each.target) for each in programs),
+        "alignment": program.target.alignment,
+        "max_threads": program.target.max_threads,
+        "context_words": _context_words(program),
         "statuses": STATUSES,
         "kernels": _kernels(programs, kernels),
         "levels": levels,
@@ -145,6 +153,14 @@ def _context(
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
     }
+
+
+def _context_words(program: Program) -> int:
+    """Return how many uint64 hold the driver's state: a thread pool's is the same for every model."""
+    if program.target.hosted:
+        return 160
+    words = 6 + len(program.inputs) + len(program.outputs)  # of 32 bits: model.c.jinja's `state`
+    return -(-words // 2)
 
 
 def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, Any]]:
@@ -251,8 +267,9 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(str(size) for size in shape)}]"
 
 
-def _data(symbol: str, data: bytes) -> dict[str, Any]:
+def _data(symbol: str, data: bytes, alignment: int) -> dict[str, Any]:
     return {
+        "alignment": alignment,
         "symbol": symbol,
         "file": f"{symbol}.bin",
         "bytes": len(data),

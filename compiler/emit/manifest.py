@@ -146,11 +146,16 @@ def problem(manifest: object) -> str | None:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    return dataclasses.asdict(target) | {
+    return dataclasses.asdict(target, dict_factory=_listed) | {
         "name": target.name,
         "features": sorted(target.features),
         "variants": [_target(variant) for variant in target.variants],
     }
+
+
+def _listed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make lists of tuples, as they are when the manifest is read again."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
 
 
 def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:

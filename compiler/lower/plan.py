@@ -13,8 +13,6 @@ from itertools import combinations
 
 from edgec.compiler.program import Plan, Program
 
-ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector."""
 # Placements tried are limited by work, not by time, so that a slow machine gives the same plan.
 _WORK = 120_000  # pairs of buffers looked at: about 0.2 s
 _ATTEMPTS = 400
@@ -34,7 +32,7 @@ class _Buffer:
 def plan(program: Program) -> Plan:
     """Return the smallest arena found; `check` holds for it. The same program gives the same plan.
 
-    Sizes are rounded up to `ALIGNMENT`, in the lower bound too: the arena is a multiple of it.
+    Sizes are rounded up to the target's alignment, in the lower bound too: the arena is a multiple of it.
     """
     buffers, pairs = _buffers(program)
     bound = _lower_bound(program, buffers, pairs)
@@ -44,7 +42,9 @@ def plan(program: Program) -> Plan:
         offsets={name: offset for name, offset in offsets.items() if isinstance(name, str)},
         scratch_offsets=scratch,
         arena_bytes=max((offsets[b.name] + b.size for b in buffers), default=0),
-        thread_scratch_bytes=max((_aligned(call.scratch_bytes) for call in program.calls), default=0),
+        thread_scratch_bytes=max(
+            (_aligned(call.scratch_bytes, program) for call in program.calls), default=0
+        ),
         lower_bound_bytes=bound,
     )
     check(program, result)
@@ -66,7 +66,7 @@ def check(program: Program, plan: Plan) -> None:
         if call.scratch_bytes:
             alive["its scratch"] = (plan.scratch_offsets[index], call.scratch_bytes)
         for name, (offset, size) in alive.items():
-            if offset % ALIGNMENT or offset < 0 or offset + size > plan.arena_bytes:
+            if offset % program.target.alignment or offset < 0 or offset + size > plan.arena_bytes:
                 raise AssertionError(f"call {call.name}: {name} lies at {offset}, outside or unaligned")
         for (a, (offset_a, size_a)), (b, (offset_b, size_b)) in combinations(alive.items(), 2):
             if offset_a >= offset_b + size_b or offset_b >= offset_a + size_a:
@@ -79,8 +79,8 @@ def check(program: Program, plan: Plan) -> None:
                 raise AssertionError(f"call {call.name}: {a} and {b} overlap at {max(offset_a, offset_b)}")
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def _aligned(size: int, program: Program) -> int:
+    return -(-size // program.target.alignment) * program.target.alignment
 
 
 def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
@@ -98,11 +98,11 @@ def _buffers(program: Program) -> tuple[list[_Buffer], list[tuple[str, str]]]:
     """All buffers, and the (input, output) pairs that may lie at the same offset."""
     lifetimes = _lifetimes(program)
     tensors = [
-        _Buffer(name, _aligned(program.tensors[name].bytes), first, last)
+        _Buffer(name, _aligned(program.tensors[name].bytes, program), first, last)
         for name, (first, last) in lifetimes.items()
     ]
     scratch = [
-        _Buffer(index, _aligned(call.scratch_bytes), index, index)
+        _Buffer(index, _aligned(call.scratch_bytes, program), index, index)
         for index, call in enumerate(program.calls)
         if call.scratch_bytes
     ]

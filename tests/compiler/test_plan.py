@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgec.compiler.lower.plan import ALIGNMENT, check, plan
+from edgec.compiler.lower.plan import check, plan
 from edgec.compiler.program import Call, Plan, Program
 from edgec.kernels.operators import Tensor
 from edgec.targets import loader
@@ -134,7 +134,7 @@ def test_any_program_is_planned_without_overlap(source: Program) -> None:
     result = plan(source)
     check(source, result)
     assert result.lower_bound_bytes <= result.arena_bytes
-    assert result.arena_bytes % ALIGNMENT == 0
+    assert result.arena_bytes % TARGET.alignment == 0
     assert result == plan(source)
 
 
