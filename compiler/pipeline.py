@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, driver, manifest
+from edgec.compiler.emit import bundle, contract, driver, manifest
 from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
@@ -26,7 +26,7 @@ from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
-from edgec.errors import ModelError, UnsupportedError
+from edgec.errors import LimitError, ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operators import Conv2d, FloatConv2d, Island, Network
 from edgec.targets import loader
@@ -61,6 +61,8 @@ def build(
     output: str | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
     dump: str | Path | None = None,
     records: Records | None = None,
     tune: Tuner | None = None,
@@ -71,11 +73,12 @@ def build(
     A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `dump` receives every stage as files.
+    `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
     Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say are.
     Raises an EdgecError that names what to mend; then nothing is written.
     """
     report = progress or (lambda _stage, _detail: None)
-    path, described = Path(path), loader.load(target)
+    path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
     name = name or path.stem
     folder = Path(output) if output is not None else Path(f"{name}-{described.name}.edgec")
     bundle.check_output(folder)
@@ -147,6 +150,7 @@ def _compile(
 
     report("plan", "")
     planned = plan(common(programs))
+    contract.check_arena(common(programs), planned)
     dumps.programs(programs, planned)
     report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, programs))
 
@@ -176,6 +180,14 @@ def _compile(
     return written
 
 
+def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Target:
+    return replace(
+        target,
+        ram_bytes=target.ram_bytes if max_ram is None else max_ram,
+        flash_bytes=target.flash_bytes if max_flash is None else max_flash,
+    )
+
+
 def network_of(path: Path) -> Network:
     """Return the network that a bundle's model.onnx was lowered to."""
     return _network(load(path))
@@ -190,8 +202,8 @@ def _naming(path: Path) -> Iterator[None]:
     """Put the model's file in front of what it holds that can't be compiled."""
     try:
         yield
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{path.name}: {error}") from error
+    except (UnsupportedError, LimitError) as error:
+        raise type(error)(f"{path.name}: {error}") from error
 
 
 def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from edgec.compiler.emit import driver, library, linking, manifest, names
+from edgec.compiler.emit import contract, driver, library, linking, manifest, names
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden, npz
@@ -159,14 +159,14 @@ def write(
     There is one program per level, best first, and one plan for all. `objects` holds, per level, the object
     file of each function, by symbol; `records` the tuning records that chose the kernels, if any did. Raises
     BundleError where `output` can't be written, ToolchainError where the C can't be compiled, TargetError for
-    features that can't be looked up.
+    features that can't be looked up, LimitError where it needs more memory than the target allows.
     """
     check_output(output)
     identifier = names.identifier(name)
     kernels = linking.link(identifier, programs, objects)
     c = driver.render(name, identifier, programs, kernels, plan, golden)
     with aside(output) as folder:
-        code_bytes = library.build(folder, identifier, programs[-1].target, c, list(kernels.objects.values()))
+        sizes = library.build(folder, identifier, programs[-1].target, c, list(kernels.objects.values()))
         for file, data in _documents(c, identifier, golden, source, records).items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,8 +181,9 @@ def write(
             source,
             hashes=_hashes(folder),
             weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
-            code_bytes=code_bytes,
+            sizes=sizes,
         )
+        contract.check(programs[-1], plan, content["memory"])
         if problem := manifest.problem(content):
             raise ValueError(f"the manifest breaks its own schema: {problem}")
         (folder / MANIFEST).write_bytes(manifest.encode(content))

@@ -155,6 +155,11 @@ def _context(
     }
 
 
+def context_bytes(program: Program) -> int:
+    """Return the size of `NAME_context`."""
+    return 8 * _context_words(program)
+
+
 def _context_words(program: Program) -> int:
     """Return how many uint64 hold the driver's state: a thread pool's is the same for every model."""
     if program.target.hosted:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
+from edgec.compiler.emit.library import Sizes
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Call, Plan, Program
 from edgec.kernels import elf
@@ -72,7 +73,7 @@ def build(
     source: Source,
     hashes: dict[str, str],
     weights_bytes: int,
-    code_bytes: int,
+    sizes: Sizes,
 ) -> dict[str, Any]:
     """Return the manifest's content. `hashes` gives the sha256 of every other file of the bundle."""
     *variants, program = programs
@@ -98,7 +99,9 @@ def build(
             "lower_bound_bytes": plan.lower_bound_bytes,
             "thread_scratch_bytes": plan.thread_scratch_bytes,
             "weights_bytes": weights_bytes,
-            "code_bytes": code_bytes,
+            "code_bytes": sizes.code,
+            "context_bytes": driver.context_bytes(program),
+            "stack_bytes": sizes.stack,
         },
         "levels": [_level(each, index, kernels) for index, each in enumerate(programs)],
         "steps": [

@@ -79,6 +79,19 @@ def check(program: Program, plan: Plan) -> None:
                 raise AssertionError(f"call {call.name}: {a} and {b} overlap at {max(offset_a, offset_b)}")
 
 
+def peak(program: Program) -> tuple[int, dict[str, int]]:
+    """Return the call at which most bytes are alive, and the tensors alive there with their sizes.
+
+    Of a pair that may lie in one place the smaller counts for nothing, as in the lower bound.
+    """
+    buffers, pairs = _buffers(program)
+    alive = _alive(program, buffers, pairs)
+    index = max(range(len(alive)), key=lambda call: alive[call], default=0)
+    lifetimes = _lifetimes(program)
+    names = [name for name, (first, last) in lifetimes.items() if first <= index <= last]
+    return index, {name: program.tensors[name].bytes for name in names}
+
+
 def _aligned(size: int, program: Program) -> int:
     return -(-size // program.target.alignment) * program.target.alignment
 
@@ -117,7 +130,12 @@ def _buffers(program: Program) -> tuple[list[_Buffer], list[tuple[str, str]]]:
 
 
 def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> int:
-    """Return the most bytes alive at any one call, each in-place pair counted once."""
+    """Return the most bytes alive at any one call."""
+    return max(_alive(program, buffers, pairs), default=0)
+
+
+def _alive(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> list[int]:
+    """Return the bytes alive at each call, each in-place pair counted once."""
     size = {b.name: b.size for b in buffers}
     first = {b.name: b.first for b in buffers}
     alive = [0] * len(program.calls)
@@ -127,7 +145,7 @@ def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str
     for index in range(len(alive)):
         saved = [(s, r, min(size[s], size[r])) for s, r in pairs if first[r] == index]
         alive[index] -= _most_saved(saved)
-    return max(alive, default=0)
+    return alive
 
 
 def _most_saved(pairs: list[tuple[str, str, int]]) -> int:

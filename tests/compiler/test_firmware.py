@@ -113,7 +113,10 @@ int main(void)
 {
     const tiny_inputs in = { image };
     tiny_outputs out = { classes, probability };
-    return tiny_init(&context, arena, sizeof arena, 1) == TINY_OK && tiny_run(&context, &in, &out) == TINY_OK;
+    int ok = tiny_init(&context, arena, sizeof arena, 1) == TINY_OK;
+    ok = ok && tiny_run(&context, &in, &out) == TINY_OK;
+    tiny_close(&context);
+    return ok;
 }
 """
 FIRMWARE_SCRIPT = """
@@ -133,7 +136,7 @@ def test_firmware_links_with_gcc_and_places_the_weights(tiny: Bundle, tmp_path: 
     (tmp_path / "main.c").write_text(MAIN)
     (tmp_path / "firmware.ld").write_text(FIRMWARE_SCRIPT)
     # Objects of this very gcc say nothing of their stack, which its linker warns of.
-    link = "-Wl,--gc-sections,--fatal-warnings,--no-warn-execstack,-T,firmware.ld"
+    link = "-Wl,--gc-sections,--fatal-warnings,--no-warn-execstack,-T,firmware.ld,-Map,map"
     flags = ("-Os", "-nostartfiles", "--specs=nosys.specs", link)
     said = gcc(tmp_path, *flags, "main.c", "libtiny.a", "-o", "firmware.elf")
     assert said == ""
@@ -144,6 +147,12 @@ def test_firmware_links_with_gcc_and_places_the_weights(tiny: Bundle, tmp_path: 
     assert names["tiny_weights"] == 0x90000000
     assert "tiny_golden" not in names
     assert not {"tiny_selftest", "tiny_step_name", "malloc", "printf"} & names.keys()
+    linked = (tmp_path / "map").read_text().partition("Linker script and memory map")[2]
+    found = re.findall(r"^ \.(text|rodata)\S*\s+0x\S+ +(0x\S+) libtiny\.a", linked, re.MULTILINE)
+    functions = sum(kind == "text" for kind, _ in found)
+    unwinding = 8 * functions  # a table that says that nothing unwinds, which this script discards
+    needed = tiny.memory["code_bytes"] + tiny.memory["weights_bytes"]
+    assert sum(int(size, 16) for _, size in found) + unwinding == needed
 
 
 def test_the_context_is_no_larger_than_what_is_kept_there(tiny: Bundle) -> None:
