@@ -19,6 +19,7 @@ from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
 from edgec.compiler.lower.floating import floating
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
+from edgec.compiler.lower.int8_io import as_real, int8_io, quantized_as
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.levels import common, levels
 from edgec.compiler.lower.plan import plan
@@ -63,6 +64,7 @@ def build(
     name: str | None = None,
     max_ram: int | None = None,
     max_flash: int | None = None,
+    with_int8_io: bool | None = None,
     dump: str | Path | None = None,
     records: Records | None = None,
     tune: Tuner | None = None,
@@ -74,8 +76,9 @@ def build(
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `dump` receives every stage as files.
     `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
-    Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say are.
-    Raises an EdgecError that names what to mend; then nothing is written.
+    With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
+    has no FPU. Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say
+    are. Raises an EdgecError that names what to mend; then nothing is written.
     """
     report = progress or (lambda _stage, _detail: None)
     path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
@@ -102,12 +105,16 @@ def build(
         report("quantize", _quantized(model, source))
 
     report("lower", "")
-    network = _network(model)
-    dumps.network(network)
-    inputs = data.feed(0)
-    floats = _float_outputs(source, inputs) if model is not source else None
-    lowered = _Lowered(name, network, described, inputs, floats, _origin(source, model, network))
     with _naming(path):
+        if with_int8_io is None:
+            with_int8_io = described.requantization == "fixed-point"
+        network = _network(model, with_int8_io)
+        dumps.network(network)
+        feed = data.feed(0)
+        floats = _float_outputs(source, feed) if model is not source else None
+        inputs = {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
+        origin = _origin(source, model, network, with_int8_io)
+        lowered = _Lowered(name, network, described, inputs, floats, origin)
         return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
 
 
@@ -117,7 +124,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
     Raises an EdgecError where a file of it is missing or was changed, or it can't be written.
     """
     built.check()
-    network = network_of(built.file("model.onnx"))
+    network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
     target = loader.from_data(built.manifest["target"])
     floats = "golden/float_outputs.npz"
     lowered = _Lowered(
@@ -176,7 +183,7 @@ def _compile(
     written = bundle.write(
         lowered.name, programs, planned, objects, golden, lowered.origin, folder, encode(used)
     )
-    report("emit", _faithful(golden))
+    report("emit", _faithful(golden, network))
     return written
 
 
@@ -188,13 +195,14 @@ def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Targ
     )
 
 
-def network_of(path: Path) -> Network:
-    """Return the network that a bundle's model.onnx was lowered to."""
-    return _network(load(path))
+def network_of(path: Path, with_int8_io: bool) -> Network:
+    """Return the network that a bundle's model.onnx was lowered to, with float ends or int8 ones."""
+    return _network(load(path), with_int8_io)
 
 
-def _network(model: Model) -> Network:
-    return fuse_residuals(integer(model) if is_qdq(model) else floating(model))
+def _network(model: Model, with_int8_io: bool) -> Network:
+    network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
+    return int8_io(network) if with_int8_io else network
 
 
 @contextmanager
@@ -241,7 +249,7 @@ def _golden(
     return Golden(dict(inputs), outputs, floats, tuple(checksums))
 
 
-def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
+def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:
     """Return what the manifest says of the model."""
     kind = Provenance("qdq" if is_qdq(source) else "none")
     provenance = (model.calibration if model is not source else None) or kind
@@ -257,6 +265,7 @@ def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
         compiled=serialize(model),
         original=serialize(source) if model is not source else None,
         islands=tuple(reason for reasons in islands for reason in reasons) if is_qdq(model) else (),
+        int8_io=with_int8_io,
     )
 
 
@@ -269,12 +278,12 @@ def _quantized(model: Model, source: Model) -> str:
     return f"int8 per channel, {provenance.samples} {kind}samples"
 
 
-def _faithful(golden: Golden) -> str:
+def _faithful(golden: Golden, network: Network) -> str:
     """Say how near the golden run comes to the float model's, the worst output first."""
     compared = {
         name: noise
         for name, floats in (golden.float_outputs or {}).items()
-        if (noise := sqnr(floats, golden.outputs[name])) is not None
+        if (noise := sqnr(floats, as_real(network.tensors[name], golden.outputs[name]))) is not None
     }
     if not compared:
         return "golden vectors"

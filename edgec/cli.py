@@ -82,6 +82,10 @@ def build(
     max_flash: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Fail if code and weights take more.")
     ] = None,
+    io: Annotated[
+        str | None,
+        typer.Option(metavar="int8|float", help="Type of float inputs and outputs; without an FPU int8."),
+    ] = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the model after every stage there.")
     ] = None,
@@ -133,6 +137,7 @@ def build(
             name=name,
             max_ram=ram,
             max_flash=flash,
+            with_int8_io=None if io is None else _parse_io(io),
             dump=dump,
             records=None if records is None else read(records),
             tune=tuner,
@@ -344,6 +349,13 @@ def _parse_seconds(text: str) -> float:
     if not found or not float(found[1]):
         raise TuningError(f"budget '{text}': write a time above zero as 60s, 5m or 1h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _parse_io(text: str) -> bool:
+    """Read `int8` or `float`."""
+    if text not in ("int8", "float"):
+        raise ModelError(f"--io {text}: write int8 or float")
+    return text == "int8"
 
 
 def _parse_bytes(option: str, text: str) -> int:

@@ -61,6 +61,8 @@ class Source:
     """The float model as given, where edgec quantized it: the bundle's float.onnx."""
     islands: tuple[tuple[str, str, str], ...] = ()
     """Nodes that stay in float on an int8 target: name, operator, reason."""
+    int8_io: bool = False
+    """Whether inputs and outputs that the model has in float are int8."""
 
 
 def build(
@@ -92,6 +94,7 @@ def build(
             "macs": sum(call.macs for call in program.calls),
             "calibration": dataclasses.asdict(source.calibration),
         },
+        "io": {"int8": source.int8_io},
         "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
         "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
         "memory": {
@@ -128,6 +131,7 @@ def source_of(manifest: dict[str, Any], folder: Path) -> Source:
         compiled=(folder / "model.onnx").read_bytes(),
         original=original.read_bytes() if original.name in manifest["files"] else None,
         islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
+        int8_io=manifest["io"]["int8"],
     )
 
 
