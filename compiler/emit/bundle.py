@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,6 +172,8 @@ def write(
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+        if not programs[-1].target.hosted:
+            _arduino(folder, identifier, programs[-1].target)
         content = manifest.build(
             name,
             identifier,
@@ -195,6 +198,7 @@ def _documents(
 ) -> dict[str, bytes]:
     """Return the bundle's files that need no compiler, by path."""
     files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
+    files |= {path: text.encode() for path, text in c.packages.items()}
     files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
     files["golden/inputs.npz"] = npz(golden.inputs)
     files["golden/outputs.npz"] = npz(golden.outputs)
@@ -206,6 +210,14 @@ def _documents(
     if records:
         files["tuning.jsonl"] = records
     return files
+
+
+def _arduino(folder: Path, identifier: str, target: Target) -> None:
+    """Copy header and library to where Arduino's builder looks for a core's precompiled libraries."""
+    library = folder / "arduino" / "src" / target.cpu
+    library.mkdir(parents=True)
+    shutil.copy(folder / "include" / f"{identifier}.h", library.parent)
+    shutil.copy(folder / "lib" / f"lib{identifier}.a", library)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Tensor
+from edgec.targets.descriptor import Target
 
 STATUSES = (
     ("OK", "no error"),
@@ -28,6 +29,15 @@ STATUSES = (
     ("ERROR_OVERRUN", "a step wrote outside its buffers"),
 )
 """Names and texts of `NAME_status`, in the order of their numbers."""
+
+PACKAGES = {"CMakeLists.txt": "CMakeLists.txt.jinja", "cmake/{name}-config.cmake": "config.cmake.jinja"}
+FIRMWARE_PACKAGES = {
+    "arduino/library.properties": "library.properties.jinja",
+    "example/main.c": "main.c.jinja",
+    "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt.jinja",
+    "zephyr/module.yml": "zephyr_module.yml.jinja",
+}
+"""Path in the bundle -> template of kernels/runtime/packages."""
 
 MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
 """What fits a job of the thread pool (pool.h)."""
@@ -43,6 +53,8 @@ class Driver:
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
     """`NAME_weights.bin` and `NAME_golden.bin`."""
+    packages: dict[str, str]
+    """How build systems take the library in, and firmware around it, by path in the bundle; not compiled."""
 
 
 def tensor_names(program: Program) -> dict[str, str]:
@@ -97,6 +109,10 @@ def render(
             for symbol, data in blobs.items()
         },
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
+        packages={
+            path.format(name=identifier): _render(f"packages/{template}", context)
+            for path, template in (PACKAGES | ({} if program.target.hosted else FIRMWARE_PACKAGES)).items()
+        },
     )
 
 
@@ -135,6 +151,8 @@ def _context(
         "name": identifier,
         "NAME": identifier.upper(),
         "target": program.target.name,
+        "hosted": program.target.hosted,
+        "gcc_flags": _gcc_flags(program.target),
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
@@ -153,6 +171,12 @@ def _context(
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
     }
+
+
+def _gcc_flags(target: Target) -> list[str]:
+    """Return what gcc must be told of the core, so that its calls fit the library's."""
+    hard = target.c_target.endswith("hf")
+    return [f"-mcpu={target.cpu}", f"-mfloat-abi={'hard' if hard else 'soft'}"]
 
 
 def context_bytes(program: Program) -> int:

@@ -162,6 +162,58 @@ def test_the_context_is_no_larger_than_what_is_kept_there(tiny: Bundle) -> None:
     assert "#define TINY_ARENA_ALIGNMENT 8" in header
 
 
+# ---- In build systems
+
+CMAKE = """
+cmake_minimum_required(VERSION 3.13)
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_C_COMPILER arm-none-eabi-gcc)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+project(firmware C)
+{how}
+add_executable(firmware {bundle}/example/main.c)
+target_compile_options(firmware PRIVATE -Wall -Wextra -Werror {flags})
+target_link_options(firmware PRIVATE {flags} -nostartfiles --specs=nosys.specs)
+target_link_libraries(firmware PRIVATE tiny::tiny)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which(GCC), reason="cmake or its gcc is missing")
+@pytest.mark.parametrize(
+    "how",
+    [
+        "add_subdirectory({bundle} tiny)",
+        "find_package(tiny CONFIG REQUIRED PATHS {bundle} NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)",
+    ],
+)
+def test_cmake_links_the_example(tiny: Bundle, tmp_path: Path, how: str) -> None:
+    text = (tiny.path / "example" / "main.c").read_text()
+    (flags,) = re.findall(r"arm-none-eabi-gcc (.*) -Iinclude", text)
+    places = {"bundle": tiny.path.as_posix(), "flags": flags}
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE.format(how=how.format(**places), **places))
+    for arguments in (["-S", ".", "-B", "build"], ["--build", "build"]):
+        done = subprocess.run(["cmake", *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    symbols = nm(tmp_path / "build" / "firmware")
+    assert {"tiny_run", "tiny_weights"} <= {name for _, name in symbols}
+
+
+def test_the_example_is_clean(tiny: Bundle, tmp_path: Path) -> None:
+    unpacked(tiny, tmp_path)
+    shutil.copy(tiny.file("example/main.c"), tmp_path)
+    assert gcc(tmp_path, "-std=c99", *STRICT, "main.c") == ""
+    toolchain.zig(tmp_path, "cc", "-target", M4.c_target, "-std=c99", "-ffreestanding", *STRICT, "main.c")
+
+
+def test_zephyr_and_arduino_find_what_they_look_for(tiny: Bundle) -> None:
+    files = tiny.manifest["files"]
+    assert files["arduino/src/tiny.h"] == files["include/tiny.h"]
+    assert files["arduino/src/cortex-m4/libtiny.a"] == files["lib/libtiny.a"]
+    assert "precompiled=true\nldflags=-ltiny\n" in tiny.file("arduino/library.properties").read_text()
+    assert tiny.file("zephyr/module.yml").read_text().endswith("name: tiny\nbuild:\n  cmake: zephyr\n")
+    assert "/../lib/libtiny.a)" in tiny.file("zephyr/CMakeLists.txt").read_text()
+
+
 # ---- On the board
 
 
