@@ -5,6 +5,8 @@ from functools import partial
 from typing import Any
 
 from edgec.kernels import (
+    compact_conv2d,
+    compact_depthwise,
     conv2d,
     depthwise,
     elementwise,
@@ -16,6 +18,9 @@ from edgec.kernels import (
     softmax,
     winograd,
 )
+from edgec.kernels.compact_depthwise import DepthwiseRows, DspRows, MveRows
+from edgec.kernels.compact_dsp import Dsp
+from edgec.kernels.compact_mve import Mve
 from edgec.kernels.isa import arm64, fma, words, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
@@ -48,6 +53,14 @@ def _vectorized(
     return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(codes, isa))
 
 
+def _compact(
+    family: str,
+    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
+    isa: compact_conv2d.CompactSet | DepthwiseRows,
+) -> Kernel:
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, "arm-m", partial(codes, isa))
+
+
 def _float(
     family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: fma.FloatSet
 ) -> Kernel:
@@ -72,6 +85,8 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_DOTPROD),
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_NEON),
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_SSE2),
+    _compact("depthwise", compact_depthwise.codes, MveRows()),
+    _compact("depthwise", compact_depthwise.codes, DspRows()),
     _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
     _vectorized("winograd", winograd.codes, words.AVX512VNNI),
     _vectorized("winograd", winograd.codes, words.AVX512),
@@ -87,6 +102,8 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, arm64.DOTPROD),
     _vectorized("conv2d", conv2d.codes, arm64.NEON),
     _vectorized("conv2d", conv2d.codes, x86.SSE2),
+    _compact("conv2d", compact_conv2d.codes, Mve()),
+    _compact("conv2d", compact_conv2d.codes, Dsp()),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
     _float("float_depthwise", float_depthwise.codes, fma.AVX512),

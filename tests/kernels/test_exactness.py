@@ -24,7 +24,10 @@ from tests.kernels.operations import BUILDING, Case, batches
 
 # The plainest of each architecture, then those whose compiled code differs: wider vectors, FMA, fp16, other
 # scheduling.
-DEVICES = ("x86-64", "x86-64-v3", "x86-64-v4", "x86-64-avxvnni", "cortex-a53", "rpi4", "rpi5", "cortex-a720")
+DEVICES = (
+    "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-avxvnni", "cortex-a53", "rpi4", "rpi5", "cortex-a720",
+    "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55",
+)  # fmt: skip
 
 
 def lines(operation: type = object) -> Iterator[Any]:
