@@ -108,6 +108,8 @@ def build(
     with _naming(path):
         if with_int8_io is None:
             with_int8_io = described.requantization == "fixed-point"
+        if described.requantization == "fixed-point" and not with_int8_io:
+            raise UnsupportedError(f"{described.device} has no floating-point unit: leave --io float away")
         network = _network(model, with_int8_io)
         dumps.network(network)
         feed = data.feed(0)
