@@ -28,10 +28,12 @@ __attribute__((noreturn, used)) static void reset(void)
 }
 
 /* Stack, reset, and the exceptions that every Armv7-M and Armv8-M core has. */
-__attribute__((section(".vectors"), used)) static const struct {
+extern const struct vectors {
     uint32_t *stack;
     void (*handlers[15])(void);
-} vectors = {
+} image_vectors;
+
+__attribute__((section(".vectors"), used)) const struct vectors image_vectors = {
     &image_stack_top,
     { reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault },
 };
