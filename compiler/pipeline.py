@@ -65,6 +65,7 @@ def build(
     max_ram: int | None = None,
     max_flash: int | None = None,
     with_int8_io: bool | None = None,
+    arena_io: bool = False,
     dump: str | Path | None = None,
     records: Records | None = None,
     tune: Tuner | None = None,
@@ -77,8 +78,9 @@ def build(
     write, by default `<name>-<target>.edgec` in the current one; `dump` receives every stage as files.
     `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
     With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
-    has no FPU. Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say
-    are. Raises an EdgecError that names what to mend; then nothing is written.
+    has no FPU. With `arena_io` they lie in the arena, on targets without an operating system. Kernels are
+    those that `tune` finds fastest, or that `records` (by default all there are) say are. Raises an
+    EdgecError that names what to mend; then nothing is written.
     """
     report = progress or (lambda _stage, _detail: None)
     path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
@@ -110,12 +112,16 @@ def build(
             with_int8_io = described.requantization == "fixed-point"
         if described.requantization == "fixed-point" and not with_int8_io:
             raise UnsupportedError(f"{described.device} has no floating-point unit: leave --io float away")
+        if arena_io and described.hosted:
+            raise UnsupportedError(
+                f"--io arena is for firmware, and {described.device} is none: leave it away"
+            )
         network = _network(model, with_int8_io)
         dumps.network(network)
         feed = data.feed(0)
         floats = _float_outputs(source, feed) if model is not source else None
         inputs = {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
-        origin = _origin(source, model, network, with_int8_io)
+        origin = replace(_origin(source, model, network, with_int8_io), arena_io=arena_io)
         lowered = _Lowered(name, network, described, inputs, floats, origin)
         return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
 
@@ -158,6 +164,7 @@ def _compile(
         report("tune", _tuned(tuning))
 
     report("plan", "")
+    programs = tuple(replace(program, arena_io=lowered.origin.arena_io) for program in programs)
     planned = plan(common(programs))
     contract.check_arena(common(programs), planned)
     dumps.programs(programs, planned)

@@ -22,6 +22,7 @@ def build(
     max_ram: int | None = None,
     max_flash: int | None = None,
     int8_io: bool | None = None,
+    arena_io: bool = False,
     dump: str | Path | None = None,
     tune: float | None = None,
     progress: Callable[[str, str], None] | None = None,
@@ -33,10 +34,11 @@ def build(
     default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `dump` is a
     folder for the model after every stage. A model that needs more than `max_ram` or `max_flash` bytes, by
     default what the target's descriptor says if anything, raises LimitError. `int8_io` makes int8 what the
-    model has as float inputs and outputs; None leaves them, but for cores without an FPU. `tune` seconds are
-    spent on a search for faster kernels, on this machine or the target's emulator; what it finds is kept for
-    later builds. `progress` is called with a stage's name and what it did, and with an empty text when the
-    stage begins. Raises EdgecError for what is the caller's to mend.
+    model has as float inputs and outputs; None leaves them, but for cores without an FPU. With `arena_io`
+    they lie in the arena of firmware. `tune` seconds are spent on a search for faster kernels, on this
+    machine or the target's emulator; what it finds is kept for later builds. `progress` is called with a
+    stage's name and what it did, and with an empty text when the stage begins. Raises EdgecError for what is
+    the caller's to mend.
     """
     described = loader.load(target)  # a wrong name fails at once
     device = devices.connect(None, described) if tune is not None else None
@@ -53,6 +55,7 @@ def build(
         max_ram=max_ram,
         max_flash=max_flash,
         with_int8_io=int8_io,
+        arena_io=arena_io,
         dump=dump,
         tune=tuning.tuner(device, tune) if device is not None and tune is not None else None,
         progress=progress,

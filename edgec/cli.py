@@ -84,7 +84,7 @@ def build(
     ] = None,
     io: Annotated[
         str | None,
-        typer.Option(metavar="int8|float", help="Type of float inputs and outputs; without an FPU int8."),
+        typer.Option(metavar="int8,arena", help="Inputs and outputs in int8, in the arena, or both."),
     ] = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the model after every stage there.")
@@ -110,6 +110,7 @@ def build(
     budget = None if tune is None else _parse_seconds(tune)
     limits = {"--max-ram": max_ram, "--max-flash": max_flash}
     ram, flash = (None if text is None else _parse_bytes(option, text) for option, text in limits.items())
+    int8_io, arena_io = _parse_io(io or "")
     device = None
     if budget is not None:
         from edgec.bench import devices
@@ -137,7 +138,8 @@ def build(
             name=name,
             max_ram=ram,
             max_flash=flash,
-            with_int8_io=None if io is None else _parse_io(io),
+            with_int8_io=int8_io,
+            arena_io=arena_io,
             dump=dump,
             records=None if records is None else read(records),
             tune=tuner,
@@ -351,11 +353,12 @@ def _parse_seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _parse_io(text: str) -> bool:
-    """Read `int8` or `float`."""
-    if text not in ("int8", "float"):
-        raise ModelError(f"--io {text}: write int8 or float")
-    return text == "int8"
+def _parse_io(text: str) -> tuple[bool | None, bool]:
+    """Read `int8`, `float`, `arena`, and any of these with commas between: is it int8, is it in the arena."""
+    words = set(text.split(",")) - {""}
+    if words - {"int8", "float", "arena"} or {"int8", "float"} <= words:
+        raise ModelError(f"--io {text}: write int8 or float, and arena, with commas between")
+    return {"int8": True, "float": False}.get(next(iter(words - {"arena"}), "")), "arena" in words
 
 
 def _parse_bytes(option: str, text: str) -> int:

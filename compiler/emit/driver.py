@@ -20,7 +20,7 @@ from edgec.targets.descriptor import Target
 
 STATUSES = (
     ("OK", "no error"),
-    ("ERROR_ARGUMENT", "a pointer is NULL, or the context isn't initialized"),
+    ("ERROR_ARGUMENT", "a pointer is NULL or not the one it must be, or the context isn't initialized"),
     ("ERROR_CPU_FEATURE", "this CPU lacks a feature that the kernels need"),
     ("ERROR_THREADS", "the number of threads is out of range, or one can't be started"),
     ("ERROR_ARENA_TOO_SMALL", "the arena is smaller than the macro ARENA_BYTES_FOR(threads) says"),
@@ -166,8 +166,9 @@ def _context(
         "functions": functions,
         "steps": steps,
         "step_outputs": step_outputs,
-        "inputs": _tensors(program.inputs, fields, inputs.offsets),
-        "outputs": _tensors(program.outputs, fields, {}),
+        "arena_io": program.arena_io,
+        "inputs": _tensors(program.inputs, fields, inputs.offsets, plan),
+        "outputs": _tensors(program.outputs, fields, {}, plan),
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
     }
@@ -253,7 +254,7 @@ def _argument(
     tensor = program.tensors[name]
     comment = f"{name}: {tensor.dtype} {_shape(tensor.shape)}"
     if name in plan.offsets:
-        return {"c": f"f->arena + {plan.offsets[name]}", "comment": comment}
+        return {"c": f"f->arena + {plan.offsets[name]}", "comment": comment}  # inputs and outputs as well
     if any(name == output.name for output in program.outputs):
         return {"c": f"f->out.{fields[name]}", "comment": comment}
     return {"c": f"(void *)f->in.{fields[name]}", "comment": comment}
@@ -269,7 +270,7 @@ def _step_output(tensor: Tensor, plan: Plan, model_outputs: dict[str, int]) -> d
 
 
 def _tensors(
-    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int]
+    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int], plan: Plan
 ) -> list[dict[str, Any]]:
     result = []
     sample_offset = 0
@@ -286,6 +287,7 @@ def _tensors(
                 "quantization": tensor.quantization,
                 "sample_offset": sample_offset,
                 "golden_offset": golden_offsets.get(tensor.name, 0),
+                "arena_offset": plan.offsets.get(tensor.name, 0),
             }
         )
         sample_offset += tensor.bytes

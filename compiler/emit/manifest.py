@@ -63,6 +63,8 @@ class Source:
     """Nodes that stay in float on an int8 target: name, operator, reason."""
     int8_io: bool = False
     """Whether inputs and outputs that the model has in float are int8."""
+    arena_io: bool = False
+    """Whether inputs and outputs lie in the arena."""
 
 
 def build(
@@ -94,7 +96,7 @@ def build(
             "macs": sum(call.macs for call in program.calls),
             "calibration": dataclasses.asdict(source.calibration),
         },
-        "io": {"int8": source.int8_io},
+        "io": {"int8": source.int8_io, "arena": source.arena_io},
         "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
         "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
         "memory": {
@@ -132,6 +134,7 @@ def source_of(manifest: dict[str, Any], folder: Path) -> Source:
         original=original.read_bytes() if original.name in manifest["files"] else None,
         islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
         int8_io=manifest["io"]["int8"],
+        arena_io=manifest["io"]["arena"],
     )
 
 

@@ -97,13 +97,18 @@ def _aligned(size: int, program: Program) -> int:
 
 
 def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
-    """First and last call of every tensor in the arena; a tensor that no call touches has none."""
-    outside = {tensor.name for tensor in (*program.inputs, *program.outputs)}
+    """First and last call of every tensor in the arena; a tensor that no call touches has none.
+
+    An input is there before the first call, an output after the last.
+    """
+    inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (program.inputs, program.outputs))
+    outside = set() if program.arena_io else inputs | outputs
     lifetimes: dict[str, tuple[int, int]] = {}
     for index, call in enumerate(program.calls):
         for name in call.arguments:
             if name in program.tensors and name not in outside:
-                lifetimes[name] = (lifetimes.get(name, (index, index))[0], index)
+                first, _ = lifetimes.get(name, (0 if name in inputs else index, index))
+                lifetimes[name] = (first, len(program.calls) - 1 if name in outputs else index)
     return lifetimes
 
 

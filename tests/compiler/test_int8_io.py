@@ -1,4 +1,4 @@
-"""--io int8: the same network without conversions at its ends."""
+"""--io int8: the same network without conversions at its ends. --io arena: the ends lie in the arena."""
 
 import shutil
 import subprocess
@@ -121,6 +121,31 @@ def test_nothing_but_requantization_is_float_in_firmware(tmp_path: Path) -> None
     ).stdout  # fmt: skip
     used = {line.split("\t")[1].strip() for line in said.splitlines() if line.count("\t") >= 1}
     used = {name.partition(".")[0] for name in used if name.startswith("v")}
-    # Sums become float, are multiplied, rounded by an addition, and their bits are read; no division.
-    assert used <= {"vcvt", "vmul", "vadd", "vmov", "vldr", "vldmia", "vpush", "vpop", "vstr"}
-    assert {"vcvt", "vmul", "vadd"} <= used
+    # Sums become float, are multiplied and rounded, by a conversion or an addition; nothing is divided.
+    assert used <= {"vcvt", "vcvtr", "vmul", "vadd", "vmov", "vldr", "vldmia", "vpush", "vpop", "vstr"}
+    assert {"vcvt", "vmul"} <= used
+
+
+@pytest.mark.usefixtures("board_emulator")
+@pytest.mark.parametrize("with_int8_io", [True, False])
+def test_inputs_and_outputs_lie_in_the_arena(tmp_path: Path, with_int8_io: bool) -> None:
+    options = {"with_int8_io": with_int8_io, "calibration": ROOT / "examples" / "fmnist_calibration.npz"}
+    plain, made = (
+        build(EXAMPLE, folder, "cortex-m4-int8", arena_io=in_arena, **options)
+        for folder, in_arena in ((tmp_path / "plain", False), (tmp_path / "arena", True))
+        if folder.mkdir() is None
+    )
+    with np.load(ROOT / "examples" / "fmnist_test.npz") as data:
+        images = {"image": data["image"][:3]}
+    assert verified(made, data=images).samples == 3
+    np.testing.assert_array_equal(made.run(images)["logits"], plain.run(images)["logits"])
+    size = 28 * 28 * (1 if with_int8_io else 4)
+    assert made.memory["arena_bytes"] <= plain.memory["arena_bytes"] + size
+    header = made.file("include/fmnist_dscnn.h").read_text()
+    assert "#define FMNIST_DSCNN_IMAGE_OFFSET " in header
+    assert made.manifest["io"] == {"int8": with_int8_io, "arena": True}
+
+
+def test_only_firmware_has_them_there(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="--io arena is for firmware"):
+        build(EXAMPLE, tmp_path, "rpi5-int8", arena_io=True)
