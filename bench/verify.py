@@ -23,7 +23,7 @@ from edgec.bench.comparison import (
 )
 from edgec.bench.devices import Device, checked
 from edgec.bench.levels import running
-from edgec.bench.run import count, pack, read_arrays, stack, unpack
+from edgec.bench.run import count, pack, read_arrays, real, stack, unpack
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
@@ -131,7 +131,7 @@ def to_json(verifications: Sequence[Verification], lacking: Mapping[str, str]) -
 def _network(bundle: Bundle) -> Network:
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    return network_of(bundle.file("model.onnx"))
+    return network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
 
 
 def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:
@@ -217,14 +217,12 @@ def _compare_outputs(
 ) -> tuple[FloatComparison, ...]:
     """Compare all outputs with those of `file`, a float model or a QDQ one that is simulated in float."""
     model = bundle.file(file).read_bytes()
-    runs = [
-        reference.run_onnx(model, [array[sample] for array in samples.values()])
-        for sample in range(count(samples))
-    ]
+    fed = [real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs]
+    runs = [reference.run_onnx(model, [array[sample] for array in fed]) for sample in range(count(samples))]
     return tuple(
         compare_with_float(
             tensor["name"],
-            np.stack([output[tensor["name"]] for output in outputs]),
+            real(bundle, tensor, np.stack([output[tensor["name"]] for output in outputs])),
             np.stack([run[position] for run in runs]),
         )
         for position, tensor in enumerate(bundle.outputs)

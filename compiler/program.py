@@ -63,6 +63,8 @@ class Program:
     constants: dict[str, NDArray[np.generic]]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    arena_io: bool = False
+    """Inputs and outputs lie in the arena too: one inference overwrites the inputs."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Plan:
     """Where every intermediate tensor of a program lies in the arena, in bytes from its start."""
 
     offsets: dict[str, int]
-    """Per tensor that is neither input, output nor constant."""
+    """Per tensor that is no constant, nor input or output unless these lie in the arena."""
     scratch_offsets: tuple[int, ...]
     """Per call: the scratch of thread 0, alive during that call only."""
     arena_bytes: int

@@ -19,6 +19,10 @@ def build(
     output: str | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
+    int8_io: bool | None = None,
+    arena_io: bool = False,
     dump: str | Path | None = None,
     tune: float | None = None,
     progress: Callable[[str, str], None] | None = None,
@@ -28,7 +32,10 @@ def build(
     `calibration` is an .npz file or arrays by input name, shaped like the input or with one more leading
     sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
     default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `dump` is a
-    folder for the model after every stage. `tune` seconds are spent on a search for faster kernels, on this
+    folder for the model after every stage. A model that needs more than `max_ram` or `max_flash` bytes, by
+    default what the target's descriptor says if anything, raises LimitError. `int8_io` makes int8 what the
+    model has as float inputs and outputs; None leaves them, but for cores without an FPU. With `arena_io`
+    they lie in the arena of firmware. `tune` seconds are spent on a search for faster kernels, on this
     machine or the target's emulator; what it finds is kept for later builds. `progress` is called with a
     stage's name and what it did, and with an empty text when the stage begins. Raises EdgecError for what is
     the caller's to mend.
@@ -45,6 +52,10 @@ def build(
         output=output,
         shapes=shapes,
         name=name,
+        max_ram=max_ram,
+        max_flash=max_flash,
+        with_int8_io=int8_io,
+        arena_io=arena_io,
         dump=dump,
         tune=tuning.tuner(device, tune) if device is not None and tune is not None else None,
         progress=progress,

@@ -105,6 +105,13 @@ def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
         line(out, "note", "calibrated on seeded synthetic inputs: give --calibration DATA.npz for accuracy")
     memory = manifest["memory"]
     ram = f"{_kib(memory['arena_bytes'])} (lower bound {_kib(memory['lower_bound_bytes'])})"
+    if memory["stack_bytes"] is not None:
+        weights, code = (_kib(memory[f"{name}_bytes"]) for name in ("weights", "code"))
+        line(out, "flash", f"weights {weights}, code {code}")
+        arena, bound = _kib(memory["arena_bytes"]), _kib(memory["lower_bound_bytes"])
+        own = f"stack {memory['stack_bytes']} bytes, context {memory['context_bytes']} bytes"
+        line(out, "RAM", f"arena {arena} (lower bound {bound}), {own}")
+        ram = _kib(sum(memory[f"{name}_bytes"] for name in ("arena", "stack", "context")))
     if len(manifest["levels"]) > 1:
         sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
         line(out, "levels", f"{', '.join(sizes)} of flash")

@@ -19,6 +19,7 @@ from tvm import ir, s_tir, tirx
 from tvm.target import codegen as llvm
 from tvm_ffi import structural_map
 
+from edgec.errors import UnsupportedError
 from edgec.kernels import elf
 from edgec.targets.descriptor import Target
 
@@ -84,9 +85,10 @@ def _described(triple: str, cpu: str, attributes: list[str]) -> dict[str, Any]:
 def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> bytes:
     """Return the relocatable, position independent ELF object that defines `symbol`; always the same bytes.
 
-    Raises AssertionError when the object asks for more than the C library's memory and math functions, or
-    memcpy and memset alone where there is no such library: a kernel that allocates or runs parallel loops by
-    TVM's runtime is a bug of that kernel, and so is one that does by software what the core can't.
+    Raises AssertionError when the object asks for more than the C library's memory and math functions: a
+    kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel. Where there is no
+    such library, raises UnsupportedError for all but memcpy and memset: what a float layer needs of it, or
+    would do by software.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
@@ -95,7 +97,8 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
     allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else _FREESTANDING
     if foreign := elf.global_symbols(code) - {symbol} - allowed:
-        raise AssertionError(f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have")
+        problem = f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have"
+        raise AssertionError(problem) if target.hosted else UnsupportedError(problem)
     return code
 
 

@@ -4,7 +4,8 @@ import struct
 from dataclasses import dataclass, replace
 
 _SYMTAB, _STRTAB, _RELA, _NOBITS, _REL = 2, 3, 4, 8, 9
-_ALLOC, _EXECUTABLE = 2, 4  # section flags: loaded into memory; instructions
+# Section flags: loaded into memory; instructions; kept or left out with the section that `link` names.
+_ALLOC, _EXECUTABLE, _LINK_ORDER = 2, 4, 0x80
 _NAMELESS = (3, 4)  # kinds of symbol: a section's own, a source file's
 _RESERVED = 0xFF00  # section indices from here on are no sections (absolute, common)
 # Nothing refers to these: the stack need not be executable; what the code needs of an Arm core, for linkers.
@@ -98,6 +99,56 @@ class _Object:
     header: tuple[bytes | int, ...]
     sections: tuple[_Section, ...]
     symbols: tuple[_Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A section of an object that goes into memory, as a linker's garbage collection sees it."""
+
+    name: str
+    data: bytes
+    executable: bool
+    symbols: tuple[str, ...]
+    """Global names defined in it."""
+    data_ranges: tuple[tuple[int, int], ...]
+    """Where code holds constants (Arm's mapping symbols say so): start, end."""
+    references: tuple["int | str", ...]
+    """What it refers to: pieces of the same object, by their place in the list, and names of others'."""
+    follows: int | None
+    """The piece that it goes with (SHF_LINK_ORDER): no reference leads to it."""
+
+
+def pieces(code: bytes) -> list[Piece]:
+    """Return what an object puts into the device's memory, in its order."""
+    parsed = _read(code)
+    form, loaded = parsed.format, [i for i, s in enumerate(parsed.sections) if s.flags & _ALLOC]
+    place = {index: number for number, index in enumerate(loaded)}
+    used: dict[int, list[int | str]] = {index: [] for index in loaded}
+    for section in parsed.sections:
+        if section.kind == form.relocation_kind and section.info in place:
+            for _, info, *_ in form.relocation.iter_unpack(section.data):
+                symbol = parsed.symbols[info >> form.symbol_shift]
+                local = 0 < symbol.section < _RESERVED
+                used[section.info].append(place[symbol.section] if local else symbol.name)
+    return [
+        Piece(
+            name=section.name,
+            data=section.data or bytes(section.nobits),
+            executable=bool(section.flags & _EXECUTABLE),
+            symbols=tuple(s.name for s in parsed.symbols if s.section == index and s.info >> 4),
+            data_ranges=_data_ranges(parsed, index),
+            references=tuple(dict.fromkeys(used[index])),
+            follows=place.get(section.link) if section.flags & _LINK_ORDER else None,
+        )
+        for index, section in ((i, parsed.sections[i]) for i in loaded)
+    ]
+
+
+def _data_ranges(parsed: _Object, index: int) -> tuple[tuple[int, int], ...]:
+    """Return from each `$d` to the next mapping symbol (ELF for the Arm Architecture, 5.5.5)."""
+    marks = sorted((s.value, s.name[:2]) for s in parsed.symbols if s.section == index and s.name[:1] == "$")
+    ends = [*(value for value, _ in marks[1:]), len(parsed.sections[index].data)]
+    return tuple((start, end) for (start, kind), end in zip(marks, ends, strict=False) if kind == "$d")
 
 
 def global_symbols(code: bytes) -> set[str]:

@@ -90,7 +90,8 @@ def devices() -> list[str]:
 
 def names() -> list[str]:
     """Return every `<device>-<precision>` edgec ships with."""
-    return [f"{device}-{precision}" for device in devices() for precision in PRECISIONS]
+    every = (describe(device, precision) for device in devices() for precision in PRECISIONS)
+    return [target.name for target in every if not _lacks_fpu(target)]
 
 
 def load(name: str) -> Target:
@@ -102,7 +103,15 @@ def load(name: str) -> Target:
         raise _unknown(name, names())
     if device not in devices() and not device.endswith(".toml"):
         raise _unknown(name, names())
-    return describe(device, precision)
+    target = describe(device, precision)
+    if _lacks_fpu(target):
+        raise TargetError(f"{device} has no floating-point unit: build for {device}-int8")
+    return target
+
+
+def _lacks_fpu(target: Target) -> bool:
+    """Whether the target would compute in float what its core can't."""
+    return target.precision == "fp32" and target.requantization == "fixed-point"
 
 
 def describe(device: str, precision: str) -> Target:

@@ -16,10 +16,11 @@ from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Tensor
+from edgec.targets.descriptor import Target
 
 STATUSES = (
     ("OK", "no error"),
-    ("ERROR_ARGUMENT", "a pointer is NULL, or the context isn't initialized"),
+    ("ERROR_ARGUMENT", "a pointer is NULL or not the one it must be, or the context isn't initialized"),
     ("ERROR_CPU_FEATURE", "this CPU lacks a feature that the kernels need"),
     ("ERROR_THREADS", "the number of threads is out of range, or one can't be started"),
     ("ERROR_ARENA_TOO_SMALL", "the arena is smaller than the macro ARENA_BYTES_FOR(threads) says"),
@@ -28,6 +29,15 @@ STATUSES = (
     ("ERROR_OVERRUN", "a step wrote outside its buffers"),
 )
 """Names and texts of `NAME_status`, in the order of their numbers."""
+
+PACKAGES = {"CMakeLists.txt": "CMakeLists.txt.jinja", "cmake/{name}-config.cmake": "config.cmake.jinja"}
+FIRMWARE_PACKAGES = {
+    "arduino/library.properties": "library.properties.jinja",
+    "example/main.c": "main.c.jinja",
+    "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt.jinja",
+    "zephyr/module.yml": "zephyr_module.yml.jinja",
+}
+"""Path in the bundle -> template of kernels/runtime/packages."""
 
 MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
 """What fits a job of the thread pool (pool.h)."""
@@ -43,6 +53,8 @@ class Driver:
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
     """`NAME_weights.bin` and `NAME_golden.bin`."""
+    packages: dict[str, str]
+    """How build systems take the library in, and firmware around it, by path in the bundle; not compiled."""
 
 
 def tensor_names(program: Program) -> dict[str, str]:
@@ -97,6 +109,10 @@ def render(
             for symbol, data in blobs.items()
         },
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
+        packages={
+            path.format(name=identifier): _render(f"packages/{template}", context)
+            for path, template in (PACKAGES | ({} if program.target.hosted else FIRMWARE_PACKAGES)).items()
+        },
     )
 
 
@@ -135,6 +151,8 @@ def _context(
         "name": identifier,
         "NAME": identifier.upper(),
         "target": program.target.name,
+        "hosted": program.target.hosted,
+        "gcc_flags": _gcc_flags(program.target),
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
@@ -148,11 +166,23 @@ def _context(
         "functions": functions,
         "steps": steps,
         "step_outputs": step_outputs,
-        "inputs": _tensors(program.inputs, fields, inputs.offsets),
-        "outputs": _tensors(program.outputs, fields, {}),
+        "arena_io": program.arena_io,
+        "inputs": _tensors(program.inputs, fields, inputs.offsets, plan),
+        "outputs": _tensors(program.outputs, fields, {}, plan),
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
     }
+
+
+def _gcc_flags(target: Target) -> list[str]:
+    """Return what gcc must be told of the core, so that its calls fit the library's."""
+    hard = target.c_target.endswith("hf")
+    return [f"-mcpu={target.cpu}", f"-mfloat-abi={'hard' if hard else 'soft'}"]
+
+
+def context_bytes(program: Program) -> int:
+    """Return the size of `NAME_context`."""
+    return 8 * _context_words(program)
 
 
 def _context_words(program: Program) -> int:
@@ -224,7 +254,7 @@ def _argument(
     tensor = program.tensors[name]
     comment = f"{name}: {tensor.dtype} {_shape(tensor.shape)}"
     if name in plan.offsets:
-        return {"c": f"f->arena + {plan.offsets[name]}", "comment": comment}
+        return {"c": f"f->arena + {plan.offsets[name]}", "comment": comment}  # inputs and outputs as well
     if any(name == output.name for output in program.outputs):
         return {"c": f"f->out.{fields[name]}", "comment": comment}
     return {"c": f"(void *)f->in.{fields[name]}", "comment": comment}
@@ -240,7 +270,7 @@ def _step_output(tensor: Tensor, plan: Plan, model_outputs: dict[str, int]) -> d
 
 
 def _tensors(
-    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int]
+    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int], plan: Plan
 ) -> list[dict[str, Any]]:
     result = []
     sample_offset = 0
@@ -257,6 +287,7 @@ def _tensors(
                 "quantization": tensor.quantization,
                 "sample_offset": sample_offset,
                 "golden_offset": golden_offsets.get(tensor.name, 0),
+                "arena_offset": plan.offsets.get(tensor.name, 0),
             }
         )
         sample_offset += tensor.bytes

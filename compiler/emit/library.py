@@ -5,12 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from edgec.compiler.emit import toolchain
 from edgec.compiler.emit.board import SCRIPT, STARTUP
 from edgec.compiler.emit.driver import Driver
+from edgec.compiler.emit.footprint import measure
 from edgec.errors import ToolchainError
 from edgec.kernels import elf
 from edgec.targets.descriptor import Target
@@ -19,12 +21,21 @@ FREESTANDING = frozenset({"memcpy", "memset"})
 """All that a library for a microcontroller may ask of the program that it is linked into."""
 
 
-def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Sequence[bytes]) -> int:
-    """Make lib/ and bin/ in `folder` from the driver's C and the kernels' objects.
+@dataclass(frozen=True)
+class Sizes:
+    """What a library takes, in bytes."""
+
+    code: int
+    """Kernels and driver with their own constants: no weights, self-test or bench program."""
+    stack: int | None
+    """Of one inference; None under an operating system."""
+
+
+def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Sequence[bytes]) -> Sizes:
+    """Make lib/ and bin/ in `folder` from the driver's C and the kernels' objects; return their sizes.
 
     Without an operating system there is no shared library, and the bench program is an image for the board
-    that stands in for the device, if one does. Returns the bytes of code and the code's own constants:
-    kernels and driver, without weights, self-test and bench program. Raises ToolchainError.
+    that stands in for the device, if one does. Raises ToolchainError.
     """
     work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
     for file, text in (c.sources | c.assembly).items():
@@ -63,9 +74,13 @@ def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Seq
         if board:
             jobs.append(partial(toolchain.link_image, target, program, SCRIPT, image, work))
         _all(pool, jobs)
-    code_bytes = sum(map(elf.loaded_bytes, [(work / f"{identifier}.o").read_bytes(), *kernels]))
+    objects = [(work / file).read_bytes() for file in library]
+    driver = (work / f"{identifier}.o").read_bytes()
     shutil.rmtree(work)
-    return code_bytes
+    if target.hosted:
+        return Sizes(sum(map(elf.loaded_bytes, [driver, *kernels])), None)
+    footprint = measure(objects, identifier)
+    return Sizes(footprint.code, footprint.stack)
 
 
 def _all(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], None]]) -> None:

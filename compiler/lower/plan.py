@@ -79,18 +79,36 @@ def check(program: Program, plan: Plan) -> None:
                 raise AssertionError(f"call {call.name}: {a} and {b} overlap at {max(offset_a, offset_b)}")
 
 
+def peak(program: Program) -> tuple[int, dict[str, int]]:
+    """Return the call at which most bytes are alive, and the tensors alive there with their sizes.
+
+    Of a pair that may lie in one place the smaller counts for nothing, as in the lower bound.
+    """
+    buffers, pairs = _buffers(program)
+    alive = _alive(program, buffers, pairs)
+    index = max(range(len(alive)), key=lambda call: alive[call], default=0)
+    lifetimes = _lifetimes(program)
+    names = [name for name, (first, last) in lifetimes.items() if first <= index <= last]
+    return index, {name: program.tensors[name].bytes for name in names}
+
+
 def _aligned(size: int, program: Program) -> int:
     return -(-size // program.target.alignment) * program.target.alignment
 
 
 def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
-    """First and last call of every tensor in the arena; a tensor that no call touches has none."""
-    outside = {tensor.name for tensor in (*program.inputs, *program.outputs)}
+    """First and last call of every tensor in the arena; a tensor that no call touches has none.
+
+    An input is there before the first call, an output after the last.
+    """
+    inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (program.inputs, program.outputs))
+    outside = set() if program.arena_io else inputs | outputs
     lifetimes: dict[str, tuple[int, int]] = {}
     for index, call in enumerate(program.calls):
         for name in call.arguments:
             if name in program.tensors and name not in outside:
-                lifetimes[name] = (lifetimes.get(name, (index, index))[0], index)
+                first, _ = lifetimes.get(name, (0 if name in inputs else index, index))
+                lifetimes[name] = (first, len(program.calls) - 1 if name in outputs else index)
     return lifetimes
 
 
@@ -117,7 +135,12 @@ def _buffers(program: Program) -> tuple[list[_Buffer], list[tuple[str, str]]]:
 
 
 def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> int:
-    """Return the most bytes alive at any one call, each in-place pair counted once."""
+    """Return the most bytes alive at any one call."""
+    return max(_alive(program, buffers, pairs), default=0)
+
+
+def _alive(program: Program, buffers: list[_Buffer], pairs: list[tuple[str, str]]) -> list[int]:
+    """Return the bytes alive at each call, each in-place pair counted once."""
     size = {b.name: b.size for b in buffers}
     first = {b.name: b.first for b in buffers}
     alive = [0] * len(program.calls)
@@ -127,7 +150,7 @@ def _lower_bound(program: Program, buffers: list[_Buffer], pairs: list[tuple[str
     for index in range(len(alive)):
         saved = [(s, r, min(size[s], size[r])) for s, r in pairs if first[r] == index]
         alive[index] -= _most_saved(saved)
-    return max(alive, default=0)
+    return alive
 
 
 def _most_saved(pairs: list[tuple[str, str, int]]) -> int:

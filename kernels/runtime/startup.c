@@ -28,15 +28,24 @@ __attribute__((noreturn, used)) static void reset(void)
 }
 
 /* Stack, reset, and the exceptions that every Armv7-M and Armv8-M core has. */
-__attribute__((section(".vectors"), used)) static const struct {
+extern const struct vectors {
     uint32_t *stack;
     void (*handlers[15])(void);
-} vectors = {
+} image_vectors;
+
+__attribute__((section(".vectors"), used)) const struct vectors image_vectors = {
     &image_stack_top,
     { reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault },
 };
 
-/* All that a bundle's library asks for. Words at a time where both sides allow it, as a C library would. */
+/* All that a bundle's library asks for: four words at a time where both sides allow it, as a C library would, and on
+ * a few registers, so that no stack is counted that a C library's wouldn't take. */
+#if defined(__clang__)
+#define PLAIN_LOOP _Pragma("clang loop vectorize(disable) unroll(disable)")
+#else
+#define PLAIN_LOOP
+#endif
+
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
 void *memset(void *to, int value, size_t bytes);
 
@@ -44,9 +53,21 @@ void *memcpy(void *restrict to, const void *restrict from, size_t bytes)
 {
     uint8_t *t = to;
     const uint8_t *f = from;
-    if ((((uintptr_t)t | (uintptr_t)f) & 3) == 0)
-        for (; bytes >= 4; bytes -= 4, t += 4, f += 4)
-            *(uint32_t *)(void *)t = *(const uint32_t *)(const void *)f;
+    if ((((uintptr_t)t | (uintptr_t)f) & 3) == 0) {
+        uint32_t *words = (uint32_t *)(void *)t;
+        const uint32_t *source = (const uint32_t *)(const void *)f;
+        PLAIN_LOOP
+        for (; bytes >= 16; bytes -= 16, words += 4, source += 4) {
+            const uint32_t a = source[0], b = source[1], c = source[2], d = source[3];
+            words[0] = a;
+            words[1] = b;
+            words[2] = c;
+            words[3] = d;
+        }
+        t = (uint8_t *)words;
+        f = (const uint8_t *)source;
+    }
+    PLAIN_LOOP
     while (bytes-- > 0)
         *t++ = *f++;
     return to;
@@ -55,9 +76,15 @@ void *memcpy(void *restrict to, const void *restrict from, size_t bytes)
 void *memset(void *to, int value, size_t bytes)
 {
     uint8_t *t = to;
-    if (((uintptr_t)t & 3) == 0)
-        for (; bytes >= 4; bytes -= 4, t += 4)
-            *(uint32_t *)(void *)t = (uint8_t)value * 0x01010101u;
+    if (((uintptr_t)t & 3) == 0) {
+        const uint32_t filled = (uint8_t)value * 0x01010101u;
+        uint32_t *words = (uint32_t *)(void *)t;
+        PLAIN_LOOP
+        for (; bytes >= 4; bytes -= 4)
+            *words++ = filled;
+        t = (uint8_t *)words;
+    }
+    PLAIN_LOOP
     while (bytes-- > 0)
         *t++ = (uint8_t)value;
     return to;

@@ -113,7 +113,10 @@ int main(void)
 {
     const tiny_inputs in = { image };
     tiny_outputs out = { classes, probability };
-    return tiny_init(&context, arena, sizeof arena, 1) == TINY_OK && tiny_run(&context, &in, &out) == TINY_OK;
+    int ok = tiny_init(&context, arena, sizeof arena, 1) == TINY_OK;
+    ok = ok && tiny_run(&context, &in, &out) == TINY_OK;
+    tiny_close(&context);
+    return ok;
 }
 """
 FIRMWARE_SCRIPT = """
@@ -133,7 +136,7 @@ def test_firmware_links_with_gcc_and_places_the_weights(tiny: Bundle, tmp_path: 
     (tmp_path / "main.c").write_text(MAIN)
     (tmp_path / "firmware.ld").write_text(FIRMWARE_SCRIPT)
     # Objects of this very gcc say nothing of their stack, which its linker warns of.
-    link = "-Wl,--gc-sections,--fatal-warnings,--no-warn-execstack,-T,firmware.ld"
+    link = "-Wl,--gc-sections,--fatal-warnings,--no-warn-execstack,-T,firmware.ld,-Map,map"
     flags = ("-Os", "-nostartfiles", "--specs=nosys.specs", link)
     said = gcc(tmp_path, *flags, "main.c", "libtiny.a", "-o", "firmware.elf")
     assert said == ""
@@ -144,6 +147,12 @@ def test_firmware_links_with_gcc_and_places_the_weights(tiny: Bundle, tmp_path: 
     assert names["tiny_weights"] == 0x90000000
     assert "tiny_golden" not in names
     assert not {"tiny_selftest", "tiny_step_name", "malloc", "printf"} & names.keys()
+    linked = (tmp_path / "map").read_text().partition("Linker script and memory map")[2]
+    found = re.findall(r"^ \.(text|rodata)\S*\s+0x\S+ +(0x\S+) libtiny\.a", linked, re.MULTILINE)
+    functions = sum(kind == "text" for kind, _ in found)
+    unwinding = 8 * functions  # a table that says that nothing unwinds, which this script discards
+    needed = tiny.memory["code_bytes"] + tiny.memory["weights_bytes"]
+    assert sum(int(size, 16) for _, size in found) + unwinding == needed
 
 
 def test_the_context_is_no_larger_than_what_is_kept_there(tiny: Bundle) -> None:
@@ -151,6 +160,58 @@ def test_the_context_is_no_larger_than_what_is_kept_there(tiny: Bundle) -> None:
     assert "uint64_t storage[5];" in header  # 6 words, one input, two outputs
     assert "#define TINY_MAX_THREADS 1" in header
     assert "#define TINY_ARENA_ALIGNMENT 8" in header
+
+
+# ---- In build systems
+
+CMAKE = """
+cmake_minimum_required(VERSION 3.13)
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_C_COMPILER arm-none-eabi-gcc)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+project(firmware C)
+{how}
+add_executable(firmware {bundle}/example/main.c)
+target_compile_options(firmware PRIVATE -Wall -Wextra -Werror {flags})
+target_link_options(firmware PRIVATE {flags} -nostartfiles --specs=nosys.specs)
+target_link_libraries(firmware PRIVATE tiny::tiny)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which(GCC), reason="cmake or its gcc is missing")
+@pytest.mark.parametrize(
+    "how",
+    [
+        "add_subdirectory({bundle} tiny)",
+        "find_package(tiny CONFIG REQUIRED PATHS {bundle} NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)",
+    ],
+)
+def test_cmake_links_the_example(tiny: Bundle, tmp_path: Path, how: str) -> None:
+    text = (tiny.path / "example" / "main.c").read_text()
+    (flags,) = re.findall(r"arm-none-eabi-gcc (.*) -Iinclude", text)
+    places = {"bundle": tiny.path.as_posix(), "flags": flags}
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE.format(how=how.format(**places), **places))
+    for arguments in (["-S", ".", "-B", "build"], ["--build", "build"]):
+        done = subprocess.run(["cmake", *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    symbols = nm(tmp_path / "build" / "firmware")
+    assert {"tiny_run", "tiny_weights"} <= {name for _, name in symbols}
+
+
+def test_the_example_is_clean(tiny: Bundle, tmp_path: Path) -> None:
+    unpacked(tiny, tmp_path)
+    shutil.copy(tiny.file("example/main.c"), tmp_path)
+    assert gcc(tmp_path, "-std=c99", *STRICT, "main.c") == ""
+    toolchain.zig(tmp_path, "cc", "-target", M4.c_target, "-std=c99", "-ffreestanding", *STRICT, "main.c")
+
+
+def test_zephyr_and_arduino_find_what_they_look_for(tiny: Bundle) -> None:
+    files = tiny.manifest["files"]
+    assert files["arduino/src/tiny.h"] == files["include/tiny.h"]
+    assert files["arduino/src/cortex-m4/libtiny.a"] == files["lib/libtiny.a"]
+    assert "precompiled=true\nldflags=-ltiny\n" in tiny.file("arduino/library.properties").read_text()
+    assert tiny.file("zephyr/module.yml").read_text().endswith("name: tiny\nbuild:\n  cmake: zephyr\n")
+    assert "/../lib/libtiny.a)" in tiny.file("zephyr/CMakeLists.txt").read_text()
 
 
 # ---- On the board

@@ -35,6 +35,18 @@ def call(text: str, scratch: int = 0, inplace: bool = False) -> Call:
     return Call(text, "kernel", "f", (*sources, *results), tuple(results), 1, scratch, 0, pairs)
 
 
+def test_inputs_and_outputs_may_lie_in_the_arena() -> None:
+    chain = [call("x -> a", inplace=True), call("a z -> b"), call("b -> y"), call("b -> c")]
+    made = program(chain, {"x": 640, "z": 64, "a": 640, "b": 128, "y": 64, "c": 8}, "x z", "y c")
+    assert plan(made).offsets.keys() == {"a", "b"}
+    result = plan(replace(made, arena_io=True))
+    assert result.offsets.keys() == made.tensors.keys()
+    assert result.offsets["x"] == result.offsets["a"]  # the input is overwritten
+    assert result.arena_bytes == result.lower_bound_bytes == 640 + 64 + 128  # z is there from the start
+    at = result.offsets
+    assert abs(at["y"] - at["c"]) >= 64  # an output stays
+
+
 def test_a_chain_needs_its_two_largest_neighbours() -> None:
     chain = [call("x -> a"), call("a -> b"), call("b -> c"), call("c -> d"), call("d -> y")]
     result = plan(program(chain, {"x": 9999, "a": 640, "b": 128, "c": 640, "d": 64, "y": 9999}, "x", "y"))
