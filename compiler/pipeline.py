@@ -246,7 +246,7 @@ def _golden(
     network: Network, program: Program, inputs: Arrays, floats: dict[str, NDArray[Any]] | None
 ) -> Golden:
     """Return one inference of the reference, on `inputs`."""
-    values = reference.evaluate(network, inputs)
+    values = reference.evaluate(network, inputs, requantization=program.target.requantization)
     # What follows a float island differs from the reference by the island's tolerance.
     exact = set(inputs) | set(program.constants)
     checksums: list[int | None] = []

@@ -140,7 +140,8 @@ class CompactSet(Protocol):
 def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code of a convolution without groups and dilation, where the target has an FPU."""
     weights = operation.weights
-    if target.requantization != "float32" or operation.groups != 1 or not weights.size:
+    del target
+    if operation.groups != 1 or not weights.size:
         return
     if any(d > 1 < k for d, k in zip(operation.dilations, weights.shape[1:3], strict=True)):
         return
@@ -158,12 +159,11 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
         inplace.append(0)
     if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
         inplace.append(1)
-    ending = epilogue.epilogue(operation)
     variant = isa.variant(operation, dense, pointwise and not dense, bool(inplace))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",
-        make=partial(_function, isa, variant, ending),
+        make=partial(_function, isa, variant),
         constants=(*isa.pack(operation, length, dense), _parameters(operation, length)),
         tiles=images,
         scratch_bytes=isa.scratch_bytes(variant, outputs, length),
@@ -187,7 +187,9 @@ def _parameters(operation: Conv2d, length: int) -> NDArray[np.int32]:
     return np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
 
 
-def _function(isa: CompactSet, variant: Variant, ending: Epilogue) -> object:
+def _function(isa: CompactSet, variant: Variant) -> object:
+    # What else an epilogue may know isn't worth another function.
+    ending = Epilogue(variant.residual, variant.saturating, bounded=False, short=False, unsigned=False)
     return tir.kernel(
         [
             ("int8", _ANY),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, epilogue, tir
-from edgec.kernels.isa import dsp, mve
+from edgec.kernels.isa import dsp, mve, thumb
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
@@ -105,9 +105,8 @@ def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[Ker
     """Code of a 3x3 depthwise convolution, where the target has an FPU."""
     images, _, _, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
-    if target.requantization != "float32" or operation.groups != channels:
-        return
-    if len(operation.weights) != channels or channels % isa.channels:
+    del target
+    if operation.groups != channels or len(operation.weights) != channels or channels % isa.channels:
         return
     stride = operation.strides[0]
     if operation.weights.shape[1:] != (_WINDOW, _WINDOW, 1) or operation.residual is not None:
@@ -321,3 +320,56 @@ class MveRows:
             None, *places, address(constants, first), address(y, to), g.column_stride * self.pixel_bytes,
             g.column_step, g.columns, address(parameters, 0),
         )  # fmt: skip
+
+
+class ThumbRows:
+    """Four channels, byte by byte, in fixed point."""
+
+    name = "thumb"
+    features: frozenset[str] = frozenset()
+    channels = 4
+    pixel_bytes = 4
+    constant_words = 24
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """Any int8 weights, but int8's own bounds, and multipliers of the usual size."""
+        return (
+            operation.weights.dtype == np.int8 and operation.saturating and thumb.holds(operation.multiplier)
+        )
+
+    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
+        """See `thumb.depthwise_constants`."""
+        flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
+        return thumb.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
+
+    def padding(self, zero_point: int) -> int:
+        """Four bytes."""
+        return int(np.uint32((zero_point & 0xFF) * 0x01010101).astype(np.int32))
+
+    def functions(self, stride: int) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.functions`."""
+        del stride
+        return dsp.FILL_WORDS, thumb.PIXELS, thumb.DEPTHWISE
+
+    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+        """See `DepthwiseRows.fill`."""
+        dsp.FILL_WORDS.call(None, to, padding, size // 4)
+
+    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+        """See `DepthwiseRows.copy`."""
+        to = address(ring, row + g.left * self.pixel_bytes)
+        thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
+
+    def outputs(
+        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+    ) -> None:  # fmt: skip
+        """Channel by channel."""
+        del stride, parameters
+        with T.serial(0, g.block) as channel:
+            places = [address(ring, row + channel) for row in rows]
+            one = address(constants, first + channel * (self.constant_words // self.channels))
+            thumb.DEPTHWISE.call(
+                None, *places, address(y, to + channel), one, g.column_stride * self.pixel_bytes,
+                g.column_step, g.columns, zero_point,
+            )  # fmt: skip

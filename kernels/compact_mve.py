@@ -29,7 +29,7 @@ class Mve:
         """See `CompactSet.variant`; the loops take any number of bytes and channels, and any bounds."""
         residual = operation.residual is not None
         ragged = residual and len(operation.weights) % 4 > 0
-        return Variant(dense, pointwise, True, ragged, True, residual, aliased)
+        return Variant(dense, pointwise, True, ragged, False, residual, aliased)
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
         """One stream, see `mve.stream`."""

@@ -139,7 +139,7 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     bias = rng.choice(sizes, len(weights)) * rng.uniform(-1, 1, len(weights))
     multiplier = _multipliers(rng, len(weights), 0.01 / np.sqrt(weights[0].size))
     if draw(st.booleans()):  # so small that nothing leaves int32
-        multiplier = np.minimum(multiplier, np.float32(0.25))
+        multiplier = np.minimum(multiplier, np.float32(0.2))
     low, high = _bounds(draw)
     operation = Conv2d(
         shape, weights, bias.astype(np.int32), multiplier,

@@ -122,6 +122,20 @@ def test_code_is_plain(kernel: Kernel, target: Target, data: st.DataObject) -> N
         assert names <= {"kernel", "memcpy", "memmove", "memset"}
 
 
+@pytest.mark.parametrize("operation", reference.REQUANTIZING)
+@settings(BUILDING, max_examples=6)
+@given(data=st.data())
+def test_cores_without_an_fpu_get_no_float_instruction_and_no_library_for_arithmetic(
+    operation: type[Operation], data: st.DataObject
+) -> None:
+    target = loader.load("cortex-m3-int8")
+    _, code = next(candidates(data.draw(CASES[operation]).operation, target))
+    text = codegen.assembly(code.make(), "kernel", target).partition(".Lfunc_end0")[0]
+    assert not re.findall(r"\n\tv\w+\b.*", text)
+    names = elf.global_symbols(codegen.compile_object(code.make(), "kernel", target))
+    assert names <= {"kernel", "memcpy", "memset"}
+
+
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel.operation is Conv2d])
 def test_a_sum_that_may_leave_int32_is_refused(kernel: Kernel) -> None:
     # A layer that is the kernel's own: output channels, window, input channels, groups and size of the image.
