@@ -12,8 +12,12 @@ STACK_BYTES = 16384
 """Of the image; a model's own stack is measured in it, and is far smaller."""
 
 
-def board_sources(target: Target) -> dict[str, str]:
-    """Return the C files and the linker script by name; none for a target that no board stands in for."""
+def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[str, str]:
+    """Return the C files and the linker script by name; none for a target that no board stands in for.
+
+    Weights and golden inputs that would take more than half of the board's flash, `arrays_bytes`, are loaded
+    into its RAM instead.
+    """
     if not isinstance(target.emulator, Board):
         return {}
     board = target.emulator
@@ -21,7 +25,14 @@ def board_sources(target: Target) -> dict[str, str]:
     script = jinja2.Template(
         (runtime / f"{SCRIPT}.jinja").read_text(encoding="utf-8"), keep_trailing_newline=True
     )
-    places = {"machine": board.machine, "flash": board.flash, "ram": board.ram, "stack_bytes": STACK_BYTES}
+    places = {
+        "name": identifier,
+        "machine": board.machine,
+        "flash": board.flash,
+        "ram": board.ram,
+        "stack_bytes": STACK_BYTES,
+        "arrays_memory": "FLASH" if arrays_bytes <= board.flash[1] // 2 else "RAM",
+    }
     names = (STARTUP, "semihosting.h")
     return {name: (runtime / name).read_text(encoding="utf-8") for name in names} | {
         SCRIPT: script.render(places)

@@ -100,7 +100,7 @@ def render(
         sources["pool.h"] = _runtime("pool.h")
     if context["features"]:  # of any level
         sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
-    sources |= board_sources(program.target)
+    sources |= board_sources(program.target, identifier, len(constants.data) + len(inputs.data))
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
     return Driver(
         sources=sources,
