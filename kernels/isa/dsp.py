@@ -283,10 +283,12 @@ def _rounded(value: Expr, low: Expr, high: Expr, zero_point: Expr, saturating: b
 
 
 def depthwise_rows(stride: int) -> Assembly:
-    """Return the loop over adjacent outputs of one channel of a 3x3 depthwise convolution, two at a time.
+    """Return the loops over a row of outputs of some channels of a 3x3 depthwise convolution, two at a time.
 
-    $0, $1, $2 are the int16 rows of the input; $3 the output, $5 the bytes to the next, $6 how many pairs;
-    $4 the channel's constants as `depthwise_constants` packs them; $7 the zero point.
+    $0, $1, $2 are the first channel's int16 rows of the input; $3 the output, $5 the bytes to the next
+    pixel; $4 the channels' constants as `depthwise_constants` packs them; $7 the zero point. $6 holds how
+    many outputs there are and, above 16 bits, the bytes from a channel's rows to the next's; there are four
+    channels. An odd last output is one of two that go to the same place.
     """
     advance = 4 * stride
     lasts = {
@@ -314,13 +316,24 @@ def depthwise_rows(stride: int) -> Assembly:
     return Assembly(
         f"edgec_depthwise_{stride}", 0, "pppppiii",
         f"""
+        vmov s2, s3, $0, $1
+        vmov s4, s5, $2, $3
+        vmov s6, s7, $4, $6
+        mov $4, #4
+        vmov s14, s15, $4, $5
+        vmov s12, $7
+        2: vmov $4, $6, s6, s7
         ldm $4, {{r0, r1, r2, r3, r4, r5}}
         vldr s8, [$4, #24]
         vldr s9, [$4, #24]
         vldr s10, [$4, #28]
-        vmov s12, s13, $7, $5
+        uxth $6, $6
+        lsr $6, $6, #1
+        vmov.f32 s13, s15
         add $6, $0, $6, lsl #{advance.bit_length() - 1}
         vmov s11, $6
+        cmp $0, $6
+        beq 3f
         1: vmov $4, $7, s8, s9
         {products}
         vmov s0, s1, $4, $7
@@ -342,8 +355,35 @@ def depthwise_rows(stride: int) -> Assembly:
         strb $4, [$3]
         add $3, $3, $6, lsl #1
         bne 1b
+        3: vmov $5, s13
+        vmov $6, s7
+        cmp $5, #0
+        beq 4f
+        lsls $5, $6, #31
+        beq 4f
+        add $5, $0, #{advance}
+        vmov s11, $5
+        mov $5, #0
+        vmov s13, $5
+        b 1b
+        4: lsr $6, $6, #16
+        vmov $0, $1, s2, s3
+        vmov $2, $3, s4, s5
+        vmov $4, s6
+        vmov $5, s14
+        add $0, $0, $6
+        add $1, $1, $6
+        add $2, $2, $6
+        add $3, $3, #1
+        add $4, $4, #32
+        vmov s2, s3, $0, $1
+        vmov s4, s5, $2, $3
+        subs $5, $5, #1
+        vmov s6, $4
+        vmov s14, $5
+        bne 2b
         """,
-        ("r0", "r1", "r2", "r3", "r4", "r5", "s0", "s1", "s8", "s9", "s10", "s11", "s12", "s13"),
+        ("r0", "r1", "r2", "r3", "r4", "r5", *(f"s{i}" for i in range(16))),
     )  # fmt: skip
 
 
