@@ -80,7 +80,7 @@ def test_layers_work_in_place_where_no_pixel_is_written_before_it_was_read(core:
 def test_pairs_as_they_are_in_memory_sum_up_to_256_times_the_products(
     weights: NDArray[np.int8], activations: NDArray[np.int8]
 ) -> None:
-    """What `smlad` makes of a word of weights, of its `sxtb16`, and of an activation word in its two forms."""
+    """What `smlad` makes of a word of weights, its `sxtb16`, and an activation word in its two forms."""
     raw = dsp.pack_pairs(weights).reshape(1).view("<i2").astype(np.int64)
     even = raw.astype(np.int8).astype(np.int64)  # sxtb16
     words = activations.view("<u4")
