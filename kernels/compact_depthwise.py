@@ -38,8 +38,6 @@ class Geometry:
     """The byte outside of the image, as the ring holds it, in a whole word."""
     blocks: Expr
     """Of channels."""
-    block: Expr
-    """Channels of a block: an argument as well, or LLVM would write out loops over them."""
     rows: Expr
     """Of the output, as are the next three."""
     columns: Expr
@@ -152,7 +150,7 @@ def _parameters(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> tuple[ND
     if turned:
         steps = [(channels, rows * channels), (channels, in_rows * channels)]
     geometry = Geometry(
-        isa.padding(operation.input_zero_point), channels // isa.channels, isa.channels,
+        isa.padding(operation.input_zero_point), channels // isa.channels,
         rows, columns, *steps[0], in_rows, in_columns, *steps[1], stride, stride, top, left, length,
         in_rows * in_columns * channels, rows * columns * channels,
     )  # fmt: skip
@@ -255,22 +253,13 @@ class DspRows:
         self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
         y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
-        """Pairs of outputs, channel by channel; an odd last one as a pair that both go to one place."""
+        """See `DepthwiseRows.outputs`."""
         del parameters
-        row_loop = dsp.DEPTHWISE[stride]
-
-        def run(channel: Expr, column: Expr, step: Expr, pairs: Expr) -> None:
-            shift = channel * (g.length * 2) + column * (2 * stride)
-            places = [address(ring, row + shift) for row in rows]
-            at = address(y, to + channel + column * g.column_step)
-            one = address(constants, first + channel * 8)
-            row_loop.call(None, *places, at, one, step, pairs, zero_point)
-
-        with T.serial(0, g.block) as channel:
-            with T.If(g.columns > 1), T.Then():
-                run(channel, T.int32(0), g.column_step, g.columns // 2)
-            with T.If(g.columns % 2 > 0), T.Then():
-                run(channel, g.columns - 1, T.int32(0), T.int32(1))
+        places = [address(ring, row) for row in rows]
+        packed = g.columns + g.length * (2 << 16)
+        dsp.DEPTHWISE[stride].call(
+            None, *places, address(y, to), address(constants, first), g.column_step, packed, zero_point
+        )
 
 
 class MveRows:
@@ -366,7 +355,7 @@ class ThumbRows:
     ) -> None:  # fmt: skip
         """Channel by channel."""
         del stride, parameters
-        with T.serial(0, g.block) as channel:
+        with T.serial(0, self.channels) as channel:
             places = [address(ring, row + channel) for row in rows]
             one = address(constants, first + channel * (self.constant_words // self.channels))
             thumb.DEPTHWISE.call(

@@ -19,7 +19,7 @@ class Dsp:
     name = "dsp"
     features = frozenset({"dsp"})
     step = 8
-    dtypes: tuple[str, ...] = ("int32", "int32", "float32")
+    dtypes: tuple[str, ...] = ("int32",)
 
     def accepts(self, operation: Conv2d) -> bool:
         """Whether pairs' halfwords hold the weights, and int32 every sum times `dsp.SCALE`."""
@@ -43,17 +43,12 @@ class Dsp:
         return Variant(dense, pointwise and words, words, ragged, operation.saturating, residual, aliased)
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
-        """Weights [block, group, channel of the block], biases and multipliers, padded to whole blocks."""
-        flat, width = operation.weights.reshape(len(operation.weights), -1), _width(dense)
-        blocks = -(-len(flat) // width)
-        weights = np.zeros((blocks * width, length), np.int8)
-        weights[: len(flat), : flat.shape[1]] = flat
-        extra = (dsp.SCALE // 2 - 1) * weights[:, 1::2].sum(axis=1, dtype=np.int64)
-        bias, multiplier = np.zeros(blocks * width, np.int64), np.zeros(blocks * width, np.float32)
-        bias[: len(flat)] = conv2d.folded_bias(operation, 0).astype(np.int64) * dsp.SCALE
-        multiplier[: len(flat)] = operation.multiplier / np.float32(dsp.SCALE)
-        words = dsp.pack_pairs(weights.reshape(blocks, width, length // 4, 4))
-        return np.ascontiguousarray(words.swapaxes(1, 2)), (bias - extra).astype(np.int32), multiplier
+        """One stream, see `dsp.stream`."""
+        flat = operation.weights.reshape(len(operation.weights), -1)
+        weights = np.zeros((len(flat), length), np.int8)
+        weights[:, : flat.shape[1]] = flat
+        bias = conv2d.folded_bias(operation, 0).astype(np.int64)
+        return (dsp.stream(weights, bias, operation.multiplier, _width(dense)),)
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Two bytes of each element; and the windows as they are, where they are gathered first."""
@@ -64,11 +59,11 @@ class Dsp:
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
         """See `CompactSet.functions`."""
         if variant.dense:
-            return dsp.WIDEN_DENSE, dsp.DOT_1X4
+            return dsp.WIDEN_DENSE, _columns(variant)
         if variant.pointwise:
-            return dsp.WIDEN_PAIR, dsp.DOT_2X2
+            return dsp.WIDEN_PAIR, _columns(variant)
         gathering = (dsp.WIDEN_ONE, dsp.FILL_ONE) if variant.words else (dsp.COPY, dsp.FILL_WORDS)
-        return dsp.WIDEN_PAIR, *gathering, dsp.DOT_2X2
+        return dsp.WIDEN_PAIR, *gathering, _columns(variant)
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
         """See `CompactSet.gather`."""
@@ -87,35 +82,51 @@ class Dsp:
 
     def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
-        g, (weights, bias, multiplier) = layer.geometry, layer.weights
-        variant, width = layer.variant, _width(layer.variant.dense)
+        g, (stream,), variant = layer.geometry, layer.weights, layer.variant
+        panel, count = address(layer.scratch, 0), g.length // self.step
+        if _plain(variant):
+            outputs = [address(layer.y, rows[0]), *(row - rows[0] for row in rows[1:])]
+            zero_point = layer.ending.output(layer.values).zero_point
+            _columns(variant).call(None, address(stream, 0), panel, count, *outputs, g.outputs, zero_point)
+            return
+        width = _width(variant.dense)
         sums = T.alloc_buffer((4,), "int32", scope="global")
+        words = g.length * width // 4
         with T.serial(0, (g.outputs + (width - 1)) // width) as block:
-            channel = block * width
+            first, channel = block * (words + 2 * width), block * width
             for i in range(4):
-                tir.store(sums, i, bias[channel + i % width])
-            dot = dsp.DOT_1X4 if variant.dense else dsp.DOT_2X2
-            first = address(weights, block * (g.length * width // 4))
-            dot.call(sums, address(layer.scratch, 0), first, g.length // self.step)
+                tir.store(sums, i, stream[first + i % width])
+            _columns(variant).call(sums, panel, address(stream, first + width), count)
             for c in range(width):
+                multiplier = T.reinterpret("float32", stream[first + width + words + c])
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
-                        self._column(layer, rows, sums, multiplier, channel, c)
+                        self._column(layer, rows, sums, multiplier, channel + c, c)
                 else:
-                    self._column(layer, rows, sums, multiplier, channel, c)
+                    self._column(layer, rows, sums, multiplier, channel + c, c)
 
     def _column(
-        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, multiplier: Buffer, channel: Expr, c: int
+        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, multiplier: Expr, channel: Expr, c: int
     ) -> None:
         output, saturating = layer.ending.output(layer.values), layer.variant.saturating
         width = 4 // len(rows)
         for i, row in enumerate(rows):
-            at = row + channel + c
-            value = dsp.requantize(sums[i * width + c], multiplier[channel + c], output, saturating)
+            value = dsp.requantize(sums[i * width + c], multiplier, output, saturating)
             if layer.other is not None:
-                other = T.cast(layer.other[at], "int32")
+                other = T.cast(layer.other[row + channel], "int32")
                 value = dsp.added(value, other, layer.ending.addition(layer.values), saturating)
-            tir.store(layer.y, at, T.cast(value, "int8"))
+            tir.store(layer.y, row + channel, T.cast(value, "int8"))
+
+
+def _plain(variant: Variant) -> bool:
+    """Whether the loop over channels, results and all, is one in assembler."""
+    return variant.saturating and not variant.residual and not variant.ragged
+
+
+def _columns(variant: Variant) -> Assembly:
+    if _plain(variant):
+        return dsp.COLUMNS_1 if variant.dense else dsp.COLUMNS_2
+    return dsp.DOT_1X4 if variant.dense else dsp.DOT_2X2
 
 
 def _width(dense: bool) -> int:

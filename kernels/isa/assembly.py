@@ -43,9 +43,10 @@ class Assembly:
         for i in range(self.accumulators):
             lines.append(f"%p{i} = getelementptr i32, ptr %a, i32 {i}")
             lines.append(f"%x{i} = load i32, ptr %p{i}")
+        # Convergent: LLVM takes the call for one instruction, and would unroll the loops around it.
         text = "\\0A".join(line.strip() for line in self.text.strip().splitlines())
         arguments = ", ".join(f"{kind} {value}" for kind, value in zip(types, given, strict=True))
-        lines.append(f'%r = call {result} asm sideeffect "{text}", "{constraints}"({arguments})')
+        lines.append(f'%r = call {result} asm sideeffect "{text}", "{constraints}"({arguments}) convergent')
         for i in range(self.accumulators):
             lines.append(f"%y{i} = extractvalue {result} %r, {i}")
             lines.append(f"store i32 %y{i}, ptr %p{i}")

@@ -24,78 +24,112 @@ from edgec.kernels.tir import Expr, T
 SCALE = 256
 _FLIPPED = "#0x007f007f"
 
+
+def _dot_2x2(label: int, sums: Sequence[str], panel: str, stream: str, count: str) -> str:
+    """Write the loop over eight products of an accumulator, `sums`: [pixel * 2 + channel]."""
+    lines = []
+    for _ in range(2):
+        lines += [f"ldm {panel}!, {{r2, r3, r4, r5}}", f"ldrd r6, r7, [{stream}], #8"]
+        for activations in (("r2", "r3"), ("r4", "r5")):
+            lines += [
+                f"smlad {sums[pixel * 2 + channel]}, {w}, {a}, {sums[pixel * 2 + channel]}"
+                for pixel, a in enumerate(activations)
+                for channel, w in enumerate(("r6", "r7"))
+            ]
+            lines += ["sxtb16 r6, r6", "sxtb16 r7, r7"] * (activations[0] == "r2")
+    return "\n".join(
+        [f"{label}: {lines[0]}", *lines[1:-4], f"subs {count}, {count}, #1", *lines[-4:], f"bne {label}b"]
+    )
+
+
+def _dot_1x4(label: int, sums: Sequence[str], panel: str, stream: str, count: str) -> str:
+    """Write the same loop for one pixel and four channels."""
+    weights = ("r2", "r3", "r4", "r5")
+    lines = []
+    for _ in range(2):
+        lines += [f"ldm {stream}!, {{r2, r3, r4, r5}}", f"ldrd r6, r7, [{panel}], #8"]
+        lines += [f"smlad {total}, {w}, r6, {total}" for total, w in zip(sums, weights, strict=True)]
+        lines += [f"sxtb16 {w}, {w}" for w in weights]
+        lines += [f"smlad {total}, {w}, r7, {total}" for total, w in zip(sums, weights, strict=True)]
+    return "\n".join(
+        [f"{label}: {lines[0]}", *lines[1:-4], f"subs {count}, {count}, #1", *lines[-4:], f"bne {label}b"]
+    )
+
+
+def _rounded_sums(sums: Sequence[str], multipliers: Sequence[str]) -> str:
+    """Write the requantization of four sums into r4 to r7; the zero point is in s14, and r3 gets s15."""
+    lines = [f"vmov s0, s1, {sums[0]}, {sums[1]}", f"vmov s2, s3, {sums[2]}, {sums[3]}"]
+    lines += [f"vcvt.f32.s32 s{i}, s{i}" for i in range(4)]
+    lines += [f"vmul.f32 s{i}, s{i}, {m}" for i, m in enumerate(multipliers)]
+    lines += [f"vcvtr.s32.f32 s{i}, s{i}" for i in range(4)]
+    lines += ["vmov r4, r5, s0, s1", "vmov r6, r7, s2, s3", "vmov r2, r3, s14, s15"]
+    lines += [f"qadd r{i}, r{i}, r2" for i in range(4, 8)]
+    return "\n".join([*lines, *(f"ssat r{i}, #8, r{i}" for i in range(4, 8))])
+
+
+_TEMPORARY = ("r2", "r3", "r4", "r5", "r6", "r7")
+
 DOT_2X2 = Assembly(
-    "edgec_dot_2x2", 4, "ppi",
-    """
-    1: ldm $4!, {r2, r3, r4, r5}
-    ldrd r6, r7, [$5], #8
-    smlad $0, r6, r2, $0
-    smlad $1, r7, r2, $1
-    smlad $2, r6, r3, $2
-    smlad $3, r7, r3, $3
-    sxtb16 r6, r6
-    sxtb16 r7, r7
-    smlad $0, r6, r4, $0
-    smlad $1, r7, r4, $1
-    smlad $2, r6, r5, $2
-    smlad $3, r7, r5, $3
-    ldm $4!, {r2, r3, r4, r5}
-    ldrd r6, r7, [$5], #8
-    smlad $0, r6, r2, $0
-    smlad $1, r7, r2, $1
-    smlad $2, r6, r3, $2
-    smlad $3, r7, r3, $3
-    sxtb16 r6, r6
-    sxtb16 r7, r7
-    subs $6, $6, #1
-    smlad $0, r6, r4, $0
-    smlad $1, r7, r4, $1
-    smlad $2, r6, r5, $2
-    smlad $3, r7, r5, $3
-    bne 1b
-    """,
-    ("r2", "r3", "r4", "r5", "r6", "r7"),
-)  # fmt: skip
-"""Two pixels by two channels: [pixel * 2 + channel] += panel ($4) times weights ($5), $6 times eight
-products each."""
+    "edgec_dot_2x2", 4, "ppi", _dot_2x2(1, ("$0", "$1", "$2", "$3"), "$4", "$5", "$6"), _TEMPORARY
+)
+"""Two pixels by two channels: [pixel * 2 + channel] += panel ($4) times weights ($5), eight products each,
+$6 times."""
 
 DOT_1X4 = Assembly(
-    "edgec_dot_1x4", 4, "ppi",
-    """
-    1: ldm $5!, {r2, r3, r4, r5}
-    ldrd r6, r7, [$4], #8
-    smlad $0, r2, r6, $0
-    smlad $1, r3, r6, $1
-    smlad $2, r4, r6, $2
-    smlad $3, r5, r6, $3
-    sxtb16 r2, r2
-    sxtb16 r3, r3
-    sxtb16 r4, r4
-    sxtb16 r5, r5
-    smlad $0, r2, r7, $0
-    smlad $1, r3, r7, $1
-    smlad $2, r4, r7, $2
-    smlad $3, r5, r7, $3
-    ldm $5!, {r2, r3, r4, r5}
-    ldrd r6, r7, [$4], #8
-    smlad $0, r2, r6, $0
-    smlad $1, r3, r6, $1
-    smlad $2, r4, r6, $2
-    smlad $3, r5, r6, $3
-    sxtb16 r2, r2
-    sxtb16 r3, r3
-    sxtb16 r4, r4
-    sxtb16 r5, r5
-    subs $6, $6, #1
-    smlad $0, r2, r7, $0
-    smlad $1, r3, r7, $1
-    smlad $2, r4, r7, $2
-    smlad $3, r5, r7, $3
+    "edgec_dot_1x4", 4, "ppi", _dot_1x4(1, ("$0", "$1", "$2", "$3"), "$4", "$5", "$6"), _TEMPORARY
+)
+"""One pixel by four channels."""
+
+COLUMNS_2 = Assembly(
+    "edgec_columns_2", 0, "ppipiii",
+    f"""
+    vmov s12, s13, $1, $2
+    vmov s14, s15, $6, $4
+    add $5, $3, $5
+    vmov s11, $5
+    1: ldrd $4, $5, [$0], #8
+    vmov $1, $2, s12, s13
+    mov $6, $4
+    mov r8, $5
+    {_dot_2x2(2, ("$4", "$5", "$6", "r8"), "$1", "$0", "$2")}
+    vldmia $0!, {{s4, s5}}
+    {_rounded_sums(("$4", "$5", "$6", "r8"), ("s4", "s5", "s4", "s5"))}
+    vmov r2, s11
+    strb r6, [$3, r3]
+    strb r4, [$3], #1
+    strb r7, [$3, r3]
+    strb r5, [$3], #1
+    cmp $3, r2
     bne 1b
     """,
-    ("r2", "r3", "r4", "r5", "r6", "r7"),
+    (*_TEMPORARY, "r8", "s0", "s1", "s2", "s3", "s4", "s5", "s11", "s12", "s13", "s14", "s15"),
 )  # fmt: skip
-"""One pixel by four channels."""
+"""All $5 channels of two pixels, in pairs: stream $0 (`stream`), panel $1 of $2 times eight elements, output
+$3 and $4 bytes from there the second pixel's; zero point $6. Nothing is clamped but by int8's own range."""
+
+COLUMNS_1 = Assembly(
+    "edgec_columns_1", 0, "ppipii",
+    f"""
+    vmov s12, s13, $1, $2
+    vmov s14, $5
+    add $4, $3, $4
+    vmov s15, $4
+    1: ldrd $4, $5, [$0], #8
+    ldrd r8, r9, [$0], #8
+    vmov $1, $2, s12, s13
+    {_dot_1x4(2, ("$4", "$5", "r8", "r9"), "$1", "$0", "$2")}
+    vldmia $0!, {{s4, s5, s6, s7}}
+    {_rounded_sums(("$4", "$5", "r8", "r9"), ("s4", "s5", "s6", "s7"))}
+    strb r4, [$3], #1
+    strb r5, [$3], #1
+    strb r6, [$3], #1
+    strb r7, [$3], #1
+    cmp $3, r3
+    bne 1b
+    """,
+    (*_TEMPORARY, "r8", "r9", *(f"s{i}" for i in range(8)), "s12", "s13", "s14", "s15"),
+)  # fmt: skip
+"""All $4 channels of one pixel, in fours: stream, panel and length as above, output $3, zero point $5."""
 
 WIDEN_PAIR = Assembly(
     "edgec_widen_pair", 0, "pppiii",
@@ -197,6 +231,29 @@ def pack_pairs(weights: NDArray[np.int8]) -> NDArray[np.int32]:
     return np.ascontiguousarray(halves.astype("<i2")).view("<i4")[..., 0]
 
 
+def stream(
+    weights: NDArray[np.int8], bias: NDArray[np.int64], multiplier: NDArray[np.float32], width: int
+) -> NDArray[np.int32]:
+    """Return, for every `width` channels, biases, weights and multipliers, in the loops' order.
+
+    Bias and multiplier are those of the sums without `SCALE`.
+    """
+    blocks = -(-len(weights) // width)
+    padded = np.zeros((blocks * width, weights.shape[1]), np.int8)
+    padded[: len(weights)] = weights
+    biases, multipliers = np.zeros(blocks * width, np.int64), np.zeros(blocks * width, np.float32)
+    biases[: len(weights)] = bias * SCALE
+    biases -= (SCALE // 2 - 1) * padded[:, 1::2].sum(axis=1, dtype=np.int64)
+    multipliers[: len(weights)] = multiplier / np.float32(SCALE)
+    words = pack_pairs(padded.reshape(blocks, width, -1, 4)).swapaxes(1, 2).reshape(blocks, -1)
+    parts = (
+        biases.astype(np.int32).reshape(blocks, width),
+        words,
+        multipliers.view(np.int32).reshape(blocks, width),
+    )
+    return np.concatenate(parts, axis=1)
+
+
 def requantize(accumulator: Expr, multiplier: Expr, output: Output, saturating: bool) -> Expr:
     """Return clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high) as int32, by an FPU.
 
@@ -226,10 +283,12 @@ def _rounded(value: Expr, low: Expr, high: Expr, zero_point: Expr, saturating: b
 
 
 def depthwise_rows(stride: int) -> Assembly:
-    """Return the loop over adjacent outputs of one channel of a 3x3 depthwise convolution, two at a time.
+    """Return the loops over a row of outputs of some channels of a 3x3 depthwise convolution, two at a time.
 
-    $0, $1, $2 are the int16 rows of the input; $3 the output, $5 the bytes to the next, $6 how many pairs;
-    $4 the channel's constants as `depthwise_constants` packs them; $7 the zero point.
+    $0, $1, $2 are the first channel's int16 rows of the input; $3 the output, $5 the bytes to the next
+    pixel; $4 the channels' constants as `depthwise_constants` packs them; $7 the zero point. $6 holds how
+    many outputs there are and, above 16 bits, the bytes from a channel's rows to the next's; there are four
+    channels. An odd last output is one of two that go to the same place.
     """
     advance = 4 * stride
     lasts = {
@@ -257,26 +316,35 @@ def depthwise_rows(stride: int) -> Assembly:
     return Assembly(
         f"edgec_depthwise_{stride}", 0, "pppppiii",
         f"""
+        vmov s2, s3, $0, $1
+        vmov s4, s5, $2, $3
+        vmov s6, s7, $4, $6
+        mov $4, #4
+        vmov s14, s15, $4, $5
+        vmov s12, $7
+        2: vmov $4, $6, s6, s7
         ldm $4, {{r0, r1, r2, r3, r4, r5}}
         vldr s8, [$4, #24]
-        vldr s9, [$4, #28]
-        vmov s10, $5
+        vldr s9, [$4, #24]
+        vldr s10, [$4, #28]
+        uxth $6, $6
+        lsr $6, $6, #1
+        vmov.f32 s13, s15
         add $6, $0, $6, lsl #{advance.bit_length() - 1}
         vmov s11, $6
-        vmov s12, $7
-        1: vmov $4, s8
-        mov $7, $4
+        cmp $0, $6
+        beq 3f
+        1: vmov $4, $7, s8, s9
         {products}
         vmov s0, s1, $4, $7
         vcvt.f32.s32 s0, s0
         vcvt.f32.s32 s1, s1
-        vmul.f32 s0, s0, s9
-        vmul.f32 s1, s1, s9
+        vmul.f32 s0, s0, s10
+        vmul.f32 s1, s1, s10
         vcvtr.s32.f32 s0, s0
         vcvtr.s32.f32 s1, s1
-        vmov $5, s12
         vmov $4, $7, s0, s1
-        vmov $6, s10
+        vmov $5, $6, s12, s13
         qadd $7, $7, $5
         qadd $4, $4, $5
         vmov $5, s11
@@ -287,8 +355,35 @@ def depthwise_rows(stride: int) -> Assembly:
         strb $4, [$3]
         add $3, $3, $6, lsl #1
         bne 1b
+        3: vmov $5, s13
+        vmov $6, s7
+        cmp $5, #0
+        beq 4f
+        lsls $5, $6, #31
+        beq 4f
+        add $5, $0, #{advance}
+        vmov s11, $5
+        mov $5, #0
+        vmov s13, $5
+        b 1b
+        4: lsr $6, $6, #16
+        vmov $0, $1, s2, s3
+        vmov $2, $3, s4, s5
+        vmov $4, s6
+        vmov $5, s14
+        add $0, $0, $6
+        add $1, $1, $6
+        add $2, $2, $6
+        add $3, $3, #1
+        add $4, $4, #32
+        vmov s2, s3, $0, $1
+        vmov s4, s5, $2, $3
+        subs $5, $5, #1
+        vmov s6, $4
+        vmov s14, $5
+        bne 2b
         """,
-        ("r0", "r1", "r2", "r3", "r4", "r5", "s0", "s1", "s8", "s9", "s10", "s11", "s12"),
+        ("r0", "r1", "r2", "r3", "r4", "r5", *(f"s{i}" for i in range(16))),
     )  # fmt: skip
 
 

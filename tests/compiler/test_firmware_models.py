@@ -30,18 +30,18 @@ class Figures(NamedTuple):
 
 
 FIGURES = {
-    ("fmnist_dscnn", "cortex-m3"): Figures(1.073, 4920, 6132, 18344, 296),
-    ("fmnist_dscnn", "cortex-m4"): Figures(0.662, 5136, 9470, 18808, 372),
-    ("fmnist_dscnn", "cortex-m7"): Figures(0.666, 5136, 9552, 18808, 372),
-    ("fmnist_dscnn", "cortex-m55"): Figures(0.179, 5136, 6526, 16544, 336),
-    ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.333, 8336, 6090, 31224, 296),
-    ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.504, 8672, 7674, 31944, 372),
-    ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.532, 8672, 7744, 31944, 372),
-    ("mlperf_kws_dscnn", "cortex-m55"): Figures(0.883, 8672, 5782, 28616, 336),
-    ("mlperf_ic_resnet8", "cortex-m3"): Figures(32.073, 33344, 6994, 83632, 388),
-    ("mlperf_ic_resnet8", "cortex-m4"): Figures(13.146, 33920, 7886, 82304, 352),
-    ("mlperf_ic_resnet8", "cortex-m7"): Figures(13.174, 33920, 8008, 82304, 344),
-    ("mlperf_ic_resnet8", "cortex-m55"): Figures(2.583, 33344, 5370, 82304, 440),
+    ("fmnist_dscnn", "cortex-m3"): Figures(1.069, 4920, 7248, 18312, 308),
+    ("fmnist_dscnn", "cortex-m4"): Figures(0.590, 5136, 7582, 18776, 308),
+    ("fmnist_dscnn", "cortex-m7"): Figures(0.592, 5136, 7628, 18776, 308),
+    ("fmnist_dscnn", "cortex-m55"): Figures(0.178, 5136, 6408, 16512, 336),
+    ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.333, 8336, 6650, 31216, 308),
+    ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.249, 8672, 6526, 31936, 308),
+    ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.252, 8672, 6574, 31936, 308),
+    ("mlperf_kws_dscnn", "cortex-m55"): Figures(0.881, 8672, 5724, 28608, 336),
+    ("mlperf_ic_resnet8", "cortex-m3"): Figures(32.175, 33344, 6984, 83632, 392),
+    ("mlperf_ic_resnet8", "cortex-m4"): Figures(12.783, 33920, 7440, 82304, 324),
+    ("mlperf_ic_resnet8", "cortex-m7"): Figures(12.808, 33920, 7516, 82304, 324),
+    ("mlperf_ic_resnet8", "cortex-m55"): Figures(2.582, 33344, 5390, 82304, 440),
 }
 
 

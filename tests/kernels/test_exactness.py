@@ -46,6 +46,8 @@ def lines(operation: type = object) -> Iterator[Any]:
         if kernel.features:
             # AVX-VNNI's products are AVX-512's in another encoding: machines with either can try its lines.
             devices = devices[:1] + ["x86-64-v4"] * ("avxvnni" in kernel.features)
+            # Armv8-M is another architecture than the first one's, Armv7E-M.
+            devices += ["cortex-m33"] * (kernel.features == {"dsp"})
         else:  # x86-64-v3 and rpi5 but for those products
             devices = [d for d in devices if d not in ("x86-64-avxvnni", "cortex-a720")]
             # Beside faster products it doesn't pay; test_winograd.py tries it whether it does or not.

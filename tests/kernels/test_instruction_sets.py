@@ -45,7 +45,7 @@ LINES = (
         {"smull", "smull2", "smlal", "smlal2"},
         r"v\d+\.8h, v\d+\.(8|16)b, v\d+\.(8|16)b$",
     ),
-    ("conv2d_dsp", "cortex-m4", {"smlad"}, r"r\d+$"),
+    ("conv2d_dsp", "cortex-m4", {"smlad"}, r"(r\d+|lr)$"),
     ("conv2d_mve", "cortex-m55", {"vmlava.s8"}, r"q\d$"),
     ("depthwise_dsp", "cortex-m4", {"smlad", "smlabt", "smlatb"}, r"r\d+$|lr$"),
     ("depthwise_mve", "cortex-m55", {"vmul.i16"}, r"q\d$"),
