@@ -81,8 +81,11 @@ def test_a_kernel_equals_the_reference(
     floats = target.requantization == "float32"
 
     def takes(operation: Any) -> bool:
-        comparing_floats = isinstance(operation, MaxPool) and operation.dtype == "float32"
-        return (floats or not comparing_floats) and kernel.code(operation, target) is not None
+        if isinstance(operation, MaxPool) and operation.dtype == "float32" and not floats:
+            return False
+        if isinstance(operation, Dequantize) and "mve.fp" in target.features and operation.scale < 2.0**-126:
+            return False  # Helium takes subnormal numbers for zero
+        return kernel.code(operation, target) is not None
 
     cases = data.draw(batches(kernel.operation, takes, 8))
     assume(cases)
