@@ -1,4 +1,5 @@
 # make demo   installs edgec into .venv, builds the example for two targets, verifies and measures it
+# make firmware-demo  builds the example (or MODEL) for CORES, and runs it on the boards that QEMU has of them
 # make test   installs what tests need besides, and runs every check; CI runs this
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
@@ -18,7 +19,7 @@ BUDGET ?= 2m
 
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
 
-.PHONY: demo test bench records clean
+.PHONY: demo firmware-demo test bench records clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -37,6 +38,18 @@ demo: .venv/installed
 	@echo "  $(ARM)/manifest.json"
 	@echo "  $(HOST)/model.onnx   the quantized model, for Netron or ONNX Runtime"
 	@echo "  examples/README.md   how to link the library into a C program"
+
+CORES ?= cortex-m4 cortex-m7 cortex-m55
+MODEL ?= examples/$(EXAMPLE).onnx
+CALIBRATION ?= $(if $(filter examples/%,$(MODEL)),examples/fmnist_calibration.npz)
+FIRMWARE := $(foreach core,$(CORES),build/$(notdir $(basename $(MODEL)))-$(core)-int8.edgec)
+
+firmware-demo: .venv/installed
+	mkdir -p build
+	set -e; for core in $(CORES); do $(BIN)/edgec build $(MODEL) $(addprefix --calibration ,$(CALIBRATION)) \
+	  --io int8 --target $$core-int8 --output build/$(notdir $(basename $(MODEL)))-$$core-int8.edgec; done
+	@echo
+	$(BIN)/python examples/firmware.py $(FIRMWARE)
 
 test: .venv/installed-dev
 	@.ci/install-emulator

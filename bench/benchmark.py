@@ -37,6 +37,8 @@ def benchmark(
         return _count(bundle, level, device, threads, cycles)
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
+    if not bundle.described(level).hosted:
+        raise DeviceError(f"'{device.name}' can't be measured yet: verify and run work there")
     found = _time(bundle, level, device, threads, runs)
     return replace(found, peak=measure_peak(bundle.described(level))) if peak else found
 
@@ -83,6 +85,7 @@ def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cyc
         for step, region, taken in zip(_steps(bundle, level, len(regions)), regions, modelled, strict=True)
     )
     everything = total(regions)
+    stack = None if target.hosted else _stack(bundle, device)
     return Measurement(
         bundle=bundle.name,
         device=device.name,
@@ -91,13 +94,18 @@ def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cyc
         threads=threads,
         runs=1,  # a second run executes the same instructions
         layers=layers,
-        memory=_memory(bundle, threads, None),
+        memory=replace(_memory(bundle, threads, None), stack_bytes=stack),
         conditions=_conditions(bundle, device),
         instructions=everything.instructions,
         mac_instructions=everything.mac_instructions,
         instruction_classes=everything.counts,
         cycle_model=model_of(target) if cycles else None,
     )
+
+
+def _stack(bundle: Bundle, device: Device) -> int:
+    """Return what one inference takes of a microcontroller's stack, by paint."""
+    return int(json.loads(checked(device.execute(bundle.bench, ["--markers"])).stdout)["stack_bytes"])
 
 
 def _steps(bundle: Bundle, level: str, measured: int) -> list[dict[str, Any]]:

@@ -22,6 +22,10 @@ ITERATIONS = 100
 """Of each block: filling and draining the pipeline then weighs little."""
 OLDEST_LLVM = 19
 """Models change between versions; this one has those of all our devices."""
+DEEPEST_ATTRIBUTES = "+mve.fp,+fp64,+dsp,+lob"
+"""With which LLVM knows every instruction of an M-profile core, whatever the target has."""
+_LOOPS = re.compile(r"(dls|dlstp|wls|wlstp|le|letp)[.\t ]")
+"""Low-overhead loops, which no model has and which cost next to nothing: a `nop` stands for each."""
 MODELS = {"cortex-a76": "neoverse-n1", "max": "neoverse-n2"}
 """CPU -> the one whose scheduling model stands in: the A76's server twin, and a core with every extension."""
 
@@ -68,16 +72,22 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
     if not blocks:
         return []
     text = _disassembled({encoding for block in blocks for encoding in block}, target)
-    lines = []
+    mark, start, attributes = (
+        ("@", [".syntax unified"], ",".join(f"+{feature}" for feature in sorted(target.features)))
+        if target.arch == "arm-m"
+        else ("#", [], "+all")
+    )
+    lines = list(start)
     for index, block in enumerate(blocks):
-        lines += [f"# LLVM-MCA-BEGIN {index}", *(text[encoding] for encoding in block), "# LLVM-MCA-END"]
+        code = (text[encoding] for encoding in block)
+        lines += [f"{mark} LLVM-MCA-BEGIN {index}", *code, f"{mark} LLVM-MCA-END"]
     found = json.loads(
         _run(
             "llvm-mca",
             "\n".join(lines),
             f"-mtriple={target.triple}",
             f"-mcpu={_cpu(target)}",
-            "-mattr=+all",
+            f"-mattr={attributes}",
             f"-iterations={ITERATIONS}",
             "-json",
         )
@@ -86,21 +96,43 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
 
 
 def _disassembled(encodings: Iterable[int], target: Target) -> dict[int, str]:
-    """Return the assembly text of each A64 instruction; of one that LLVM doesn't know, that of a `nop`."""
-    ordered = sorted(encodings)
-    words = (" ".join(f"0x{byte:02x}" for byte in code.to_bytes(4, "little")) for code in ordered)
+    """Return the assembly text of each instruction; of one that LLVM doesn't know, that of a `nop`.
+
+    So are those that make the next ones conditional, which cost as much as they do without.
+    """
+    is_thumb = target.arch == "arm-m"
+    triple, attributes = ("thumbv8.1m.main", DEEPEST_ATTRIBUTES) if is_thumb else (target.triple, "+all")
+    found = dict.fromkeys(sorted(encodings), "nop")
+    written = {
+        ",".join(f"0x{byte:02x}" for byte in _bytes(code, is_thumb)): code
+        for code in found
+        if not (is_thumb and _predicates(code))
+    }
     said = _run(
         "llvm-mc",
-        "\n".join(words),
+        "\n".join(code.replace(",", " ") for code in written),
         "-disassemble",
         "-show-encoding",
-        f"-triple={target.triple}",
-        "-mattr=+all",
+        f"-triple={triple}",
+        f"-mattr={attributes}",
     )
-    found = dict.fromkeys(ordered, "nop")
-    for text, encoding in re.findall(r"^\s*(\S.*?)\s*// encoding: \[([0-9a-fx,]+)\]", said, re.MULTILINE):
-        found[int.from_bytes(bytes(int(byte, 16) for byte in encoding.split(",")), "little")] = text
-    return found
+    lines = re.findall(r"^\s*(\S.*?)\s*(?://|@) encoding: \[([0-9a-fx,]+)\]", said, re.MULTILINE)
+    return found | {written[encoding]: text for text, encoding in lines if not _LOOPS.match(text)}
+
+
+def _bytes(code: int, is_thumb: bool) -> bytes:
+    """Return an encoding as it lies in memory."""
+    if not is_thumb:
+        return code.to_bytes(4, "little")
+    return b"".join(half.to_bytes(2, "little") for half in (code >> 16, code & 0xFFFF) if half or code >> 16)
+
+
+def _predicates(code: int) -> bool:
+    """Whether it is `it`, `vpt` or `vpst`: the next instructions' conditions."""
+    is_it = code >> 8 == 0xBF and code & 15 != 0
+    # vpt and vpst: 1111 1110 0 M 11 ... 1 1111; a comparison has no mask (DDI 0553, C2.4).
+    masked = code >> 16 & 0x40 or code >> 13 & 7
+    return is_it or (code & 0xFF800F00 == 0xFE000F00 and bool(masked))
 
 
 def _run(program: str, text: str, *arguments: str) -> str:

@@ -1,18 +1,21 @@
-"""Classes of A64 instructions, by encoding, and counts of them.
+"""Classes of A64 instructions, by encoding, and counts of them; `thumb.py` has those of M-profile cores.
 
 A table of (mask, value, class), first match wins, after the encoding index of the Arm Architecture Reference
 Manual (DDI 0487, chapter C4). SVE isn't in it: no target has it.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 DOT = "dot"
 MMLA = "mmla"
 INTEGER_MAC = "integer_mac"
+DUAL_MAC = "dual_mac"
+HELIUM_MAC = "helium_mac"
 FLOAT_MAC = "float_mac"
+FLOAT = "float"
 LOAD = "load"
 STORE = "store"
 BRANCH = "branch"
@@ -22,17 +25,20 @@ SCALAR = "scalar"
 CLASSES = {
     DOT: "int8 dot products: sdot, udot, usdot, sudot",
     MMLA: "int8 matrix products: smmla, ummla, usmmla",
-    INTEGER_MAC: "vector integer multiplies: mul, mla, smull, smlal, ...",
+    HELIUM_MAC: "Helium integer multiplies: vmladav, vmla, vmull, ...",
+    DUAL_MAC: "dual int16 products: smlad, smuad, smlald, ...",
+    INTEGER_MAC: "integer multiplies: mul, mla, smull, smlal, ...",
     FLOAT_MAC: "fused float multiply-adds: fmla, fmadd, ...",
     LOAD: "loads",
     STORE: "stores",
     BRANCH: "branches, calls and returns",
     VECTOR: "other vector instructions",
+    FLOAT: "other floating-point instructions",
     SCALAR: "other scalar instructions",
 }
 """Every class, in the order reports print them."""
 
-MAC_CLASSES = frozenset({DOT, MMLA, INTEGER_MAC, FLOAT_MAC})
+MAC_CLASSES = frozenset({DOT, MMLA, HELIUM_MAC, DUAL_MAC, INTEGER_MAC, FLOAT_MAC})
 """The classes that do a model's multiply-accumulate work."""
 
 _TABLE: tuple[tuple[int, int, str], ...] = (
@@ -116,6 +122,8 @@ class Region:
 
     blocks: Mapping[Block, int]
     """How often each was executed."""
+    classify: Callable[[int], str] = classify
+    """What tells the class of an encoding."""
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
@@ -123,7 +131,7 @@ class Region:
         totals = dict.fromkeys(CLASSES, 0)
         for block, executions in self.blocks.items():
             for encoding in block:
-                totals[classify(encoding)] += executions
+                totals[self.classify(encoding)] += executions
         return totals
 
     @property
@@ -137,10 +145,10 @@ class Region:
         return sum(count for name, count in self.counts.items() if name in MAC_CLASSES)
 
 
-def parse(text: str) -> tuple[Region, ...]:
+def parse(text: str, classify: Callable[[int], str] = classify) -> tuple[Region, ...]:
     """Return the regions in the counter's output (its format is described in devices/qemu_counter.c).
 
-    Raises ValueError when the output isn't complete.
+    `classify` tells the class of the CPU's encodings. Raises ValueError when the output isn't complete.
     """
     lines = [line.split() for line in text.splitlines()]
     if not lines or lines[-1][0] != "end":
@@ -155,9 +163,10 @@ def parse(text: str) -> tuple[Region, ...]:
         if kind == "count":
             region, block, executions = fields
             executed[int(region)][blocks[block]] += int(executions)
-    return tuple(map(Region, executed))
+    return tuple(Region(counted, classify) for counted in executed)
 
 
 def total(regions: tuple[Region, ...]) -> Region:
     """Return the sum of several regions."""
-    return Region(sum((Counter(region.blocks) for region in regions), Counter[Block]()))
+    blocks = sum((Counter(region.blocks) for region in regions), Counter[Block]())
+    return Region(blocks, regions[0].classify) if regions else Region(blocks)

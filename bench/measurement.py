@@ -71,6 +71,8 @@ class Memory:
     """Of the bench program's process; None on an emulator, whose own memory that would be."""
     levels: Mapping[str, LevelMemory]
     """Best first."""
+    stack_bytes: int | None = None
+    """Of one inference, measured; None under an operating system."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
     `memory.peak_rss_bytes` alone is there in any case, as null on an emulator.
     """
     data = _without_none(asdict(measurement) | {"modelled_cycles": measurement.modelled_cycles})
+    if measurement.memory.stack_bytes is None:
+        del data["memory"]["stack_bytes"]
     data["layers"] = [_without_none(layer) for layer in data["layers"]]
     return data
 

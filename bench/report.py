@@ -124,7 +124,8 @@ def _summary(found: Measurement) -> Table:
             size = f"weights {_kib(level.weights_bytes)}, kernels {_kib(level.code_bytes)}"
             table.add_row("", f"of these {name}: {size}")
     peak = "" if memory.peak_rss_bytes is None else f", peak RSS of the process {_kib(memory.peak_rss_bytes)}"
-    table.add_row("RAM", f"arena {_kib(memory.arena_bytes)}{peak}")
+    stack = "" if memory.stack_bytes is None else f", stack {memory.stack_bytes} bytes"
+    table.add_row("RAM", f"arena {_kib(memory.arena_bytes)}{stack}{peak}")
     return table
 
 

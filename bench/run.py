@@ -73,6 +73,14 @@ def stack(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return stacked
 
 
+def real(bundle: Bundle, tensor: dict[str, Any], array: Array) -> Array:
+    """Return what an int8 tensor that the model has in float stands for; other arrays as they are."""
+    if not bundle.manifest["io"]["int8"] or array.dtype != np.int8 or tensor["scale"] is None:
+        return array
+    steps = (array.astype(np.int32) - tensor["zero_point"]).astype(np.float32)
+    return np.asarray(steps * np.float32(tensor["scale"]))
+
+
 def count(samples: Mapping[str, Array]) -> int:
     """Return the number of samples of stacked arrays."""
     return len(next(iter(samples.values())))
@@ -112,6 +120,9 @@ def _stacked(tensor: dict[str, Any], arrays: Mapping[str, Array]) -> Array:
     if name not in arrays:
         raise DataError(f"input '{name}' is missing: give {dtype} {_text(shape)}")
     array = np.asarray(arrays[name])
+    if array.dtype == np.float32 and dtype == "int8" and tensor["scale"] is not None:
+        steps = np.rint(array / np.float32(tensor["scale"])) + tensor["zero_point"]  # as QuantizeLinear does
+        array = np.clip(steps, -128, 127).astype(np.int8)
     if array.dtype != np.dtype(dtype):
         raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it first")
     if array.shape == shape:

@@ -15,6 +15,7 @@ from edgec.compiler.tune import records, tune
 from edgec.compiler.tune.probe import Meter
 from edgec.compiler.tune.records import Records
 from edgec.compiler.tune.tune import Tuning
+from edgec.errors import TuningError
 from edgec.kernels.operators import Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -35,6 +36,10 @@ def tuner(
     """
 
     def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
+        if not target.hosted:
+            raise TuningError(
+                f"{target.device} runs no tuner's probe yet: its kernels are chosen by their models"
+            )
         level = _level(target, device)
         tuning = tune.tune(
             network, level, inputs, meter(device, level), budget, known, records.keep, progress

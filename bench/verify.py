@@ -23,11 +23,12 @@ from edgec.bench.comparison import (
 )
 from edgec.bench.devices import Device, checked
 from edgec.bench.levels import running
-from edgec.bench.run import count, pack, read_arrays, stack, unpack
+from edgec.bench.run import count, pack, read_arrays, real, stack, unpack
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
 from edgec.kernels.operators import INEXACT, Network
+from edgec.targets import loader
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -89,6 +90,7 @@ def verify(
     level = running(bundle, device)
     samples = stack(bundle, read_arrays(bundle.file("golden/inputs.npz")) if data is None else data)
     network = _network(bundle)
+    form = loader.from_data(bundle.manifest["target"]).requantization
     outputs: list[Tensors] = []
     islands: dict[str, IslandError] = {}
     mismatch: Mismatch | None = None
@@ -96,7 +98,7 @@ def verify(
         inputs = {name: array[sample] for name, array in samples.items()}
         traced, produced = _run(bundle, device, inputs)
         outputs.append(produced)
-        expected, close_to = _evaluate(network, inputs, traced)
+        expected, close_to = _evaluate(network, inputs, traced, form)
         within = {tensor: array for tensors in close_to.values() for tensor, array in tensors.items()}
         mismatch = mismatch or _first_mismatch(bundle, sample, (traced, produced), expected, within)
         for name, tensors in close_to.items():
@@ -129,7 +131,7 @@ def to_json(verifications: Sequence[Verification], lacking: Mapping[str, str]) -
 def _network(bundle: Bundle) -> Network:
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    return network_of(bundle.file("model.onnx"))
+    return network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
 
 
 def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:
@@ -145,16 +147,17 @@ def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tens
     return {name: a[0] for name, a in traced.items()}, {name: a[0] for name, a in produced.items()}
 
 
-def _evaluate(network: Network, inputs: Tensors, traced: Tensors) -> tuple[Tensors, dict[str, Tensors]]:
+def _evaluate(
+    network: Network, inputs: Tensors, traced: Tensors, requantization: str
+) -> tuple[Tensors, dict[str, Tensors]]:
     """Return what every tensor must be, bit for bit, and what each island's outputs must be close to.
 
     The device's own island outputs take the reference's place, so that the layers behind an island are
     compared bit for bit again, and the island itself on the very inputs it had on the device.
     """
     islands = [operator for operator in network.operators if isinstance(operator.operation, INEXACT)]
-    expected = reference.evaluate(
-        network, inputs, {name: traced[name] for operator in islands for name in operator.outputs}
-    )
+    overrides = {name: traced[name] for operator in islands for name in operator.outputs}
+    expected = reference.evaluate(network, inputs, overrides, requantization)
     close_to: dict[str, Tensors] = {}
     for operator in islands:
         results = reference.compute(operator.operation, [expected[name] for name in operator.inputs])
@@ -214,14 +217,12 @@ def _compare_outputs(
 ) -> tuple[FloatComparison, ...]:
     """Compare all outputs with those of `file`, a float model or a QDQ one that is simulated in float."""
     model = bundle.file(file).read_bytes()
-    runs = [
-        reference.run_onnx(model, [array[sample] for array in samples.values()])
-        for sample in range(count(samples))
-    ]
+    fed = [real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs]
+    runs = [reference.run_onnx(model, [array[sample] for array in fed]) for sample in range(count(samples))]
     return tuple(
         compare_with_float(
             tensor["name"],
-            np.stack([output[tensor["name"]] for output in outputs]),
+            real(bundle, tensor, np.stack([output[tensor["name"]] for output in outputs])),
             np.stack([run[position] for run in runs]),
         )
         for position, tensor in enumerate(bundle.outputs)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, driver, manifest
+from edgec.compiler.emit import bundle, contract, driver, manifest
 from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
@@ -20,6 +20,7 @@ from edgec.compiler.lower.check import check
 from edgec.compiler.lower.floating import floating
 from edgec.compiler.lower.fuse_chains import fuse_chains
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
+from edgec.compiler.lower.int8_io import as_real, int8_io, quantized_as
 from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.levels import common, levels
 from edgec.compiler.lower.place_concats import place_concats
@@ -29,7 +30,7 @@ from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
-from edgec.errors import ModelError, UnsupportedError
+from edgec.errors import LimitError, ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operators import INEXACT, Chain, Island, Network
 from edgec.targets import loader
@@ -66,6 +67,10 @@ def build(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
     optimize: Optimize = Optimize.SPEED,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
+    with_int8_io: bool | None = None,
+    arena_io: bool = False,
     dump: str | Path | None = None,
     records: Records | None = None,
     tune: Tuner | None = None,
@@ -77,11 +82,14 @@ def build(
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `optimize` says what goes first where speed
     costs memory; `dump` receives every stage as files.
-    Kernels are those that `tune` finds fastest, or that `records` (by default all there are) say are.
-    Raises an EdgecError that names what to mend; then nothing is written.
+    `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
+    With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
+    has no FPU. With `arena_io` they lie in the arena, on targets without an operating system. Kernels are
+    those that `tune` finds fastest, or that `records` (by default all there are) say are. Raises an
+    EdgecError that names what to mend; then nothing is written.
     """
     report = progress or (lambda _stage, _detail: None)
-    path, described = Path(path), loader.load(target)
+    path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
     name = name or path.stem
     folder = Path(output) if output is not None else Path(f"{name}-{described.name}.edgec")
     bundle.check_output(folder)
@@ -105,13 +113,25 @@ def build(
         report("quantize", _quantized(model, source))
 
     report("lower", "")
-    network = _network(model)
-    inputs = data.feed(0)
-    floats = _float_outputs(source, inputs) if model is not source else None
-    lowered = _Lowered(
-        name, network, described, optimize, inputs, floats, _origin(source, model, network)
-    )  # fmt: skip
     with _naming(path):
+        if with_int8_io is None:
+            with_int8_io = described.requantization == "fixed-point"
+        if described.requantization == "fixed-point" and not with_int8_io:
+            raise UnsupportedError(f"{described.device} has no floating-point unit: leave --io float away")
+        if arena_io and described.hosted:
+            raise UnsupportedError(
+                f"--io arena is for firmware, and {described.device} is none: leave it away"
+            )
+        if optimize is Optimize.RAM and not described.hosted:
+            raise UnsupportedError(
+                f"--optimize ram chains layers, which kernels for {described.device} can't yet: leave it away"
+            )
+        network = _network(model, with_int8_io)
+        feed = data.feed(0)
+        floats = _float_outputs(source, feed) if model is not source else None
+        inputs = {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
+        origin = replace(_origin(source, model, network, with_int8_io), arena_io=arena_io)
+        lowered = _Lowered(name, network, described, optimize, inputs, floats, origin)
         return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
 
 
@@ -121,7 +141,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
     Raises an EdgecError where a file of it is missing or was changed, or it can't be written.
     """
     built.check()
-    network = network_of(built.file("model.onnx"))
+    network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
     target = loader.from_data(built.manifest["target"])
     floats = "golden/float_outputs.npz"
     lowered = _Lowered(
@@ -143,7 +163,9 @@ def _compile(
 ) -> bundle.Bundle:
     """Choose kernels, plan, compile and write: from the network to the bundle."""
     target = lowered.target
-    network = place_concats(fuse_chains(lowered.network, target, records, lowered.optimize))
+    network = lowered.network
+    if target.hosted:  # kernels for microcontrollers write whole results, layer by layer
+        network = place_concats(fuse_chains(network, target, records, lowered.optimize))
     dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))
@@ -156,7 +178,9 @@ def _compile(
         report("tune", _tuned(tuning))
 
     report("plan", "")
+    programs = tuple(replace(program, arena_io=lowered.origin.arena_io) for program in programs)
     planned = plan(common(programs))
+    contract.check_arena(common(programs), planned)
     dumps.programs(programs, planned)
     report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, programs))
 
@@ -183,17 +207,26 @@ def _compile(
         lowered.name, programs, planned, objects, golden, lowered.origin, lowered.optimize, folder,
         encode(used),
     )  # fmt: skip
-    report("emit", _faithful(golden))
+    report("emit", _faithful(golden, network))
     return written
 
 
-def network_of(path: Path) -> Network:
-    """Return the network that a bundle's model.onnx was lowered to."""
-    return _network(load(path))
+def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Target:
+    return replace(
+        target,
+        ram_bytes=target.ram_bytes if max_ram is None else max_ram,
+        flash_bytes=target.flash_bytes if max_flash is None else max_flash,
+    )
 
 
-def _network(model: Model) -> Network:
-    return fuse_residuals(integer(model) if is_qdq(model) else floating(model))
+def network_of(path: Path, with_int8_io: bool = False) -> Network:
+    """Return the network that a bundle's model.onnx was lowered to, with float ends or int8 ones."""
+    return _network(load(path), with_int8_io)
+
+
+def _network(model: Model, with_int8_io: bool) -> Network:
+    network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
+    return int8_io(network) if with_int8_io else network
 
 
 @contextmanager
@@ -201,8 +234,8 @@ def _naming(path: Path) -> Iterator[None]:
     """Put the model's file in front of what it holds that can't be compiled."""
     try:
         yield
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{path.name}: {error}") from error
+    except (UnsupportedError, LimitError) as error:
+        raise type(error)(f"{path.name}: {error}") from error
 
 
 def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
@@ -228,7 +261,7 @@ def _golden(
     network: Network, program: Program, inputs: Arrays, floats: dict[str, NDArray[Any]] | None
 ) -> Golden:
     """Return one inference of the reference, on `inputs`."""
-    values = reference.evaluate(network, inputs)
+    values = reference.evaluate(network, inputs, requantization=program.target.requantization)
     # What follows a float island differs from the reference by the island's tolerance.
     exact = set(inputs) | set(network.constants)
     for operator in network.operators:
@@ -242,7 +275,7 @@ def _golden(
     return Golden(dict(inputs), outputs, floats, tuple(checksums))
 
 
-def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
+def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:
     """Return what the manifest says of the model."""
     kind = Provenance("qdq" if is_qdq(source) else "none")
     provenance = (model.calibration if model is not source else None) or kind
@@ -258,6 +291,7 @@ def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
         compiled=serialize(model),
         original=serialize(source) if model is not source else None,
         islands=tuple(reason for reasons in islands for reason in reasons) if is_qdq(model) else (),
+        int8_io=with_int8_io,
     )
 
 
@@ -270,12 +304,12 @@ def _quantized(model: Model, source: Model) -> str:
     return f"int8 per channel, {provenance.samples} {kind}samples"
 
 
-def _faithful(golden: Golden) -> str:
+def _faithful(golden: Golden, network: Network) -> str:
     """Say how near the golden run comes to the float model's, the worst output first."""
     compared = {
         name: noise
         for name, floats in (golden.float_outputs or {}).items()
-        if (noise := sqnr(floats, golden.outputs[name])) is not None
+        if (noise := sqnr(floats, as_real(network.tensors[name], golden.outputs[name]))) is not None
     }
     if not compared:
         return "golden vectors"

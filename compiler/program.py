@@ -63,6 +63,8 @@ class Program:
     constants: dict[str, NDArray[np.generic]]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    arena_io: bool = False
+    """Inputs and outputs lie in the arena too: one inference overwrites the inputs."""
 
     def home(self, name: str) -> str:
         """Return the tensor that a tensor lies in: itself, where it is part of no other."""
@@ -75,7 +77,8 @@ class Plan:
     """Where every intermediate tensor of a program lies in the arena, in bytes from its start."""
 
     offsets: dict[str, int]
-    """Per tensor that is neither input, output, constant nor part of another tensor."""
+    """Per tensor that is no constant nor part of another tensor, nor input or output unless these lie in the
+    arena."""
     scratch_offsets: tuple[int, ...]
     """Per call: the scratch of thread 0, alive during that call only."""
     arena_bytes: int

@@ -20,6 +20,10 @@ def build(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
     optimize: Literal["speed", "ram"] = "speed",
+    max_ram: int | None = None,
+    max_flash: int | None = None,
+    int8_io: bool | None = None,
+    arena_io: bool = False,
     dump: str | Path | None = None,
     tune: float | None = None,
     progress: Callable[[str, str], None] | None = None,
@@ -30,7 +34,10 @@ def build(
     sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
     default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open. `optimize`
     says what goes first where faster code takes more memory. `dump` is a folder for the model after every
-    stage. `tune` seconds are spent on a search for faster kernels, on this
+    stage. A model that needs more than `max_ram` or `max_flash` bytes, by default what the target's
+    descriptor says if anything, raises LimitError. `int8_io` makes int8 what the model has as float inputs
+    and outputs; None leaves them, but for cores without an FPU. With `arena_io` they lie in the arena of
+    firmware. `tune` seconds are spent on a search for faster kernels, on this
     machine or the target's emulator; what it finds is kept for later builds. `progress` is called with a
     stage's name and what it did, and with an empty text when the stage begins. Raises EdgecError for what is
     the caller's to mend.
@@ -49,6 +56,10 @@ def build(
         shapes=shapes,
         name=name,
         optimize=Optimize(optimize),
+        max_ram=max_ram,
+        max_flash=max_flash,
+        with_int8_io=int8_io,
+        arena_io=arena_io,
         dump=dump,
         tune=tuning.tuner(device, tune) if device is not None and tune is not None else None,
         progress=progress,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from edgec.errors import BundleError, DataError, ModelError, TuningError, reported
+from edgec.errors import BundleError, DataError, LimitError, ModelError, TuningError, reported
 
 app = typer.Typer(
     add_completion=False,
@@ -22,7 +22,11 @@ app = typer.Typer(
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that 'edgec build' made.")]
 DeviceName = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="local or emulator; by default local if it runs here."),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="local, emulator or serial:/dev/ttyACM0; by default local if it runs here.",
+    ),
 ]
 LevelName = Annotated[
     str | None,
@@ -79,6 +83,17 @@ def build(
         Literal["speed", "ram"],
         typer.Option(help="What goes first where faster code takes more memory."),
     ] = "speed",
+    max_ram: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="Fail if arena, stack and context take more: 64K, 1M, ..."),
+    ] = None,
+    max_flash: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Fail if code and weights take more.")
+    ] = None,
+    io: Annotated[
+        str | None,
+        typer.Option(metavar="int8,arena", help="Inputs and outputs in int8, in the arena, or both."),
+    ] = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the model after every stage there.")
     ] = None,
@@ -101,6 +116,9 @@ def build(
 
     described = loader.load(target)  # a wrong name fails at once, not after the compiler's import
     budget = None if tune is None else _parse_seconds(tune)
+    limits = {"--max-ram": max_ram, "--max-flash": max_flash}
+    ram, flash = (None if text is None else _parse_bytes(option, text) for option, text in limits.items())
+    int8_io, arena_io = _parse_io(io or "")
     device = None
     if budget is not None:
         from edgec.bench import devices
@@ -128,6 +146,10 @@ def build(
             shapes=dict(map(_parse_shape, shape or [])),
             name=name,
             optimize=Optimize(optimize),
+            max_ram=ram,
+            max_flash=flash,
+            with_int8_io=int8_io,
+            arena_io=arena_io,
             dump=dump,
             records=None if records is None else read(records),
             tune=tuner,
@@ -339,6 +361,22 @@ def _parse_seconds(text: str) -> float:
     if not found or not float(found[1]):
         raise TuningError(f"budget '{text}': write a time above zero as 60s, 5m or 1h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _parse_io(text: str) -> tuple[bool | None, bool]:
+    """Read `int8`, `float`, `arena`, and any of these with commas between: is it int8, is it in the arena."""
+    words = set(text.split(",")) - {""}
+    if words - {"int8", "float", "arena"} or {"int8", "float"} <= words:
+        raise ModelError(f"--io {text}: write int8 or float, and arena, with commas between")
+    return {"int8": True, "float": False}.get(next(iter(words - {"arena"}), "")), "arena" in words
+
+
+def _parse_bytes(option: str, text: str) -> int:
+    """Read `65536`, `64K` or `1M`."""
+    found = re.fullmatch(r"(\d+)([KM]?)", text)
+    if not found or not int(found[1]):
+        raise LimitError(f"{option} {text}: write a number of bytes as 65536, 64K or 1M")
+    return int(found[1]) * {"": 1, "K": 1024, "M": 1024 * 1024}[found[2]]
 
 
 def _tell_sample(update: Callable[[str], None], level: str | None, done: int, total: int) -> None:

@@ -29,6 +29,10 @@ class ToolchainError(EdgecError):
     """A compiler, linker or archiver is missing or failed."""
 
 
+class LimitError(EdgecError):
+    """A model needs more flash or RAM than the build was allowed."""
+
+
 class DeviceError(EdgecError):
     """A device or emulator is missing, unreachable, or refused to run the bundle."""
 

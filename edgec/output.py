@@ -15,8 +15,8 @@ from edgec.targets.descriptor import Target
 
 ISLANDS_SHOWN = 8
 """The manifest lists them all."""
-INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm")
-"""What tells devices apart in the overview: instructions that int8 kernels are written for."""
+INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm", "dsp", "mve")
+"""What tells devices apart in the overview: instructions of int8 kernels, better ones later."""
 
 
 def console(as_json: bool) -> Console:
@@ -105,6 +105,13 @@ def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
         line(out, "note", "calibrated on seeded synthetic inputs: give --calibration DATA.npz for accuracy")
     memory = manifest["memory"]
     ram = f"{_kib(memory['arena_bytes'])} (lower bound {_kib(memory['lower_bound_bytes'])})"
+    if memory["stack_bytes"] is not None:
+        weights, code = (_kib(memory[f"{name}_bytes"]) for name in ("weights", "code"))
+        line(out, "flash", f"weights {weights}, code {code}")
+        arena, bound = _kib(memory["arena_bytes"]), _kib(memory["lower_bound_bytes"])
+        own = f"stack {memory['stack_bytes']} bytes, context {memory['context_bytes']} bytes"
+        line(out, "RAM", f"arena {arena} (lower bound {bound}), {own}")
+        ram = _kib(sum(memory[f"{name}_bytes"] for name in ("arena", "stack", "context")))
     if len(manifest["levels"]) > 1:
         sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
         line(out, "levels", f"{', '.join(sizes)} of flash")
@@ -139,10 +146,12 @@ def print_targets(out: Console, targets: list[Target]) -> None:
 
 
 def _int8(target: Target) -> str:
-    """Name a device's instructions for int8; where bundles have levels, the last's and the best's."""
-    own = " ".join(feature for feature in INT8_FEATURES if feature in target.features) or "-"
-    best = [feature for feature in INT8_FEATURES if feature in target.levels[0].features]
-    return f"{own} to {best[-1]}" if target.variants else own
+    """Name a device's best instructions for int8; where bundles have levels, the last's and the best's."""
+    last, best = (
+        next((name for name in reversed(INT8_FEATURES) if name in level.features), "-")
+        for level in (target.levels[-1], target.levels[0])
+    )
+    return f"{last} to {best}" if target.variants else last
 
 
 def print_target(out: Console, target: Target) -> None:

@@ -19,16 +19,25 @@ from tvm import ir, s_tir, tirx
 from tvm.target import codegen as llvm
 from tvm_ffi import structural_map
 
+from edgec.errors import UnsupportedError
 from edgec.kernels import elf
 from edgec.targets.descriptor import Target
 
 # LLVM's name of the plainest CPU of an architecture: no instruction beyond the baseline.
-_BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic"}
+_BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic", "arm-m": "generic"}
+
+# What LLVM's M-profile CPUs say of how to schedule, which is no instruction.
+_TUNING = {
+    "avoid-muls", "branch-align-64", "fix-cmse-cve-2021-35465", "loop-align", "m3", "m55", "m7",
+    "no-branch-predictor", "slowfpvfmx", "slowfpvmlx", "use-mipipeliner", "use-misched",
+}  # fmt: skip
 
 # Attribute of a PrimFunc whose multiplications and additions may be contracted to FMA: float islands only.
 # Integer kernels round every operation, so that all targets give the same bits.
 CONTRACT = "edgec.contract"
 
+_FREESTANDING = {"memcpy", "memset"}
+"""All that a bundle for a microcontroller may ask of the program that it is linked into."""
 _C_LIBRARY = {"memcpy", "memset", "memmove"}
 # TVM defines these in the object itself (weakly) where the instructions lack them.
 _HALF_PRECISION = {"__truncsfhf2", "__extendhfsf2"}
@@ -51,32 +60,45 @@ def llvm_target(target: Target) -> tvm.target.Target:
 @cache
 def _llvm_target(triple: str, cpu: str, baseline: str, features: tuple[str, ...]) -> tvm.target.Target:
     wanted = [f"+{feature}" for feature in features]
-    allowed = _available(triple, baseline, wanted)
+    allowed = _available(triple, baseline, wanted) | _TUNING
     unwanted = [f"-{feature}" for feature in sorted(_available(triple, cpu, wanted) - allowed)]
     attributes = wanted + unwanted
     if beyond := _available(triple, cpu, attributes) - allowed:
         raise AssertionError(f"LLVM would still use {sorted(beyond)} on {cpu}")
-    return tvm.target.Target({"kind": "llvm", "mtriple": triple, "mcpu": cpu, "mattr": attributes})
+    return tvm.target.Target(_described(triple, cpu, attributes))
 
 
 def _available(triple: str, cpu: str, attributes: list[str]) -> set[str]:
-    description = {"kind": "llvm", "mtriple": triple, "mcpu": cpu, "mattr": attributes}
-    return {str(name) for name in llvm.llvm_get_cpu_features(tvm.target.Target(description))}
+    described = tvm.target.Target(_described(triple, cpu, attributes))
+    return {str(name) for name in llvm.llvm_get_cpu_features(described)}
+
+
+def _described(triple: str, cpu: str, attributes: list[str]) -> dict[str, Any]:
+    described: dict[str, Any] = {"kind": "llvm", "mtriple": triple, "mcpu": cpu, "mattr": attributes}
+    if triple.startswith("thumb"):
+        described["vector-width"] = 128  # what TVM takes too, with a warning each time
+    if triple.endswith("eabihf"):
+        described["mfloat-abi"] = "hard"  # LLVM doesn't take it from the triple
+    return described
 
 
 def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> bytes:
     """Return the relocatable, position independent ELF object that defines `symbol`; always the same bytes.
 
-    Raises AssertionError when the object asks for more than the C library's memory and math functions:
-    a kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel.
+    Raises AssertionError when the object asks for more than the C library's memory and math functions: a
+    kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel. Where there is no
+    such library, raises UnsupportedError for all but memcpy and memset: what a float layer needs of it, or
+    would do by software.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         _build(function, symbol, target).write_to_file(str(path))
         code = elf.strip(path.read_bytes(), symbol)
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
-    if foreign := elf.global_symbols(code) - {symbol} - _C_LIBRARY - _HALF_PRECISION - mathematics:
-        raise AssertionError(f"{symbol} needs {sorted(foreign)}, which no device has")
+    allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else _FREESTANDING
+    if foreign := elf.global_symbols(code) - {symbol} - allowed:
+        problem = f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have"
+        raise AssertionError(problem) if target.hosted else UnsupportedError(problem)
     return code
 
 

@@ -3,18 +3,70 @@
 import struct
 from dataclasses import dataclass, replace
 
-# ELF64, little-endian (System V ABI, chapter 4).
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_RELOCATION = struct.Struct("<QQq")
-_SYMTAB, _STRTAB, _RELA, _NOBITS = 2, 3, 4, 8
-_ALLOC = 2  # section flag: loaded into memory
+_SYMTAB, _STRTAB, _RELA, _NOBITS, _REL = 2, 3, 4, 8, 9
+# Section flags: loaded into memory; instructions; kept or left out with the section that `link` names.
+_ALLOC, _EXECUTABLE, _LINK_ORDER = 2, 4, 0x80
 _NAMELESS = (3, 4)  # kinds of symbol: a section's own, a source file's
 _RESERVED = 0xFF00  # section indices from here on are no sections (absolute, common)
+# Nothing refers to these: the stack need not be executable; what the code needs of an Arm core, for linkers.
+_NOTES = (".note.GNU-stack", ".ARM.attributes")
 
-_Relocation = tuple[int, int, int]
-"""Offset, symbol << 32 | type, addend."""
+
+@dataclass(frozen=True)
+class Format:
+    """ELF of one word size, little-endian (System V ABI, chapter 4; ELF for the Arm Architecture)."""
+
+    header: struct.Struct
+    """Of the file; all that follows is alike."""
+    section: struct.Struct
+    symbol: struct.Struct
+    symbol_order: tuple[int, ...]
+    """Where the file has name, info, other, section, value, size of a symbol."""
+    relocation: struct.Struct
+    relocation_kind: int
+    """REL keeps the addend in the place that it patches, RELA beside the offset."""
+    symbol_shift: int
+    """Of a relocation's symbol, above its type."""
+    word: int
+    """Bytes of an address."""
+
+    def unpack_symbol(self, data: bytes | bytearray, at: int) -> tuple[int, int, int, int, int, int]:
+        """Return name, info, other, section, value, size."""
+        found = self.symbol.unpack_from(data, at)
+        name, info, other, section, value, size = (found[place] for place in self.symbol_order)
+        return name, info, other, section, value, size
+
+    def pack_symbol(self, fields: tuple[int, int, int, int, int, int]) -> bytes:
+        """Return the symbol's bytes; `fields` as `unpack_symbol` returns them."""
+        return self.symbol.pack(*(fields[self.symbol_order.index(place)] for place in range(len(fields))))
+
+
+_FORMATS = {
+    1: Format(
+        header=struct.Struct("<16sHHIIIIIHHHHHH"),
+        section=struct.Struct("<IIIIIIIIII"),
+        symbol=struct.Struct("<IIIBBH"),
+        symbol_order=(0, 3, 4, 5, 1, 2),
+        relocation=struct.Struct("<II"),
+        relocation_kind=_REL,
+        symbol_shift=8,
+        word=4,
+    ),
+    2: Format(
+        header=struct.Struct("<16sHHIQQQIHHHHHH"),
+        section=struct.Struct("<IIQQQQIIQQ"),
+        symbol=struct.Struct("<IBBHQQ"),
+        symbol_order=(0, 1, 2, 3, 4, 5),
+        relocation=struct.Struct("<QQq"),
+        relocation_kind=_RELA,
+        symbol_shift=32,
+        word=8,
+    ),
+}
+"""By the file's class: 32 bits, as Arm has it, and 64."""
+
+_Relocation = tuple[int, ...]
+"""Offset, symbol and type in one number, addend if the format has it there."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +95,102 @@ class _Symbol:
 
 @dataclass(frozen=True)
 class _Object:
+    format: Format
     header: tuple[bytes | int, ...]
     sections: tuple[_Section, ...]
     symbols: tuple[_Symbol, ...]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A section of an object that goes into memory, as a linker's garbage collection sees it."""
+
+    name: str
+    data: bytes
+    executable: bool
+    symbols: tuple[str, ...]
+    """Global names defined in it."""
+    data_ranges: tuple[tuple[int, int], ...]
+    """Where code holds constants (Arm's mapping symbols say so): start, end."""
+    references: tuple["int | str", ...]
+    """What it refers to: pieces of the same object, by their place in the list, and names of others'."""
+    follows: int | None
+    """The piece that it goes with (SHF_LINK_ORDER): no reference leads to it."""
+
+
+def pieces(code: bytes) -> list[Piece]:
+    """Return what an object puts into the device's memory, in its order."""
+    parsed = _read(code)
+    form, loaded = parsed.format, [i for i, s in enumerate(parsed.sections) if s.flags & _ALLOC]
+    place = {index: number for number, index in enumerate(loaded)}
+    used: dict[int, list[int | str]] = {index: [] for index in loaded}
+    for section in parsed.sections:
+        if section.kind == form.relocation_kind and section.info in place:
+            for _, info, *_ in form.relocation.iter_unpack(section.data):
+                symbol = parsed.symbols[info >> form.symbol_shift]
+                local = 0 < symbol.section < _RESERVED
+                used[section.info].append(place[symbol.section] if local else symbol.name)
+    return [
+        Piece(
+            name=section.name,
+            data=section.data or bytes(section.nobits),
+            executable=bool(section.flags & _EXECUTABLE),
+            symbols=tuple(s.name for s in parsed.symbols if s.section == index and s.info >> 4),
+            data_ranges=_data_ranges(parsed, index),
+            references=tuple(dict.fromkeys(used[index])),
+            follows=place.get(section.link) if section.flags & _LINK_ORDER else None,
+        )
+        for index, section in ((i, parsed.sections[i]) for i in loaded)
+    ]
+
+
+def _data_ranges(parsed: _Object, index: int) -> tuple[tuple[int, int], ...]:
+    """Return from each `$d` to the next mapping symbol (ELF for the Arm Architecture, 5.5.5)."""
+    marks = sorted((s.value, s.name[:2]) for s in parsed.symbols if s.section == index and s.name[:1] == "$")
+    ends = [*(value for value, _ in marks[1:]), len(parsed.sections[index].data)]
+    return tuple((start, end) for (start, kind), end in zip(marks, ends, strict=False) if kind == "$d")
+
+
 def global_symbols(code: bytes) -> set[str]:
-    """Return the names that an ELF64 object shows to the linker: what it defines and what it needs."""
+    """Return the names that an object shows to the linker: what it defines and what it needs."""
     return {symbol.name for symbol in _read(code).symbols if symbol.info >> 4}
 
 
 def loaded_bytes(code: bytes) -> int:
-    """Return the bytes that an ELF64 object takes in the device's memory: code and read-only data."""
+    """Return the bytes that an object takes in the device's memory: code and read-only data."""
     return sum(len(s.data) + s.nobits for s in _read(code).sections if s.flags & _ALLOC)
+
+
+def format_of(code: bytes) -> Format:
+    """Return how the object is written; raises ValueError for what is no little-endian ELF."""
+    if code[:4] != b"\x7fELF" or code[4] not in _FORMATS or code[5:7] != b"\x01\x01":
+        raise ValueError("not a little-endian ELF object")
+    return _FORMATS[code[4]]
+
+
+def defined_symbols(code: bytes) -> set[str]:
+    """Return the names that an object defines for others."""
+    return {symbol.name for symbol in _read(code).symbols if symbol.info >> 4 and symbol.section}
+
+
+def undefined_symbols(code: bytes) -> set[str]:
+    """Return the names that an object needs from others."""
+    return {symbol.name for symbol in _read(code).symbols if symbol.info >> 4 and not symbol.section}
 
 
 def strip(code: bytes, keep: str) -> bytes:
     """Return the object with nothing but `keep`, what it reaches, and the relocations between.
 
-    Debug information goes (it names no file, only line numbers that move with every edit), and so do the
+    Code lies in a section of the function's name, so that linkers can leave it out or place it. Debug
+    information goes (it names no file, only line numbers that move with every edit), and so do the
     half-precision helpers that TVM adds to every object, where no code calls them.
     """
     parsed = _read(code)
-    sections, symbols = parsed.sections, parsed.symbols
-    relocations = {
-        section.info: [_RELOCATION.unpack_from(section.data, at) for at in range(0, len(section.data), 24)]
+    sections, symbols, form = parsed.sections, parsed.symbols, parsed.format
+    relocations: dict[int, list[_Relocation]] = {
+        section.info: list(form.relocation.iter_unpack(section.data))
         for section in sections
-        if section.kind == _RELA
+        if section.kind == form.relocation_kind
     }
     reached, todo = set(), [s.section for s in symbols if s.name == keep and s.section]
     while todo:
@@ -77,24 +198,27 @@ def strip(code: bytes, keep: str) -> bytes:
         if index in reached:
             continue
         reached.add(index)
-        used = [symbols[info >> 32] for _, info, _ in relocations.get(index, [])]
+        used = [symbols[info >> form.symbol_shift] for _, info, *_ in relocations.get(index, [])]
         todo += [s.section for s in used if 0 < s.section < _RESERVED]
-    named = {info >> 32 for index in reached for _, info, _ in relocations.get(index, [])}
+    named = {info >> form.symbol_shift for index in reached for _, info, *_ in relocations.get(index, [])}
     kept_symbols = [
         i
         for i, s in enumerate(symbols)
         if i == 0 or i in named or (s.section in reached and s.info & 15 not in _NAMELESS)
     ]
-    kept = [i for i, s in enumerate(sections) if i in reached or s.name == ".note.GNU-stack"]
-    return _write(parsed, kept, kept_symbols, relocations)
+    kept = [i for i, s in enumerate(sections) if i in reached or s.name in _NOTES]
+    named_sections = tuple(
+        replace(s, name=f".text.{keep}") if s.name == ".text" and s.flags & _EXECUTABLE else s
+        for s in sections
+    )
+    return _write(replace(parsed, sections=named_sections), kept, kept_symbols, relocations)
 
 
 def _read(code: bytes) -> _Object:
-    header = _HEADER.unpack_from(code)
-    if header[0][:6] != b"\x7fELF\x02\x01":
-        raise AssertionError("not an ELF64 little-endian object")
+    form = format_of(code)
+    header = form.header.unpack_from(code)
     table, count, names = header[6], header[12], header[13]
-    raw = [_SECTION.unpack_from(code, table + _SECTION.size * i) for i in range(count)]
+    raw = [form.section.unpack_from(code, table + form.section.size * i) for i in range(count)]
     sections = []
     for name, kind, flags, _, offset, size, link, info, align, entry_bytes in raw:
         empty = kind == _NOBITS
@@ -107,9 +231,10 @@ def _read(code: bytes) -> _Object:
     strings = sections[table_of_symbols.link].data
     symbols = [
         _Symbol(_text(strings, name), info, other, section, value, size)
-        for name, info, other, section, value, size in _SYMBOL.iter_unpack(table_of_symbols.data)
+        for at in range(0, len(table_of_symbols.data), form.symbol.size)
+        for name, info, other, section, value, size in [form.unpack_symbol(table_of_symbols.data, at)]
     ]
-    return _Object(header, tuple(sections), tuple(symbols))
+    return _Object(form, header, tuple(sections), tuple(symbols))
 
 
 def _text(data: bytes, start: int) -> str:
@@ -119,6 +244,8 @@ def _text(data: bytes, start: int) -> str:
 def _write(
     parsed: _Object, kept: list[int], kept_symbols: list[int], relocations: dict[int, list[_Relocation]]
 ) -> bytes:
+    form = parsed.format
+    shift = form.symbol_shift
     new_section = {old: new for new, old in enumerate(kept, 1)}
     new_symbol = {old: new for new, old in enumerate(kept_symbols)}
     patched = [index for index in kept if relocations.get(index)]
@@ -126,35 +253,42 @@ def _write(
     sections = [replace(parsed.sections[index], link=0) for index in kept]
     for index in patched:
         entries = b"".join(
-            _RELOCATION.pack(at, new_symbol[info >> 32] << 32 | info & 0xFFFFFFFF, addend)
-            for at, info, addend in relocations[index]
+            form.relocation.pack(at, new_symbol[info >> shift] << shift | info & (1 << shift) - 1, *addend)
+            for at, info, *addend in relocations[index]
         )
-        name = f".rela{parsed.sections[index].name}"
-        sections.append(_Section(name, _RELA, 0x40, symbol_table, new_section[index], 8, 24, entries, 0))
+        prefix = ".rela" if form.relocation_kind == _RELA else ".rel"
+        name, size = f"{prefix}{parsed.sections[index].name}", form.relocation.size
+        place = symbol_table, new_section[index]
+        sections.append(
+            _Section(name, form.relocation_kind, 0x40, *place, form.word, size, entries, nobits=0)
+        )
     symbols = [parsed.symbols[old] for old in kept_symbols]
     strings, names = _strings([s.name for s in symbols])
     entries = b"".join(
-        _SYMBOL.pack(names[s.name], s.info, s.other, new_section.get(s.section, s.section), s.value, s.size)
+        form.pack_symbol(
+            (names[s.name], s.info, s.other, new_section.get(s.section, s.section), s.value, s.size)
+        )
         for s in symbols
     )
     local = sum(s.info >> 4 == 0 for s in symbols)  # local symbols come first
-    sections.append(_Section(".symtab", _SYMTAB, 0, symbol_table + 1, local, 8, _SYMBOL.size, entries, 0))
+    links = symbol_table + 1, local
+    sections.append(_Section(".symtab", _SYMTAB, 0, *links, form.word, form.symbol.size, entries, nobits=0))
     sections.append(_Section(".strtab", _STRTAB, 0, 0, 0, 1, 0, strings, 0))
     strings, names = _strings([*(s.name for s in sections), ".shstrtab"])
     sections.append(_Section(".shstrtab", _STRTAB, 0, 0, 0, 1, 0, strings, 0))
 
-    body, table = bytearray(_HEADER.size), bytearray(_SECTION.size)
+    body, table = bytearray(form.header.size), bytearray(form.section.size)
     for s in sections:
         body += bytes(-len(body) % max(s.align, 1))
         size = len(s.data) + s.nobits
-        table += _SECTION.pack(
+        table += form.section.pack(
             names[s.name], s.kind, s.flags, 0, len(body), size, s.link, s.info, s.align, s.entry_bytes
         )
         body += s.data
-    body += bytes(-len(body) % 8)
+    body += bytes(-len(body) % form.word)
     header = list(parsed.header)
     header[6], header[12], header[13] = len(body), len(sections) + 1, len(sections)
-    body[: _HEADER.size] = _HEADER.pack(*header)
+    body[: form.header.size] = form.header.pack(*header)
     return bytes(body + table)
 
 

@@ -2,7 +2,8 @@
 
 This file is docs/semantics.md as code, and is kept plain enough to be read as such. int8 tensors
 are flat or shaped arrays; every function returns an array in the physical layout of its operation. The
-arithmetic after an integer sum is float32 IEEE 754, one rounding per operation, nothing contracted.
+arithmetic after an integer sum is float32 IEEE 754, one rounding per operation, nothing contracted; or, for
+cores without an FPU (`requantization="fixed-point"`), integers of 32 and 64 bits.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,12 +38,38 @@ from edgec.kernels.operators import (
 Array = NDArray[Any]
 
 
+FLOAT, FIXED = "float32", "fixed-point"
+"""The forms of requantization: a target has one of them."""
+
+
 def requantize(
-    accumulator: Array, multiplier: Array | np.float32, zero_point: int, low: int, high: int
-) -> Array:
-    """clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high), as int8."""
+    accumulator: Array, multiplier: Array | np.float32, zero_point: int, low: int, high: int,
+    requantization: str = FLOAT,
+) -> Array:  # fmt: skip
+    """clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high), as int8.
+
+    In the fixed-point form the product is exact, and halves are rounded up.
+    """
+    if requantization == FIXED:
+        mantissa, shift = fixed_point(multiplier)
+        return clamp(rounded_shift(accumulator.astype(np.int64) * mantissa, shift), zero_point, low, high)
     product = accumulator.astype(np.float32) * multiplier
     return clamp(np.rint(product), zero_point, low, high)
+
+
+def fixed_point(value: Array | np.float32) -> tuple[Array, Array]:
+    """Return (mantissa, shift) of positive float32: value = mantissa / 2**shift, exactly.
+
+    mantissa has 24 bits. Zero and subnormal numbers get a larger one, whose products are below a half anyway.
+    """
+    bits = np.asarray(value, np.float32).view(np.int32).astype(np.int64)
+    return bits & 0x7FFFFF | 0x800000, 150 - (bits >> 23)
+
+
+def rounded_shift(product: Array, shift: Array) -> Array:
+    """floor(product / 2**shift + 1/2); shifts are cut to [1, 62], where results are 0 or leave int8."""
+    bounded = np.clip(shift, 1, 62)
+    return np.asarray(product + (np.int64(1) << (bounded - 1)) >> bounded)
 
 
 def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
@@ -50,16 +77,17 @@ def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
     return np.clip(rounded.astype(np.float64) + zero_point, low, high).astype(np.int8)
 
 
-def conv2d(op: Conv2d, x: Array, other: Array | None = None) -> Array:
+def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:
     """See `Conv2d`; the products are summed in float64 matrix products, exact below 2**53."""
     total = _convolved(op, x.astype(np.float64) - op.input_zero_point).astype(np.int64) + op.bias
     if total.size and np.abs(total).max() >= 2**31:
         raise OverflowError("accumulator leaves int32")
-    result = requantize(total.astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high)
+    bounds = op.output_zero_point, op.low, op.high
+    result = requantize(total.astype(np.int32), op.multiplier, *bounds, requantization)
     if op.residual is None:
         return result
     assert other is not None, "a residual operation has a second input"
-    return binary(op.residual, result, other).reshape(result.shape)
+    return binary(op.residual, result, other, requantization).reshape(result.shape)
 
 
 def chain(op: Chain, x: Array, other: Array | None = None) -> Array:
@@ -112,14 +140,32 @@ def _strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset:
     return np.asarray(x.reshape(-1)[index])
 
 
-def binary(op: Binary, a: Array, b: Array) -> Array:
+def binary(op: Binary, a: Array, b: Array, requantization: str = FLOAT) -> Array:
     """See `Binary`."""
+    if requantization == FIXED:
+        return _fixed_binary(op, a, b)
     left, right = (
         (_strided(x, op.shape, strides).astype(np.int32) - zero_point).astype(np.float32) * np.float32(factor)
         for x, strides, zero_point, factor in zip((a, b), op.strides, op.zero_points, op.factors, strict=True)
     )
     result = left + right if op.kind == "add" else left * right
     return clamp(np.rint(result), op.output_zero_point, op.low, op.high)
+
+
+def _fixed_binary(op: Binary, a: Array, b: Array) -> Array:
+    """Factors with one shift, so that an addition rounds once; each is below 2**31, the smaller one cut."""
+    left, right = (
+        _strided(x, op.shape, strides).astype(np.int64) - zero_point
+        for x, strides, zero_point in zip((a, b), op.strides, op.zero_points, strict=True)
+    )
+    (one, two), shifts = fixed_point(np.array(op.factors, np.float32))
+    if op.kind == "mul":
+        product, shift = left * right * (one * two >> 17), shifts.sum() - 17
+    else:
+        shift = shifts.min() + 7
+        one, two = ((m << 7) >> min(31, s - shifts.min()) for m, s in zip((one, two), shifts, strict=True))
+        product = left * one + right * two
+    return clamp(rounded_shift(product, shift), op.output_zero_point, op.low, op.high)
 
 
 def float_binary(op: FloatBinary, a: Array, b: Array) -> Array:
@@ -188,11 +234,12 @@ def max_pool(op: MaxPool, x: Array) -> Array:
     return np.asarray(_windows(op, x, lowest)[0].max(axis=-1))
 
 
-def average_pool(op: AveragePool, x: Array) -> Array:
+def average_pool(op: AveragePool, x: Array, requantization: str = FLOAT) -> Array:
     """See `AveragePool`."""
     windows, positions = _windows(op, x.astype(np.int32), op.input_zero_point)
     total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
-    return requantize(total, op.multiplier[:, :, None], op.output_zero_point, op.low, op.high)
+    bounds = op.output_zero_point, op.low, op.high
+    return requantize(total, op.multiplier[:, :, None], *bounds, requantization)
 
 
 def float_average_pool(op: FloatAveragePool, x: Array) -> Array:
@@ -213,20 +260,27 @@ def float_mean(op: FloatMean, x: Array) -> Array:
     return np.asarray(np.clip(total * np.float32(1 / op.reduced), op.low, op.high))
 
 
-def mean(op: Mean, x: Array) -> Array:
+def mean(op: Mean, x: Array, requantization: str = FLOAT) -> Array:
     """See `Mean`."""
     total = x.reshape(op.outer, op.reduced, op.inner).astype(np.int64).sum(axis=1)
     total -= op.reduced * op.input_zero_point
-    return requantize(
-        total.astype(np.int32), np.float32(op.multiplier), op.output_zero_point, op.low, op.high
-    )
+    bounds = op.output_zero_point, op.low, op.high
+    return requantize(total.astype(np.int32), np.float32(op.multiplier), *bounds, requantization)
 
 
-def softmax(op: Softmax, x: Array) -> Array:
+def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
     """See `Softmax`."""
     rows = x.reshape(op.outer, op.length).astype(np.int32)
     exponentials = op.table[rows.max(axis=1, keepdims=True) - rows]
-    total = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32).astype(np.float32)
+    sums = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32)
+    if requantization == FIXED:
+        # The sum shifted left as far as it goes, its upper 16 bits, and one division of 32 bits by them.
+        free = 30 - np.floor(np.log2(sums)).astype(np.int64)
+        reciprocal = 2**31 // ((sums.astype(np.int64) << free) >> 15)
+        mantissa, shift = fixed_point(np.float32(op.inverse_scale))
+        products = exponentials.astype(np.int64) * (mantissa * reciprocal >> 10)
+        return clamp(rounded_shift(products, shift + 36 - free), op.output_zero_point, -128, 127)
+    total = sums.astype(np.float32)
     factor = np.float32(op.inverse_scale) / total
     return clamp(np.rint(exponentials.astype(np.float32) * factor), op.output_zero_point, -128, 127)
 
@@ -252,6 +306,9 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 }
 """What every exact operation computes."""
 
+REQUANTIZING = (AveragePool, Binary, Conv2d, Mean, Softmax)
+"""Those whose meaning depends on the form of requantization, their last argument."""
+
 
 def run_onnx(model: bytes, inputs: Iterable[Array]) -> list[Array]:
     """Evaluate a serialized ONNX model by ONNX Runtime, node by node as it is written: no optimization.
@@ -270,15 +327,19 @@ def run_onnx(model: bytes, inputs: Iterable[Array]) -> list[Array]:
     return [np.asarray(y) for y in session.run(None, feeds)]
 
 
-def compute(operation: Operation, inputs: Sequence[Array]) -> list[Array]:
+def compute(operation: Operation, inputs: Sequence[Array], requantization: str = FLOAT) -> list[Array]:
     """Return the outputs of an operation."""
     if isinstance(operation, Island):
         return run_onnx(operation.model, inputs)
-    return [SEMANTICS[type(operation)](operation, *inputs)]
+    form = {"requantization": requantization} if isinstance(operation, REQUANTIZING) else {}
+    return [SEMANTICS[type(operation)](operation, *inputs, **form)]
 
 
 def evaluate(
-    network: Network, inputs: Mapping[str, Array], overrides: Mapping[str, Array] | None = None
+    network: Network,
+    inputs: Mapping[str, Array],
+    overrides: Mapping[str, Array] | None = None,
+    requantization: str = FLOAT,
 ) -> dict[str, Array]:
     """Return every tensor of `network`, by name, shaped as the network declares it.
 
@@ -289,7 +350,7 @@ def evaluate(
     values.update(network.constants)
     for operator in network.operators:
         arguments = [values[name] for name in operator.inputs]
-        results = compute(operator.operation, arguments)
+        results = compute(operator.operation, arguments, requantization)
         for name, result in zip(operator.outputs, results, strict=True):
             tensor = network.tensors[name]
             value = np.asarray((overrides or {}).get(name, result))

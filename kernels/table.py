@@ -6,9 +6,12 @@ from typing import Any
 
 from edgec.kernels import (
     chain,
+    compact_conv2d,
+    compact_depthwise,
     conv2d,
     depthwise,
     elementwise,
+    fixed_point,
     float_conv2d,
     float_depthwise,
     lookup,
@@ -17,7 +20,11 @@ from edgec.kernels import (
     softmax,
     winograd,
 )
-from edgec.kernels.isa import arm64, fma, words, x86
+from edgec.kernels.compact_depthwise import DepthwiseRows, DspRows, MveRows, ThumbRows
+from edgec.kernels.compact_dsp import Dsp
+from edgec.kernels.compact_mve import Mve
+from edgec.kernels.compact_thumb import Thumb
+from edgec.kernels.isa import arm64, fixed, fma, words, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
 from edgec.kernels.kernel import Kernel, KernelCode
@@ -57,6 +64,32 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     )
 
 
+def _compact(
+    family: str,
+    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
+    isa: compact_conv2d.CompactSet | DepthwiseRows,
+) -> Kernel:
+    form = "fixed-point" if isinstance(isa, Thumb | ThumbRows) else "float32"
+    bound = partial(fixed_point.codes, form, codes, isa)
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, "arm-m", bound)
+
+
+def _fixed(
+    family: str,
+    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
+    isa: fixed.Fixed | fixed.FixedDepthwise,
+) -> Kernel:
+    bound = partial(fixed_point.codes, "fixed-point", codes, isa)
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, "arm-m", bound)
+
+
+def _portable_fixed(
+    name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]
+) -> Kernel:
+    bound = partial(fixed_point.codes, "fixed-point", _single, code)
+    return Kernel(f"{name}_fixed", operation, frozenset(), "arm-m", bound)
+
+
 def _float(
     family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: fma.FloatSet
 ) -> Kernel:
@@ -81,6 +114,10 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_DOTPROD),
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_NEON),
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_SSE2),
+    _compact("depthwise", compact_depthwise.codes, MveRows()),
+    _compact("depthwise", compact_depthwise.codes, DspRows()),
+    _compact("depthwise", compact_depthwise.codes, ThumbRows()),
+    _fixed("depthwise", depthwise.codes, fixed.FixedDepthwise()),
     _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
     _vectorized("winograd", winograd.codes, words.AVX512VNNI),
     _vectorized("winograd", winograd.codes, words.AVX512),
@@ -98,6 +135,11 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, arm64.DOTPROD),
     _vectorized("conv2d", conv2d.codes, arm64.NEON),
     _vectorized("conv2d", conv2d.codes, x86.SSE2),
+    _compact("conv2d", compact_conv2d.codes, Mve()),
+    _compact("conv2d", compact_conv2d.codes, Dsp()),
+    _compact("conv2d", compact_conv2d.codes, Thumb()),
+    _fixed("conv2d", conv2d.codes, fixed.Fixed()),
+    _fixed("conv2d_wide", conv2d.codes, fixed.Fixed("int16")),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
     _chained(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI),
@@ -117,6 +159,10 @@ KERNELS: tuple[Kernel, ...] = (
     _float("float_conv2d", float_conv2d.codes, fma.AVX2),
     _float("float_conv2d", float_conv2d.codes, fma.NEON),
     _float("float_conv2d", float_conv2d.codes, fma.GENERIC),
+    _portable_fixed("binary", Binary, fixed_point.binary),
+    _portable_fixed("average_pool", AveragePool, fixed_point.average_pool),
+    _portable_fixed("mean", Mean, fixed_point.mean),
+    _portable_fixed("softmax", Softmax, fixed_point.softmax_row),
     _portable("binary", Binary, elementwise.binary),
     _portable("quantize", Quantize, elementwise.quantize),
     _portable("dequantize", Dequantize, elementwise.dequantize),

@@ -16,6 +16,22 @@ class Emulator:
 
 
 @dataclass(frozen=True)
+class Board:
+    """A whole machine that stands in for a microcontroller: the image is all that runs on it."""
+
+    program: str
+    """Executable, looked up on PATH: `qemu-system-arm`."""
+    cpu: str
+    """Its core: `cortex-m4`."""
+    machine: str
+    """What the program calls the board: `mps2-an386`."""
+    flash: tuple[int, int]
+    """Address and bytes of the memory that code and constants are linked to; the vector table comes first."""
+    ram: tuple[int, int]
+    """Address and bytes of the memory for everything that is written."""
+
+
+@dataclass(frozen=True)
 class Target:
     """One device at one precision, named `<device>-<precision>`."""
 
@@ -23,7 +39,7 @@ class Target:
     precision: str
     """`int8` or `fp32`."""
     arch: str
-    """`x86-64` or `arm64`: the architecture that the runtime's C files ask for."""
+    """`x86-64`, `arm64` or `arm-m`: the architecture that the runtime's C files ask for."""
     triple: str
     """LLVM target triple of the kernels: `aarch64-linux-gnu`."""
     cpu: str
@@ -33,18 +49,45 @@ class Target:
     vector_bits: int
     vector_registers: int
     l1d_bytes: int
+    """0 where there is no cache to count on."""
     l2_bytes: int
+    """0 where there is none."""
     cores: int
     c_target: str
     """Target of the C compiler: `aarch64-linux-gnu.2.28` (the suffix is the oldest glibc supported)."""
-    emulator: Emulator | None
+    emulator: Emulator | Board | None
     variants: tuple["Target", ...] = ()
     """Devices with more features, best first: a bundle carries kernels for each and chooses at start-up."""
+    requantization: str = "float32"
+    """How int32 sums become int8: `float32` (IEEE 754), or `fixed-point` for a core without an FPU."""
+    flash_bytes: int | None = None
+    """What a build may take of the device's flash; None for no limit."""
+    ram_bytes: int | None = None
+    """The same of its RAM."""
 
     @property
     def name(self) -> str:
         """`<device>-<precision>`, as the user spells it."""
         return f"{self.device}-{self.precision}"
+
+    @property
+    def hosted(self) -> bool:
+        """Whether an operating system runs there; if not, a bundle is a library to link and nothing else."""
+        return "-none-" not in self.triple
+
+    @property
+    def alignment(self) -> int:
+        """Bytes that the arena, every array in it and every constant are aligned to.
+
+        A cache line, which is the widest vector too; without an operating system what `ldrd` and a 64-bit bus
+        want, and no byte of RAM more.
+        """
+        return 64 if self.hosted else 8
+
+    @property
+    def max_threads(self) -> int:
+        """Of one inference."""
+        return 32 if self.hosted else 1
 
     @property
     def levels(self) -> tuple["Target", ...]:

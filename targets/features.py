@@ -1,7 +1,8 @@
 """The instruction-set features edgec knows, and what the Linux kernel calls them.
 
-A descriptor may name these and no others: each can be looked up on the device before the bundle's first
-instruction that needs it, so that a wrong CPU is an error message and never an illegal instruction.
+A descriptor may name these and no others. Under Linux each can be looked up on the device before the bundle's
+first instruction that needs it, so that a wrong CPU is an error message and never an illegal instruction. An
+image for a microcontroller is made for one core: what that lacks, its linker or its first fault would say.
 """
 
 FEATURES: dict[str, dict[str, str]] = {
@@ -39,5 +40,13 @@ FEATURES: dict[str, dict[str, str]] = {
         "rcpc": "lrcpc",
         "rdm": "asimdrdm",
     },
+    "arm-m": {
+        "dsp": "",
+        "fp-armv8d16": "",
+        "fp-armv8d16sp": "",
+        "mve": "",
+        "mve.fp": "",
+        "vfp4d16sp": "",
+    },
 }
-"""Per architecture: LLVM's name of a feature beyond the baseline -> its flag in /proc/cpuinfo."""
+"""Per architecture: LLVM's name of a feature beyond the baseline -> its flag in /proc/cpuinfo, or ""."""

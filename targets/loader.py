@@ -17,7 +17,7 @@ from typing import Any
 
 from edgec.errors import TargetError
 from edgec.targets import detect
-from edgec.targets.descriptor import Emulator, Target
+from edgec.targets.descriptor import Board, Emulator, Target
 from edgec.targets.features import FEATURES
 
 PRECISIONS = ("int8", "fp32")
@@ -40,26 +40,46 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
+def _is_cache(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _is_cache(value[0]) and _is_count(value[1])
+
+
 _TEXT: Rule = ("some text", _is_text)
 _COUNT: Rule = ("a whole number above 0", _is_count)
+_CACHE: Rule = ("a number of bytes, 0 for no cache", _is_cache)
+_REGION: Rule = ("a list of an address and a number of bytes", _is_region)
 _KEYS: dict[str, Rule] = {
     "arch": ("one of " + ", ".join(FEATURES), lambda value: _is_text(value) and value in FEATURES),
     "triple": ("an LLVM target triple, such as aarch64-linux-gnu", _is_text),
     "cpu": ("an LLVM CPU name, such as cortex-a76", _is_text),
     "features": ("a list of feature names", _is_text_list),
-    "vector_bits": ("128, 256 or 512", lambda value: value in (128, 256, 512)),
+    "vector_bits": ("32, 128, 256 or 512", lambda value: value in (32, 128, 256, 512)),
     "vector_registers": _COUNT,
-    "l1d_bytes": _COUNT,
-    "l2_bytes": _COUNT,
+    "l1d_bytes": _CACHE,
+    "l2_bytes": _CACHE,
     "cores": _COUNT,
     "c_target": ("a Zig target, such as aarch64-linux-gnu.2.28", _is_text),
-    "emulator": ("a table with program, cpu and sysroot", lambda value: isinstance(value, dict)),
+    "emulator": ("a table with program, cpu and sysroot or machine", lambda value: isinstance(value, dict)),
+    "requantization": ("float32 or fixed-point", lambda value: value in ("float32", "fixed-point")),
+    "flash_bytes": _COUNT,
+    "ram_bytes": _COUNT,
     "base": ("the name of a device or the path of a TOML file", _is_text),
     "variants": ("a list of devices", _is_text_list),
 }
-_EMULATOR_KEYS: dict[str, Rule] = {"program": _TEXT, "cpu": _TEXT, "sysroot": _TEXT}
-_OPTIONAL = {"base", "emulator", "variants"}
-_PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-"}
+_USER_KEYS: dict[str, Rule] = {"program": _TEXT, "cpu": _TEXT, "sysroot": _TEXT}
+_BOARD_KEYS: dict[str, Rule] = {
+    "program": _TEXT,
+    "cpu": _TEXT,
+    "machine": _TEXT,
+    "flash": _REGION,
+    "ram": _REGION,
+}
+_OPTIONAL = {"base", "emulator", "variants", "requantization", "flash_bytes", "ram_bytes"}
+_PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb"}
 """Architecture -> how its LLVM triples and Zig targets begin."""
 
 
@@ -70,7 +90,8 @@ def devices() -> list[str]:
 
 def names() -> list[str]:
     """Return every `<device>-<precision>` edgec ships with."""
-    return [f"{device}-{precision}" for device in devices() for precision in PRECISIONS]
+    every = (describe(device, precision) for device in devices() for precision in PRECISIONS)
+    return [target.name for target in every if not _lacks_fpu(target)]
 
 
 def load(name: str) -> Target:
@@ -82,7 +103,15 @@ def load(name: str) -> Target:
         raise _unknown(name, names())
     if device not in devices() and not device.endswith(".toml"):
         raise _unknown(name, names())
-    return describe(device, precision)
+    target = describe(device, precision)
+    if _lacks_fpu(target):
+        raise TargetError(f"{device} has no floating-point unit: build for {device}-int8")
+    return target
+
+
+def _lacks_fpu(target: Target) -> bool:
+    """Whether the target would compute in float what its core can't."""
+    return target.precision == "fp32" and target.requantization == "fixed-point"
 
 
 def describe(device: str, precision: str) -> Target:
@@ -99,10 +128,11 @@ def _describe(device: str, precision: str, folder: Path, *, is_variant: bool) ->
     _check_architecture(data, origin)
     emulator = data.pop("emulator", None)
     if emulator is not None:
-        lacking = sorted(_EMULATOR_KEYS.keys() - emulator.keys())
+        _check_keys(emulator, _emulator_keys(emulator), origin, "emulator.")
+        lacking = sorted(_emulator_keys(emulator).keys() - emulator.keys())
         if lacking:
             raise TargetError(f"{origin}: key 'emulator.{lacking[0]}' is missing")
-        emulator = Emulator(**emulator)
+        emulator = _emulator(emulator)
     data["features"] = frozenset(data["features"])
     variants = () if is_variant else data.pop("variants", ())
     data.pop("variants", None)
@@ -120,7 +150,7 @@ def from_data(data: Mapping[str, Any]) -> Target:
     emulator = fields.pop("emulator")
     features = frozenset(fields.pop("features"))
     variants = tuple(map(from_data, fields.pop("variants")))
-    emulator = Emulator(**emulator) if emulator else None
+    emulator = _emulator(emulator) if emulator else None
     return Target(**fields, features=features, emulator=emulator, variants=variants)
 
 
@@ -130,7 +160,8 @@ def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str
     if origin in seen:
         raise TargetError(f"{origin}: key 'base' leads back to the file itself")
     _check_keys(own, _KEYS, origin, "")
-    _check_keys(own.get("emulator", {}), _EMULATOR_KEYS, origin, "emulator.")
+    emulator = own.get("emulator", {})
+    _check_keys(emulator, _emulator_keys(emulator), origin, "emulator.")
     if "base" not in own:
         return own, origin
     base, _ = _resolve(own.pop("base"), folder, (*seen, origin))
@@ -140,6 +171,18 @@ def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str
     if "emulator" in base:
         merged["emulator"] = base["emulator"] | own.get("emulator", {})
     return merged, origin
+
+
+def _emulator_keys(table: Mapping[str, Any]) -> dict[str, Rule]:
+    """Return the keys of an emulator's table: one that names a machine is a board."""
+    return _BOARD_KEYS if (_BOARD_KEYS.keys() - _USER_KEYS.keys()) & table.keys() else _USER_KEYS
+
+
+def _emulator(table: Mapping[str, Any]) -> Emulator | Board:
+    if "machine" not in table:
+        return Emulator(**table)
+    regions = {key: tuple(table[key]) for key in ("flash", "ram")}
+    return Board(**{**table, **regions})
 
 
 def _read(device: str, folder: Path) -> tuple[dict[str, Any], str, Path]:

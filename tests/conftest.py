@@ -24,3 +24,12 @@ def arm_emulator() -> None:
         devices.connect("emulator", loader.load("rpi5-int8"))
     except DeviceError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def board_emulator() -> None:
+    """Skips the tests that use it where the emulator of microcontrollers isn't installed."""
+    try:
+        devices.connect("emulator", loader.load("cortex-m4-int8"))
+    except DeviceError as error:
+        pytest.skip(str(error))

@@ -149,3 +149,43 @@ def test_build_in_python_returns_a_bundle_that_runs(folder: Path) -> None:
     emulated = edgec.load(folder / "small-rpi5-int8.edgec")
     here, there = (made.run({"image": samples})["scores"] for made in (bundle, emulated))
     np.testing.assert_array_equal(here, there)  # one arithmetic on every target
+
+
+FIRMWARE = ("build", "small.onnx", "--target", "cortex-m4-int8", "--shape", "image=1x3x10x10")
+
+
+@pytest.mark.usefixtures("board_emulator")
+def test_firmware_is_built_verified_measured_and_run(folder: Path) -> None:
+    done = command(*FIRMWARE, "--io", "int8,arena", "--max-ram", "64K", "--max-flash", "1M", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "  flash      weights " in done.stdout
+    assert " bytes, context 32 bytes" in done.stdout
+    made = "small-cortex-m4-int8.edgec"
+    verified = json.loads(command("verify", made, "--data", "samples.npz", "--json", cwd=folder).stdout)
+    (found,) = verified["levels"]
+    assert (verified["passed"], found["device"], found["cpu"]) == (True, "emulator", "cortex-m4 (emulated)")
+    measured = json.loads(command("bench", made, "--json", cwd=folder).stdout)
+    assert measured["instructions"] > sum(layer["macs"] for layer in measured["layers"]) / 4
+    assert measured["memory"]["stack_bytes"] < 1024
+    ran = command("run", made, "--input", "samples.npz", "--output", "codes.npz", cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    assert np.load(folder / "codes.npz")["scores"].dtype == np.int8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-ram", "100"], "small.onnx: needs "),
+        (["--max-flash", "1K"], "bytes of flash and may take 1024"),
+        (["--max-ram", "64kB"], "--max-ram 64kB: write a number of bytes as 65536, 64K or 1M"),
+        (["--io", "uint8"], "--io uint8: write int8 or float"),
+        (["--tune", "5s"], "cortex-m4 runs no tuner's probe yet"),
+    ],
+)
+def test_firmware_that_can_not_be_is_one_line_and_leaves_nothing(
+    folder: Path, arguments: list[str], words: str
+) -> None:
+    done = command(*FIRMWARE, *arguments, "--output", "refused", cwd=folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert words in done.stderr
+    assert not list(folder.glob("*refused*"))

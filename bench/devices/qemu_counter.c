@@ -1,12 +1,13 @@
-/* A QEMU TCG plugin that counts executed aarch64 instructions exactly, region by region.
+/* A QEMU TCG plugin that counts executed A64 or Thumb instructions exactly, region by region.
  *
  *     qemu-aarch64 -plugin qemu_counter.so,out=counts.txt PROGRAM
+ *     qemu-system-arm -M mps2-an386 -plugin qemu_counter.so,out=counts.txt -kernel IMAGE
  *
  * A region lies between the hints #112 (begin) and #113 (end), which are no-ops on every processor; the
  * markers themselves aren't counted. Regions follow one another, on one thread. The output:
  *
  *     count REGION BLOCK EXECUTIONS     a block that ran in that region
- *     block BLOCK ENCODING...           its instructions, in hexadecimal
+ *     block BLOCK ENCODING...           its instructions, in hexadecimal; wide Thumb with its first half on top
  *     end REGIONS                       nothing is missing
  */
 #include "qemu_plugin.h"
@@ -17,6 +18,8 @@
 
 #define HINT_BEGIN 0xd5032e1fu /* hint #112 */
 #define HINT_END 0xd5032e3fu   /* hint #113 */
+#define THUMB_BEGIN 0xf3af8070u /* hint.w #112; as A64, no instruction that a compiler makes */
+#define THUMB_END 0xf3af8071u
 
 /* Instructions that are always executed together, and how often they were. */
 typedef struct block {
@@ -32,19 +35,35 @@ static block *blocks;
 static size_t block_count;
 static size_t region_count;
 static int region_open;
+static int is_thumb;
 static FILE *output;
 
 PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_INTERFACE;
 
 static uint32_t encoding_of(const struct qemu_plugin_insn *instruction)
 {
-    uint32_t encoding;
+    uint16_t half[2] = { 0, 0 };
+    size_t bytes = qemu_plugin_insn_size(instruction);
+    if (bytes > sizeof half) /* at the end of a page QEMU 7.2 has read the next instruction of Thumb as well */
+        bytes = sizeof half;
 #if QEMU_PLUGIN_INTERFACE >= 3
-    qemu_plugin_insn_data(instruction, &encoding, sizeof encoding);
+    qemu_plugin_insn_data(instruction, half, bytes);
 #else
-    memcpy(&encoding, qemu_plugin_insn_data(instruction), sizeof encoding);
+    memcpy(half, qemu_plugin_insn_data(instruction), bytes);
 #endif
-    return encoding;
+    if (!is_thumb)
+        return (uint32_t)half[1] << 16 | half[0];
+    return half[0] >> 11 < 0x1d ? half[0] : (uint32_t)half[0] << 16 | half[1];
+}
+
+static int is_begin(uint32_t encoding)
+{
+    return encoding == (is_thumb ? THUMB_BEGIN : HINT_BEGIN);
+}
+
+static int is_end(uint32_t encoding)
+{
+    return encoding == (is_thumb ? THUMB_END : HINT_END);
 }
 
 static block *new_block(size_t size)
@@ -98,7 +117,7 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     int marked = 0;
     for (size_t i = 0; i < size; i++) {
         whole->encodings[i] = encoding_of(qemu_plugin_tb_get_insn(tb, i));
-        marked |= whole->encodings[i] == HINT_BEGIN || whole->encodings[i] == HINT_END;
+        marked |= is_begin(whole->encodings[i]) || is_end(whole->encodings[i]);
     }
     if (!marked) {
         qemu_plugin_register_vcpu_tb_exec_cb(tb, on_execute, QEMU_PLUGIN_CB_NO_REGS, whole);
@@ -106,9 +125,9 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     }
     for (size_t i = 0; i < size; i++) {
         struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
-        if (whole->encodings[i] == HINT_BEGIN) {
+        if (is_begin(whole->encodings[i])) {
             qemu_plugin_register_vcpu_insn_exec_cb(instruction, on_begin, QEMU_PLUGIN_CB_NO_REGS, NULL);
-        } else if (whole->encodings[i] == HINT_END) {
+        } else if (is_end(whole->encodings[i])) {
             qemu_plugin_register_vcpu_insn_exec_cb(instruction, on_end, QEMU_PLUGIN_CB_NO_REGS, NULL);
         } else {
             block *single = new_block(1);
@@ -134,7 +153,7 @@ static void on_finish(qemu_plugin_id_t id, void *user)
 
 PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
-    (void)info;
+    is_thumb = strcmp(info->target_name, "arm") == 0;
     if (argc != 1 || strncmp(argv[0], "out=", 4) != 0) {
         fputs("qemu_counter: usage: -plugin qemu_counter.so,out=FILE\n", stderr);
         return 1;

@@ -10,7 +10,9 @@
 #define PLUGIN_EXPORT __attribute__((visibility("default")))
 
 typedef uint64_t qemu_plugin_id_t;
-typedef struct qemu_info_t qemu_info_t;
+typedef struct qemu_info_t {
+    const char *target_name; /* "aarch64", "arm"; more fields follow */
+} qemu_info_t;
 struct qemu_plugin_tb;   /* a translation block: instructions that are always executed together */
 struct qemu_plugin_insn;
 
@@ -34,5 +36,6 @@ size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *destinat
 #else
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 #endif
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 
 #endif

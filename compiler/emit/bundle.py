@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from edgec.compiler.emit import driver, library, linking, manifest, names
+from edgec.compiler.emit import contract, driver, library, linking, manifest, names
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden, npz
@@ -160,18 +161,21 @@ def write(
     There is one program per level, best first, and one plan for all. `objects` holds, per level, the object
     file of each function, by symbol; `optimize` is what the build put first; `records` the tuning records
     that chose the kernels, if any did. Raises BundleError where `output` can't be written, ToolchainError
-    where the C can't be compiled, TargetError for features that can't be looked up.
+    where the C can't be compiled, TargetError for features that can't be looked up, LimitError where it needs
+    more memory than the target allows.
     """
     check_output(output)
     identifier = names.identifier(name)
     kernels = linking.link(identifier, programs, objects)
     c = driver.render(name, identifier, programs, kernels, plan, golden)
     with aside(output) as folder:
-        code_bytes = library.build(folder, identifier, programs[-1].target, c, list(kernels.objects.values()))
+        sizes = library.build(folder, identifier, programs[-1].target, c, list(kernels.objects.values()))
         for file, data in _documents(c, identifier, golden, source, records).items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+        if not programs[-1].target.hosted:
+            _arduino(folder, identifier, programs[-1].target)
         content = manifest.build(
             name,
             identifier,
@@ -183,8 +187,9 @@ def write(
             optimize,
             hashes=_hashes(folder),
             weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
-            code_bytes=code_bytes,
+            sizes=sizes,
         )
+        contract.check(programs[-1], plan, content["memory"])
         if problem := manifest.problem(content):
             raise ValueError(f"the manifest breaks its own schema: {problem}")
         (folder / MANIFEST).write_bytes(manifest.encode(content))
@@ -196,6 +201,7 @@ def _documents(
 ) -> dict[str, bytes]:
     """Return the bundle's files that need no compiler, by path."""
     files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
+    files |= {path: text.encode() for path, text in c.packages.items()}
     files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
     files["golden/inputs.npz"] = npz(golden.inputs)
     files["golden/outputs.npz"] = npz(golden.outputs)
@@ -207,6 +213,14 @@ def _documents(
     if records:
         files["tuning.jsonl"] = records
     return files
+
+
+def _arduino(folder: Path, identifier: str, target: Target) -> None:
+    """Copy header and library to where Arduino's builder looks for a core's precompiled libraries."""
+    library = folder / "arduino" / "src" / target.cpu
+    library.mkdir(parents=True)
+    shutil.copy(folder / "include" / f"{identifier}.h", library.parent)
+    shutil.copy(folder / "lib" / f"lib{identifier}.a", library)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

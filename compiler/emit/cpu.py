@@ -53,9 +53,10 @@ HEADERS = {"x86-64": "cpu_x86_64.h", "arm64": "cpu_arm64.h"}
 def table(target: Target) -> list[str]:
     """Return the C initializers of `target`'s features.
 
-    Raises TargetError for a feature that can't be looked up.
+    None without an operating system to ask: an image is made for one core. Raises TargetError for a feature
+    that can't be looked up.
     """
-    return [_row(target, feature) for feature in sorted(target.features)]
+    return [] if not target.hosted else [_row(target, feature) for feature in sorted(target.features)]
 
 
 def _row(target: Target, feature: str) -> str:

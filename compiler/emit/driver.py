@@ -11,23 +11,35 @@ import jinja2
 import numpy as np
 
 from edgec.compiler.emit import cpu, names
+from edgec.compiler.emit.board import board_sources
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Place, Runs, Tensor
+from edgec.targets.descriptor import Target
 
 STATUSES = (
     ("OK", "no error"),
-    ("ERROR_ARGUMENT", "a pointer is NULL, or the context isn't initialized"),
+    ("ERROR_ARGUMENT", "a pointer is NULL or not the one it must be, or the context isn't initialized"),
     ("ERROR_CPU_FEATURE", "this CPU lacks a feature that the kernels need"),
     ("ERROR_THREADS", "the number of threads is out of range, or one can't be started"),
     ("ERROR_ARENA_TOO_SMALL", "the arena is smaller than the macro ARENA_BYTES_FOR(threads) says"),
-    ("ERROR_ARENA_ALIGNMENT", "the arena isn't aligned to 64 bytes"),
+    ("ERROR_ARENA_ALIGNMENT", "the arena isn't aligned to the macro ARENA_ALIGNMENT"),
     ("ERROR_SELFTEST", "a step computed something else than the golden run"),
     ("ERROR_OVERRUN", "a step wrote outside its buffers"),
 )
 """Names and texts of `NAME_status`, in the order of their numbers."""
+
+PACKAGES = {"CMakeLists.txt": "CMakeLists.txt.jinja", "cmake/{name}-config.cmake": "config.cmake.jinja"}
+FIRMWARE_PACKAGES = {
+    "arduino/library.properties": "library.properties.jinja",
+    "example/main.c": "main.c.jinja",
+    "example/serial.c": "serial.c.jinja",
+    "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt.jinja",
+    "zephyr/module.yml": "zephyr_module.yml.jinja",
+}
+"""Path in the bundle -> template of kernels/runtime/packages."""
 
 MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
 """What fits a job of the thread pool (pool.h)."""
@@ -43,6 +55,8 @@ class Driver:
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
     """`NAME_weights.bin` and `NAME_golden.bin`."""
+    packages: dict[str, str]
+    """How build systems take the library in, and firmware around it, by path in the bundle; not compiled."""
 
 
 def tensor_names(program: Program) -> dict[str, str]:
@@ -59,7 +73,7 @@ def weights(programs: Sequence[Program]) -> Blob:
         for name in call.arguments
         if name in program.constants
     }
-    return pack(used)
+    return pack(used, programs[-1].target.alignment)
 
 
 def render(
@@ -74,25 +88,33 @@ def render(
         if golden.inputs[tensor.name].nbytes != tensor.bytes:
             raise ValueError(f"the golden input '{tensor.name}' hasn't the shape and dtype of the program's")
     constants = weights(programs)
-    inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs})
+    alignment = program.target.alignment
+    inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs}, alignment)
     context = _context(title, identifier, programs, kernels, plan, golden, constants, inputs)
     templates = {
         f"{identifier}.h": "model.h.jinja",
         f"{identifier}.c": "model.c.jinja",
         f"{identifier}_selftest.c": "selftest.c.jinja",
-        f"{identifier}_bench.c": "bench.c.jinja",
+        f"{identifier}_bench.c": "bench.c.jinja" if program.target.hosted else "bench_image.c.jinja",
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
-    sources["pool.h"] = _runtime("pool.h")
+    if program.target.hosted:
+        sources["pool.h"] = _runtime("pool.h")
     if context["features"]:  # of any level
         sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
+    sources |= board_sources(program.target, identifier, len(constants.data) + len(inputs.data))
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
     return Driver(
         sources=sources,
         assembly={
-            f"{symbol}.S": _render("data.S.jinja", _data(symbol, data)) for symbol, data in blobs.items()
+            f"{symbol}.S": _render("data.S.jinja", _data(symbol, data, alignment))
+            for symbol, data in blobs.items()
         },
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
+        packages={
+            path.format(name=identifier): _render(f"packages/{template}", context)
+            for path, template in (PACKAGES | ({} if program.target.hosted else FIRMWARE_PACKAGES)).items()
+        },
     )
 
 
@@ -133,21 +155,46 @@ def _context(
         "name": identifier,
         "NAME": identifier.upper(),
         "target": program.target.name,
+        "hosted": program.target.hosted,
+        "gcc_flags": _gcc_flags(program.target),
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
-        "features": any(each.target.features for each in programs),
+        "features": any(cpu.table(each.target) for each in programs),
+        "alignment": program.target.alignment,
+        "max_threads": program.target.max_threads,
+        "context_words": _context_words(program),
         "statuses": STATUSES,
         "kernels": _kernels(programs, kernels),
         "levels": levels,
         "functions": functions,
         "steps": steps,
         "step_outputs": step_outputs,
-        "inputs": _tensors(program.inputs, fields, inputs.offsets),
-        "outputs": _tensors(program.outputs, fields, {}),
+        "arena_io": program.arena_io,
+        "inputs": _tensors(program.inputs, fields, inputs.offsets, plan),
+        "outputs": _tensors(program.outputs, fields, {}, plan),
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
     }
+
+
+def _gcc_flags(target: Target) -> list[str]:
+    """Return what gcc must be told of the core, so that its calls fit the library's."""
+    hard = target.c_target.endswith("hf")
+    return [f"-mcpu={target.cpu}", f"-mfloat-abi={'hard' if hard else 'soft'}"]
+
+
+def context_bytes(program: Program) -> int:
+    """Return the size of `NAME_context`."""
+    return 8 * _context_words(program)
+
+
+def _context_words(program: Program) -> int:
+    """Return how many uint64 hold the driver's state: a thread pool's is the same for every model."""
+    if program.target.hosted:
+        return 160
+    words = 6 + len(program.inputs) + len(program.outputs)  # of 32 bits: model.c.jinja's `state`
+    return -(-words // 2)
 
 
 def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, Any]]:
@@ -248,7 +295,7 @@ def _step_output(
 
 
 def _tensors(
-    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int]
+    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int], plan: Plan
 ) -> list[dict[str, Any]]:
     result = []
     sample_offset = 0
@@ -265,6 +312,7 @@ def _tensors(
                 "quantization": tensor.quantization,
                 "sample_offset": sample_offset,
                 "golden_offset": golden_offsets.get(tensor.name, 0),
+                "arena_offset": plan.offsets.get(tensor.name, 0),
             }
         )
         sample_offset += tensor.bytes
@@ -275,8 +323,9 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(str(size) for size in shape)}]"
 
 
-def _data(symbol: str, data: bytes) -> dict[str, Any]:
+def _data(symbol: str, data: bytes, alignment: int) -> dict[str, Any]:
     return {
+        "alignment": alignment,
         "symbol": symbol,
         "file": f"{symbol}.bin",
         "bytes": len(data),

@@ -7,28 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGNMENT = 64
-"""Of every array: a cache line, and the widest vector."""
-
 
 @dataclass(frozen=True)
 class Blob:
-    """Arrays one after another, each at a multiple of `ALIGNMENT`."""
+    """Arrays one after another, each at a multiple of the target's `alignment`."""
 
     data: bytes
     offsets: dict[str, int]
     """Per array; equal arrays share their bytes."""
 
 
-def pack(arrays: Mapping[str, NDArray[Any]]) -> Blob:
-    """Lay out `arrays` in their order."""
+def pack(arrays: Mapping[str, NDArray[Any]], alignment: int) -> Blob:
+    """Lay out `arrays` in their order, each at a multiple of `alignment` bytes."""
     data = bytearray()
     offsets: dict[str, int] = {}
     known: dict[bytes, int] = {}
     for name, array in arrays.items():
         content = np.ascontiguousarray(array).tobytes()
         if content not in known:
-            data += bytes(-len(data) % ALIGNMENT)
+            data += bytes(-len(data) % alignment)
             known[content] = len(data)
             data += content
         offsets[name] = known[content]

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
+from edgec.compiler.emit.library import Sizes
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Call, Plan, Program
 from edgec.kernels import elf
@@ -60,6 +61,10 @@ class Source:
     """The float model as given, where edgec quantized it: the bundle's float.onnx."""
     islands: tuple[tuple[str, str, str], ...] = ()
     """Nodes that stay in float on an int8 target: name, operator, reason."""
+    int8_io: bool = False
+    """Whether inputs and outputs that the model has in float are int8."""
+    arena_io: bool = False
+    """Whether inputs and outputs lie in the arena."""
 
 
 def build(
@@ -73,7 +78,7 @@ def build(
     optimize: str,
     hashes: dict[str, str],
     weights_bytes: int,
-    code_bytes: int,
+    sizes: Sizes,
 ) -> dict[str, Any]:
     """Return the manifest's content. `hashes` gives the sha256 of every other file of the bundle."""
     *variants, program = programs
@@ -93,6 +98,7 @@ def build(
             "macs": sum(call.macs for call in program.calls),
             "calibration": dataclasses.asdict(source.calibration),
         },
+        "io": {"int8": source.int8_io, "arena": source.arena_io},
         "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
         "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
         "memory": {
@@ -100,7 +106,9 @@ def build(
             "lower_bound_bytes": plan.lower_bound_bytes,
             "thread_scratch_bytes": plan.thread_scratch_bytes,
             "weights_bytes": weights_bytes,
-            "code_bytes": code_bytes,
+            "code_bytes": sizes.code,
+            "context_bytes": driver.context_bytes(program),
+            "stack_bytes": sizes.stack,
         },
         "levels": [_level(each, index, kernels) for index, each in enumerate(programs)],
         "steps": [
@@ -127,6 +135,8 @@ def source_of(manifest: dict[str, Any], folder: Path) -> Source:
         compiled=(folder / "model.onnx").read_bytes(),
         original=original.read_bytes() if original.name in manifest["files"] else None,
         islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
+        int8_io=manifest["io"]["int8"],
+        arena_io=manifest["io"]["arena"],
     )
 
 
@@ -148,11 +158,16 @@ def problem(manifest: object) -> str | None:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    return dataclasses.asdict(target) | {
+    return dataclasses.asdict(target, dict_factory=_listed) | {
         "name": target.name,
         "features": sorted(target.features),
         "variants": [_target(variant) for variant in target.variants],
     }
+
+
+def _listed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make lists of tuples, as they are when the manifest is read again."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
 
 
 def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 from importlib import metadata
@@ -15,6 +15,7 @@ import platformdirs
 
 from edgec import kernels
 from edgec.compiler.program import Function, Program
+from edgec.errors import UnsupportedError
 from edgec.targets.descriptor import Target
 
 Progress = Callable[[str, bool], None]
@@ -42,13 +43,24 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
             try:
                 for future in as_completed(futures):
                     symbol = futures[future]
-                    objects[symbol] = future.result()
+                    with _named(program, symbol):
+                        objects[symbol] = future.result()
                     _write(entries[symbol], objects[symbol])
                     report(symbol, False)
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
     return {symbol: objects[symbol] for symbol in program.functions}
+
+
+@contextlib.contextmanager
+def _named(program: Program, symbol: str) -> Iterator[None]:
+    """Put the layer that a function is for in front of why it can't be compiled."""
+    try:
+        yield
+    except UnsupportedError as error:
+        layer = next((call.name for call in program.calls if call.symbol == symbol), symbol)
+        raise UnsupportedError(f"layer '{layer}': {error}") from error
 
 
 def is_cached(function: Function, target: Target) -> bool:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +14,26 @@ from edgec.targets.descriptor import Target
 
 C_FLAGS = (
     "-std=gnu11",
-    "-O2",
     "-g0",  # no paths of the build in the object
-    "-fPIC",
     "-fvisibility=hidden",
     "-fno-stack-protector",
     "-fno-asynchronous-unwind-tables",
     "-Wall",
     "-Wextra",
 )
+HOSTED_FLAGS = ("-O2", "-fPIC")
+FIRMWARE_FLAGS = (
+    "-Os",
+    "-ffreestanding",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fshort-enums",  # as arm-none-eabi-gcc has them, whose linker warns of a difference
+)
 ARCH_FLAGS: dict[str, tuple[str, ...]] = {
     "x86-64": (),
     "arm64": ("-mno-outline-atomics",),  # else objects need a helper of compiler-rt or libgcc
+    "arm-m": (),
 }
 LINK_FLAGS = (
     "-O2",  # else zig adds the run-time library of its sanitizers, and half a minute of building that
@@ -38,20 +47,24 @@ LINK_FLAGS = (
 def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path) -> None:
     """Compile C and assembler files into one relocatable object, for the architecture's baseline.
 
-    Names are relative to `folder`, so that no path gets into the bytes. Raises ToolchainError.
+    Without an operating system, for the very core. Names are relative to `folder`, so that no path gets into
+    the bytes. Raises ToolchainError.
     """
-    zig(
-        folder,
-        "cc",
-        "-target",
-        target.c_target,
-        *C_FLAGS,
-        *ARCH_FLAGS[target.arch],
-        "-c",
-        *sources,
-        "-o",
-        output,
-    )
+    flags = (*C_FLAGS, *(HOSTED_FLAGS if target.hosted else FIRMWARE_FLAGS), *ARCH_FLAGS[target.arch])
+    zig(folder, "cc", *_machine(target), *flags, "-c", *sources, "-o", output)
+
+
+def link_image(target: Target, objects: Sequence[str], script: str, output: str, folder: Path) -> None:
+    """Link `objects` into an image for a board, as the linker's `script` says. Raises ToolchainError."""
+    flags = ("-nostdlib", "-static", "-Wl,--gc-sections", "-Wl,--build-id=none", "-T", script)
+    zig(folder, "cc", *_machine(target), *flags, *objects, "-o", output)
+
+
+def _machine(target: Target) -> tuple[str, ...]:
+    if target.hosted:
+        return ("-target", target.c_target)
+    core = "+".join([target.cpu, *sorted(target.features)])
+    return ("-target", target.c_target, f"-mcpu={re.sub('[-.]', '_', core)}")  # zig's spelling
 
 
 def link_shared(target: Target, objects: Sequence[str], output: str, folder: Path) -> None:

@@ -16,8 +16,6 @@ import numpy as np
 from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Runs
 
-ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector."""
 # Placements tried are limited by work, not by time, so that a slow machine gives the same plan.
 _WORK = 120_000  # pairs of buffers looked at: about 0.2 s
 _ATTEMPTS = 400
@@ -37,7 +35,7 @@ class _Buffer:
 def plan(program: Program) -> Plan:
     """Return the smallest arena found; `check` holds for it. The same program gives the same plan.
 
-    Sizes are rounded up to `ALIGNMENT`, in the lower bound too: the arena is a multiple of it.
+    Sizes are rounded up to the target's alignment, in the lower bound too: the arena is a multiple of it.
     """
     buffers, pairs = _buffers(program)
     bound = max(_alive(program, buffers, pairs), default=0)
@@ -47,7 +45,9 @@ def plan(program: Program) -> Plan:
         offsets={name: offset for name, offset in offsets.items() if isinstance(name, str)},
         scratch_offsets=scratch,
         arena_bytes=max((offsets[b.name] + b.size for b in buffers), default=0),
-        thread_scratch_bytes=max((_aligned(call.scratch_bytes) for call in program.calls), default=0),
+        thread_scratch_bytes=max(
+            (_aligned(call.scratch_bytes, program) for call in program.calls), default=0
+        ),
         lower_bound_bytes=bound,
     )
     check(program, result)
@@ -70,7 +70,7 @@ def check(program: Program, plan: Plan) -> None:
         if call.scratch_bytes:
             alive["its scratch"] = (plan.scratch_offsets[index], call.scratch_bytes)
         for name, (offset, size) in alive.items():
-            if offset % ALIGNMENT or offset < 0 or offset + size > plan.arena_bytes:
+            if offset % program.target.alignment or offset < 0 or offset + size > plan.arena_bytes:
                 raise AssertionError(f"call {call.name}: {name} lies at {offset}, outside or unaligned")
         for (a, (offset_a, size_a)), (b, (offset_b, size_b)) in combinations(alive.items(), 2):
             if offset_a >= offset_b + size_b or offset_b >= offset_a + size_a:
@@ -99,18 +99,36 @@ def _check_parts(program: Program) -> None:
         owners[home.name][elements] = number
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def peak(program: Program) -> tuple[int, dict[str, int]]:
+    """Return the call at which most bytes are alive, and the tensors alive there with their sizes.
+
+    Of a pair that may lie in one place the smaller counts for nothing, as in the lower bound.
+    """
+    buffers, pairs = _buffers(program)
+    alive = _alive(program, buffers, pairs)
+    index = max(range(len(alive)), key=lambda call: alive[call], default=0)
+    lifetimes = _lifetimes(program)
+    names = [name for name, (first, last) in lifetimes.items() if first <= index <= last]
+    return index, {name: program.tensors[name].bytes for name in names}
+
+
+def _aligned(size: int, program: Program) -> int:
+    return -(-size // program.target.alignment) * program.target.alignment
 
 
 def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
-    """First and last call of every tensor in the arena or part of it; one that no call touches has none."""
-    outside = {tensor.name for tensor in (*program.inputs, *program.outputs)}
+    """First and last call of every tensor in the arena or part of it; one that no call touches has none.
+
+    An input is there before the first call, an output after the last.
+    """
+    inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (program.inputs, program.outputs))
+    outside = set() if program.arena_io else inputs | outputs
     lifetimes: dict[str, tuple[int, int]] = {}
     for index, call in enumerate(program.calls):
         for name in call.arguments:
             if name in program.tensors and (home := program.home(name)) not in outside:
-                lifetimes[home] = (lifetimes.get(home, (index, index))[0], index)
+                first, _ = lifetimes.get(home, (0 if home in inputs else index, index))
+                lifetimes[home] = (first, len(program.calls) - 1 if home in outputs else index)
     return lifetimes
 
 
@@ -118,11 +136,11 @@ def _buffers(program: Program) -> tuple[list[_Buffer], list[tuple[str, str]]]:
     """All buffers, and the (input, output) pairs that may lie at the same offset."""
     lifetimes = _lifetimes(program)
     tensors = [
-        _Buffer(name, _aligned(program.tensors[name].bytes), first, last)
+        _Buffer(name, _aligned(program.tensors[name].bytes, program), first, last)
         for name, (first, last) in lifetimes.items()
     ]
     scratch = [
-        _Buffer(index, _aligned(call.scratch_bytes), index, index)
+        _Buffer(index, _aligned(call.scratch_bytes, program), index, index)
         for index, call in enumerate(program.calls)
         if call.scratch_bytes
     ]

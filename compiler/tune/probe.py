@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgec.compiler.emit import cpu, toolchain
 from edgec.compiler.emit.driver import pieces
-from edgec.compiler.emit.layout import ALIGNMENT, Blob, pack
+from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.lower.island import IslandCode
 from edgec.compiler.lower.levels import common_call
@@ -109,7 +109,9 @@ def build(
     objects = compile_objects(merged, compiled)
     seconds = time.monotonic() - started
     planned = plan(merged)
-    weights, fed = pack(merged.constants), pack({t.name: inputs[t.name] for t in program.inputs})
+    alignment = program.target.alignment
+    weights = pack(merged.constants, alignment)
+    fed = pack({t.name: inputs[t.name] for t in program.inputs}, alignment)
     (folder / "weights.bin").write_bytes(weights.data)
     (folder / "inputs.bin").write_bytes(fed.data)
     context = _context(merged, chosen, planned, weights, fed)
@@ -138,10 +140,10 @@ def _context(
     program: Program, chosen: Sequence[Sequence[Call]], plan: Plan, weights: Blob, fed: Blob
 ) -> dict[str, Any]:
     outputs = {}
-    memory = plan.arena_bytes
+    memory, alignment = plan.arena_bytes, program.target.alignment
     for tensor in program.outputs:
         outputs[tensor.name] = memory
-        memory += -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+        memory += -(-tensor.bytes // alignment) * alignment
 
     def place(name: str) -> tuple[int, int]:
         if name in weights.offsets:
@@ -176,8 +178,8 @@ def _context(
         "functions": sorted(pointers.items()),
         "counts": sorted(set(pointers.values())),
         "arguments": max(pointers.values()) + 1,
-        "alignment": ALIGNMENT,
-        "memory_bytes": max(memory, ALIGNMENT),
+        "alignment": alignment,
+        "memory_bytes": max(memory, alignment),
     }
 
 

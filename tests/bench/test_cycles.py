@@ -83,3 +83,30 @@ def test_without_llvm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
     with pytest.raises(DeviceError, match="llvm-mc 19 or later is not installed: sudo apt install llvm-19"):
         model_cycles([Region({SDOTS: 1})], loader.load("rpi5-int8"))
     cycles._newest.cache_clear()
+
+
+SMLADS = tuple(0xFB200003 | n << 8 | 4 << 16 | n << 12 for n in range(5, 9))
+"""smlad r<n>, r4, r3, r<n>: one after the other into four registers."""
+PREDICATED = (0x2800, 0xBF08, 0x3001, 0xFE710F4D, 0xEF220844)  # cmp; it eq; adds; vpst; vadd.i32
+LOOP = (0xF040E001, 0xEEF00F22, 0xF00FC001)  # dls; vmladava.s8; le
+
+
+@pytest.mark.usefixtures("llvm")
+def test_thumb_has_its_cores_models() -> None:
+    once, often = model_cycles([Region({SMLADS: 1}), Region({SMLADS: 1000})], loader.load("cortex-m4-int8"))
+    assert once == pytest.approx(len(SMLADS), abs=0.3)  # one each (Cortex-M4 Technical Reference Manual)
+    assert often == pytest.approx(1000 * once)
+    assert model_of(loader.load("cortex-m7-int8")).startswith("cortex-m7 in LLVM ")
+
+
+@pytest.mark.usefixtures("llvm")
+def test_what_no_model_has_of_helium_is_no_error() -> None:
+    target = loader.load("cortex-m55-int8")
+    alone, looped = model_cycles([Region({LOOP[1:2]: 1}), Region({LOOP: 1})], target)
+    assert alone < looped < alone + 4
+    assert model_cycles([Region({PREDICATED: 1})], target)[0] > 0
+
+
+def test_what_makes_the_next_instruction_conditional_is_known() -> None:
+    predicates = {0xBF08: True, 0xBF00: False, 0xFE710F4D: True, 0xFE310F4D: False}  # it, nop, vpst, vpnot
+    assert {code: cycles._predicates(code) for code in predicates} == predicates

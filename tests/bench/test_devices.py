@@ -6,7 +6,7 @@ import pytest
 
 from edgec.bench import devices
 from edgec.bench.bundle import Bundle
-from edgec.bench.devices import CountingDevice, checked, emulator, process
+from edgec.bench.devices import CountingDevice, checked, process, qemu
 from edgec.bench.devices.emulator import QemuUser
 from edgec.compiler.emit import toolchain
 from edgec.errors import BundleError, DeviceError
@@ -147,7 +147,7 @@ def test_instructions_are_counted_exactly_and_by_class(counted: Bundle) -> None:
 
 @pytest.mark.usefixtures("arm_emulator")
 def test_the_counter_is_built_once(counted: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator.platformdirs, "user_cache_path", lambda name: tmp_path / "a,comma" / name)
+    monkeypatch.setattr(qemu.platformdirs, "user_cache_path", lambda name: tmp_path / "a,comma" / name)
     device = devices.connect("emulator", RPI5)
     first = device.count(counted.bench, ["--markers"])
     (built,) = (tmp_path / "a,comma" / "edgec").glob("*.so")

@@ -188,7 +188,8 @@ def test_an_instruction_is_of_its_class(name: str, encoding: int, text: str) -> 
 
 
 def test_every_class_is_tested() -> None:
-    assert {name for name, _, _ in assembled()} == CLASSES.keys()
+    of_microcontrollers = {"helium_mac", "dual_mac", "float"}  # test_thumb.py
+    assert {name for name, _, _ in assembled()} == CLASSES.keys() - of_microcontrollers
     assert CLASSES.keys() >= MAC_CLASSES
 
 

@@ -82,6 +82,7 @@ static void run(void *library, FILE *in, FILE *out) {
     int64_t kernel = number(in), count = number(in), ranges = number(in), bounds[8];
     buffer buffers[ARGUMENTS];
     int shared[ARGUMENTS] = {0}, content[ARGUMENTS];
+    size_t sizes[ARGUMENTS];
     int64_t words[ARGUMENTS] = {0};
     char symbol[32];
     snprintf(symbol, sizeof symbol, "kernel_%lld", (long long)kernel);
@@ -94,6 +95,7 @@ static void run(void *library, FILE *in, FILE *out) {
         int64_t alias = number(in);
         content[i] = (int)number(in);
         int at_end = (int)number(in);
+        sizes[i] = bytes; /* an output may be smaller than the input whose place it takes */
         shared[i] = alias >= 0;
         if (shared[i]) shared[alias] = 1;
         buffers[i] = shared[i] ? buffers[alias] : make(bytes, at_end);
@@ -112,7 +114,7 @@ static void run(void *library, FILE *in, FILE *out) {
               w[16], w[17], w[18], w[19], w[20], w[21], w[22], w[23]))
             fail("does not return 0");
     }
-    fwrite(buffers[count - 2].data, 1, buffers[count - 2].bytes, out);
+    fwrite(buffers[count - 2].data, 1, sizes[count - 2], out);
     for (int64_t i = 0; i < count; i++) check_canary(buffers[i]);
     for (int64_t i = 0; i < count; i++)
         munmap(buffers[i].pages - page, buffers[i].room + 2 * page); /* twice for aliases: harmless */

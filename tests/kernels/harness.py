@@ -17,8 +17,9 @@ from edgec.compiler.emit import toolchain
 from edgec.kernels import codegen
 from edgec.kernels.kernel import KernelCode
 from edgec.targets import loader
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Board, Emulator, Target
 from edgec.targets.detect import MACHINES
+from tests.kernels import boards
 
 _DRIVER = Path(__file__).parent / "driver.c"
 
@@ -76,7 +77,7 @@ def command(target: Target) -> list[str]:
             return []
         if target.emulator is None:
             pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
-    if target.emulator is None:
+    if not isinstance(target.emulator, Emulator):
         pytest.skip(f"no emulator for {target.device}")
     if not shutil.which(target.emulator.program) or not Path(target.emulator.sysroot).is_dir():
         pytest.skip(f"{target.emulator.program} or its sysroot {target.emulator.sysroot} is missing")
@@ -92,17 +93,24 @@ class Machines:
 
     def run(self, target: Target, calls: Sequence[Call]) -> list[bytes]:
         """Return the output of each call; fails the test when a kernel touches memory that isn't its own."""
-        prefix = command(target)
-        driver, library = self._driver(target), self.folder / "kernels.so"
-        objects = {self._object(target, call.code) for call in calls}
-        _check([sys.executable, "-m", "ziglang", "ld.lld", "-shared", "-o", library, *sorted(objects)])
         data, output = self.folder / "input.bin", self.folder / "output.bin"
         data.write_bytes(_words(len(calls)) + b"".join(call.written() for call in calls))
-        _check([*prefix, driver, library, data, output])
+        if isinstance(target.emulator, Board):
+            kernels = {_number(call.code): self._object(target, call.code) for call in calls}
+            boards.run(target.emulator, kernels, self.folder)
+        else:
+            self._run_program(target, calls, data, output)
         result = output.read_bytes()
         ends = np.cumsum([call.output_bytes for call in calls])
         assert len(result) == ends[-1]
         return [result[end - call.output_bytes : end] for call, end in zip(calls, ends, strict=True)]
+
+    def _run_program(self, target: Target, calls: Sequence[Call], data: Path, output: Path) -> None:
+        prefix = command(target)
+        driver, library = self._driver(target), self.folder / "kernels.so"
+        objects = {self._object(target, call.code) for call in calls}
+        _check([sys.executable, "-m", "ziglang", "ld.lld", "-shared", "-o", library, *sorted(objects)])
+        _check([*prefix, driver, library, data, output])
 
     def _object(self, target: Target, code: KernelCode) -> Path:
         name = (target.name, code.key)

@@ -99,6 +99,8 @@ def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int
     groups, inputs, outputs = 1, draw(channels), draw(channels)
     if family == "depthwise":
         groups, inputs, outputs = draw(channels), 1, draw(st.sampled_from((1, 1, 1, 2, 3, 9)))
+    elif family == "depthwise window":
+        groups, inputs, outputs = draw(st.sampled_from((8, 16, 24, 40, 12))), 1, 1
     elif family == "grouped":
         groups, inputs, outputs = draw(st.integers(2, 4)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
     kernel: tuple[int, int] = (1, 1)
@@ -107,6 +109,9 @@ def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int
     if family == "window":
         kernel = (3, 3)
         pads = draw(st.just((1, 1, 1, 1)) | st.tuples(*[st.integers(0, 3)] * 4))
+    elif family == "depthwise window":
+        kernel, strides = (3, 3), draw(st.sampled_from(((1, 1), (2, 2))))
+        pads = draw(st.sampled_from(((1, 1, 1, 1), (0, 0, 1, 1), (0, 0, 0, 0), (3, 2, 2, 3))))
     elif family != "pointwise":
         small = st.integers(1, 3)
         kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
@@ -114,7 +119,7 @@ def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int
         pads = draw(st.just(pads) | st.tuples(*[st.integers(0, 3)] * 4))
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     smallest = [max(1, reach[0] - pads[0] - pads[2]), max(1, reach[1] - pads[1] - pads[3])]
-    larger = st.integers(3, 20) if family == "window" else st.just(0) | st.integers(0, 12)
+    larger = st.integers(3, 20) if family.endswith("window") else st.just(0) | st.integers(0, 12)
     height, width = (n + draw(larger) for n in smallest)
     shape = (draw(st.integers(1, 2)), height, width, groups * inputs)
     geometry = {"strides": strides, "pads": pads, "dilations": dilations, "groups": groups}
@@ -123,7 +128,7 @@ def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int
 
 @st.composite
 def _conv2d(draw: DrawFn, family: str) -> Case:
-    """`pointwise`, `dense`, `grouped`, `depthwise`, `window` (3x3, stride 1), or `wide` (int16 weights)."""
+    """`pointwise`, `dense`, `grouped`, `depthwise`, 3x3 `window` of either; `wide` (int16 weights)."""
     shape, window, geometry = draw(_convolutions(family))
     rng = _generator(draw)
     if family == "wide":
@@ -141,14 +146,14 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     bias = rng.choice(sizes, len(weights)) * rng.uniform(-1, 1, len(weights))
     multiplier = _multipliers(rng, len(weights), 0.01 / np.sqrt(weights[0].size))
     if draw(st.booleans()):  # so small that nothing leaves int32
-        multiplier = np.minimum(multiplier, np.float32(0.25))
+        multiplier = np.minimum(multiplier, np.float32(0.2))
     low, high = _bounds(draw)
     operation = Conv2d(
         shape, weights, bias.astype(np.int32), multiplier,
         _zero_point(draw), _zero_point(draw), low, high, **geometry,
     )  # fmt: skip
     inputs = [_int8(draw, rng, shape)]
-    if family != "depthwise" and draw(st.booleans()):
+    if not family.startswith("depthwise") and draw(st.booleans()):
         operation, other = draw(_with_residual(rng, operation))
         inputs.append(other)
     return Case(operation, tuple(inputs))
@@ -277,7 +282,7 @@ def _float_conv2d(draw: DrawFn, family: str) -> Case:
     shape, window, geometry = draw(_convolutions(family))
     rng = _generator(draw)
     low, high = _limits(draw)
-    residual = family != "depthwise" and draw(st.booleans())
+    residual = not family.startswith("depthwise") and draw(st.booleans())
     operation = FloatConv2d(
         shape, _floats(rng, window), _floats(rng, window[0]), low, high, **geometry, residual=residual
     )
@@ -483,7 +488,10 @@ BUILDING = settings(
 )
 """For tests that compile what they draw."""
 
-FAMILIES = ("pointwise", "dense", "grouped", "depthwise", "depthwise", "window", "window", "wide")
+FAMILIES = (
+    "pointwise", "dense", "grouped", "depthwise", "depthwise", "depthwise window", "depthwise window",
+    "window", "window", "wide",
+)  # fmt: skip
 
 CASES: dict[type[Operation], SearchStrategy[Case]] = {
     AveragePool: _lying(_average_pool(), _pixels),

@@ -12,6 +12,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812
 
 from edgec.compiler.emit import toolchain
+from edgec.errors import UnsupportedError
 from edgec.kernels import codegen, elf
 from edgec.targets import loader
 
@@ -20,7 +21,8 @@ PLAIN = loader.load("x86-64-fp32")
 RPI4 = loader.load("rpi4-fp32")
 RPI5 = loader.load("rpi5-fp32")
 A53 = loader.load("cortex-a53-fp32")
-TARGETS = [PLAIN, V3, A53, RPI4, RPI5]
+M4, M7, M33, M55 = (loader.load(f"cortex-{core}-int8") for core in ("m4", "m7", "m33", "m55"))
+TARGETS = [PLAIN, V3, A53, RPI4, RPI5, M4, M7, M33, M55]
 
 
 def multiply_add(attributes: dict[str, Any] | None = None, tail: float | None = None) -> Any:
@@ -76,11 +78,11 @@ def test_products_are_rounded_unless_contraction_is_asked_for(target: Any) -> No
     fused = re.compile(r"\b(vfm|fml|fmadd)")
     assert not fused.search(codegen.assembly(multiply_add(), "f", target))
     contracted = codegen.assembly(multiply_add({codegen.CONTRACT: True}), "f", target)
-    assert bool(fused.search(contracted)) == (target is not PLAIN)
+    assert bool(fused.search(contracted)) == (target not in (PLAIN, M4, M33))  # where FMA is slow
 
 
 def test_a_cpu_name_brings_no_instruction_of_its_own() -> None:
-    newest = {"x86-64": "sapphirerapids", "arm64": "neoverse-v2"}
+    newest = {"x86-64": "sapphirerapids", "arm64": "neoverse-v2", "arm-m": "cortex-m85"}
     for target in TARGETS:
         modern = replace(target, cpu=newest[target.arch])
         function = multiply_add({codegen.CONTRACT: True})
@@ -90,6 +92,7 @@ def test_a_cpu_name_brings_no_instruction_of_its_own() -> None:
         assert {i for i in used if vectors.match(i)} <= {i for i in allowed if vectors.match(i)} | {
             "ldr",
             "str",
+            "vfma.f32",  # which an M4 has, slow as it is
         }
         attributes = codegen.llvm_target(modern).attrs["mattr"]
         assert not {f"+{name}" for name in ("avx512f", "sve", "sve2")} & set(map(str, attributes))
@@ -122,3 +125,24 @@ def test_math_functions_and_constants_survive_stripping(tmp_path: Path) -> None:
     assert library.f(*pointers, None, ctypes.c_int32(1), ctypes.c_int32(3)) == 0
     np.testing.assert_allclose(c, expected, rtol=1e-6)
     np.testing.assert_array_equal(c[1:], expected[1:])
+
+
+@pytest.mark.parametrize("target", [M4, M55], ids=lambda t: t.device)
+def test_code_for_a_microcontroller_lies_in_a_section_of_its_own(target: Any, tmp_path: Path) -> None:
+    code = codegen.compile_object(multiply_add(), "edgec_f", target)
+    (tmp_path / "f.o").write_bytes(code)
+    names = {section.name for section in elf._read(code).sections}
+    assert {".text.edgec_f", ".ARM.attributes"} <= names
+    assert not any(name.startswith((".ARM.exidx", ".debug")) for name in names)
+    toolchain.zig(tmp_path, "ld.lld", "-r", "f.o", "-o", "g.o")  # a linker takes it
+    assert elf.global_symbols((tmp_path / "g.o").read_bytes()) == {"edgec_f"}
+
+
+def test_float_operations_need_an_fpu() -> None:
+    with pytest.raises(UnsupportedError, match=r"__mulsf3.*which cortex-m3 doesn't have"):
+        codegen.compile_object(multiply_add(), "f", loader.load("cortex-m3-int8"))
+
+
+def test_a_microcontroller_has_no_mathematics_library() -> None:
+    with pytest.raises(UnsupportedError, match="expf"):
+        codegen.compile_object(multiply_add(tail=0.5), "f", M4)

@@ -363,3 +363,29 @@ def test_a_network_is_evaluated_operator_by_operator() -> None:
     assert values["y"].tolist() == [[12], [18]]
     changed = reference.evaluate(network, x, {"q": np.array([0, 1], np.int8)})
     assert changed["y"].tolist() == [[10], [21]]
+
+
+@pytest.mark.parametrize(
+    ("total", "multiplier", "expected"),
+    [(1, 0.5, 1), (3, 0.5, 2), (-1, 0.5, 0), (-3, 0.5, -1), (5, 0.25, 1), (7, 0.1, 1), (2**30, 2.0**-28, 4),
+     (2**31 - 1, 1e-40, 0), (-1, 1e30, -128), (1, 2.0**24, 127)],
+)  # fmt: skip
+def test_fixed_point_rounds_exact_products_halves_up(total: int, multiplier: float, expected: int) -> None:
+    result = reference.requantize(
+        np.array([total], np.int32), np.float32(multiplier), 0, -128, 127, reference.FIXED
+    )
+    assert result[0] == expected
+
+
+@given(data=st.data())
+def test_both_forms_agree_but_for_ties(data: st.DataObject) -> None:
+    """float32 holds sums of 24 bits, and then rounds the product once more: by less than 2**-16 below 256."""
+    total = data.draw(st.integers(-(2**24), 2**24))
+    multiplier = np.float32(data.draw(st.floats(2.0**-30, 1.0, width=32)))
+    value = total * float(multiplier)
+    assume(abs(value) < 256 and abs(value - np.floor(value) - 0.5) > 2.0**-14)
+    one, two = (
+        reference.requantize(np.array([total], np.int32), multiplier, 3, -128, 127, form)[0]
+        for form in (reference.FLOAT, reference.FIXED)
+    )
+    assert one == two

@@ -37,7 +37,7 @@ FLOAT = FloatAveragePool, FloatBinary, FloatConv2d, FloatMean
 
 LINES = [
     pytest.param(kernel, target, id=f"{kernel.name}-{target.device}")
-    for target in (loader.load("x86-64-v4-int8"), loader.load("cortex-a720-int8"))
+    for target in map(loader.load, ("x86-64-v4-int8", "cortex-a720-int8", "cortex-m55-int8"))
     for kernel in KERNELS
     if kernel.runs_on(target)
 ]
@@ -110,24 +110,41 @@ def test_code_is_plain(kernel: Kernel, target: Target, data: st.DataObject) -> N
         assert names <= {"kernel", "memcpy", "memmove", "memset"}
 
 
+@pytest.mark.parametrize("operation", reference.REQUANTIZING)
+@settings(BUILDING, max_examples=6)
+@given(data=st.data())
+def test_cores_without_an_fpu_get_no_float_instruction_and_no_library_for_arithmetic(
+    operation: type[Operation], data: st.DataObject
+) -> None:
+    target = loader.load("cortex-m3-int8")
+    _, code = next(candidates(data.draw(CASES[operation]).operation, target))
+    text = codegen.assembly(code.make(), "kernel", target).partition(".Lfunc_end0")[0]
+    assert not re.findall(r"\n\tv\w+\b.*", text)
+    names = elf.global_symbols(codegen.compile_object(code.make(), "kernel", target))
+    assert names <= {"kernel", "memcpy", "memset"}
+
+
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel.operation is Conv2d])
 def test_a_sum_that_may_leave_int32_is_refused(kernel: Kernel) -> None:
     # A layer that is the kernel's own: output channels, window, input channels, groups and size of the image.
+    microcontroller = kernel.arch == "arm-m"
     outputs, window, inputs, groups, size = {
-        "depthwise": (2, (1, 1), 1, 2, 1),
+        "depthwise": (8, (3, 3), 1, 8, 3) if microcontroller else (2, (1, 1), 1, 2, 1),
         "winograd": (32, (3, 3), 32, 1, 18),
         "conv2d_int16": (2, (1, 1), 8, 1, 8),
     }.get(kernel.name.rpartition("_")[0], (2, (1, 1), 8, 1, 1))
     # Of 7 bits, which every kernel takes.
     weights = np.full((outputs, *window, inputs), 63, np.int16 if "wide" in kernel.name else np.int8)
     op = Conv2d(
-        (1, size, size, inputs * groups), weights, np.zeros(outputs, np.int32), np.ones(outputs, np.float32),
-        0, 0, -128, 127, groups=groups,
+        (1, size, size, inputs * groups), weights, np.zeros(outputs, np.int32),
+        np.full(outputs, 0.125, np.float32), 0, 0, -128, 127, groups=groups,
     )  # fmt: skip
-    target = loader.load("x86-64-int8")
+    fixed = kernel.name.endswith(("_fixed", "_thumb"))
+    target = loader.load("cortex-m3-int8" if fixed else "x86-64-int8")
     assert kernel.code(op, target) is not None
     too_large = replace(op, bias=np.full(outputs, 2**31 - 1000, np.int32))
-    if kernel.name.startswith("winograd"):  # leaves it to the kernels without a transform
+    # What leaves it to the kernels without a transform, or takes nothing that isn't far from that.
+    if kernel.name.startswith("winograd") or kernel.name == "conv2d_dsp":
         assert kernel.code(too_large, target) is None
         return
     with pytest.raises(UnsupportedError, match="int32"):

@@ -6,7 +6,7 @@ import pytest
 
 from edgec.errors import TargetError
 from edgec.targets import loader
-from edgec.targets.descriptor import Emulator, Target
+from edgec.targets.descriptor import Board, Emulator, Target
 
 
 @pytest.mark.parametrize("name", loader.names())
@@ -65,6 +65,18 @@ def test_an_emulator_table_replaces_the_base_key_by_key() -> None:
     assert emulator == Emulator("qemu-aarch64", "cortex-a76", "/usr/aarch64-linux-gnu")
 
 
+def test_a_microcontroller_has_a_board_and_no_operating_system() -> None:
+    m4, m3 = loader.load("cortex-m4-int8"), loader.load("cortex-m3-int8")
+    flash, ram = (0x00000000, 0x400000), (0x20000000, 0x400000)
+    assert m4.emulator == Board("qemu-system-arm", "cortex-m4", "mps2-an386", flash, ram)
+    assert not m4.hosted
+    assert loader.load("rpi5-int8").hosted
+    assert (m3.requantization, m4.requantization) == ("fixed-point", "float32")
+    assert {"dsp", "vfp4d16sp"} == m4.features
+    assert loader.load("cortex-m55-int8").features > loader.load("cortex-m33-int8").features
+    assert loader.from_data(manifest_data(m4)) == m4
+
+
 def write(folder: Path, text: str, name: str = "board.toml") -> str:
     (folder / name).write_text(text)
     return str(folder / name)
@@ -88,15 +100,19 @@ def test_a_base_may_be_a_file_beside(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ('base = "arm64"\ncoers = 2', ["unknown key 'coers'", "did you mean 'cores'"]),
-        ('base = "arm64"\n[emulator]\nmachine = "virt"', ["unknown key 'emulator.machine'"]),
+        ('base = "arm64"\n[emulator]\nsysrot = "/"', ["unknown key 'emulator.sysrot'", "'sysroot'"]),
+        ('base = "arm64"\n[emulator]\nmachine = "virt"', ["unknown key 'emulator.sysroot'"]),
+        ('base = "cortex-m4"\n[emulator]\nram = [0]', ["'emulator.ram' is [0]", "an address and a number"]),
+        ('base = "cortex-m4"\nrequantization = "int"', ["'requantization'", "float32 or fixed-point"]),
+        ('base = "cortex-m4"\nram_bytes = "64K"', ["'ram_bytes' is '64K'", "above 0"]),
         ('base = "arm64"\nfeatures = ["dotprd"]', ["'features'", "'dotprd'", "did you mean 'dotprod'"]),
         ('base = "arm64"\nfeatures = ["avx2"]', ["arm64 has no feature 'avx2'"]),
         ('base = "arm64"\nfeatures = "dotprod"', ["'features'", "must be a list"]),
         ('base = "arm64"\ncores = 0', ["'cores' is 0", "above 0"]),
         ('base = "arm64"\ncores = true', ["'cores' is True"]),
         ('base = "arm64"\nl1d_bytes = "32K"', ["'l1d_bytes' is '32K'"]),
-        ('base = "arm64"\nvector_bits = 100', ["'vector_bits' is 100", "128, 256 or 512"]),
-        ('base = "arm64"\narch = ["arm64"]', ["'arch'", "one of x86-64, arm64"]),
+        ('base = "arm64"\nvector_bits = 100', ["'vector_bits' is 100", "32, 128, 256 or 512"]),
+        ('base = "arm64"\narch = ["arm64"]', ["'arch'", "one of x86-64, arm64, arm-m"]),
         ('base = "arm64"\narch = "x86-64"', ["'triple'", "must begin with 'x86_64-'"]),
         ('base = "arm46"', ["no target 'arm46'", "did you mean 'arm64'"]),
         ('base = "board.toml"', ["'base' leads back"]),
@@ -130,6 +146,7 @@ def test_a_mistake_in_a_file_names_file_and_key(tmp_path: Path, text: str, words
         ("rpi5", "write rpi5-int8 or rpi5-fp32"),
         ("boards/mine.toml", "write boards/mine.toml-int8"),
         ("no/such.toml-int8", "no/such.toml: can't read"),
+        ("cortex-m3-fp32", "cortex-m3 has no floating-point unit: build for cortex-m3-int8"),
         ("", "no target ''"),
     ],
 )

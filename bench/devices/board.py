@@ -1,0 +1,55 @@
+"""QEMU's machines for microcontrollers: a bundle's image is all that runs, and files go by semihosting."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.bench.devices import process, qemu
+from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution
+from edgec.bench.instructions import Region
+
+
+@dataclass(frozen=True)
+class QemuBoard:
+    """A board of QEMU's, with the core that its chip has."""
+
+    program: Path
+    machine: str
+    """Board as QEMU calls it."""
+    model: str
+    """Its core."""
+    name: str = "emulator"
+
+    @property
+    def cpu(self) -> str:
+        """The emulated core."""
+        return f"{self.model} (emulated)"
+
+    @property
+    def conditions(self) -> dict[str, str | float]:
+        """Which emulator it is."""
+        version = ".".join(map(str, qemu.version(self.program)))
+        return {"emulator": f"{self.program.name} {version}, {self.machine}"}
+
+    def execute(
+        self,
+        program: Path,
+        arguments: Sequence[str],
+        files: Mapping[str, bytes] | None = None,
+        collect: Sequence[str] = (),
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> Execution:
+        """See `Device.execute`; `arguments` hold no spaces."""
+        return process.run([self.program, *self._options(program, arguments)], files or {}, collect, timeout)
+
+    def count(
+        self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
+    ) -> tuple[Region, ...]:
+        """See `CountingDevice.count`; raises DeviceError where QEMU can't load plugins."""
+        return qemu.count(self.program, [], self._options(program, arguments), files or {})
+
+    def _options(self, program: Path, arguments: Sequence[str]) -> list[str | Path]:
+        words = ",".join(f"arg={word.replace(',', ',,')}" for word in (program.name, *arguments))
+        semihosting = f"enable=on,target=native,{words}"
+        quiet = ("-display", "none", "-monitor", "none", "-serial", "none")
+        return ["-M", self.machine, *quiet, "-semihosting-config", semihosting, "-kernel", program.resolve()]

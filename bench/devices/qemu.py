@@ -1,0 +1,77 @@
+"""QEMU itself, whichever of its programs: its version, and the plugin that counts instructions."""
+
+import hashlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+from edgec.bench import instructions, thumb
+from edgec.bench.devices import process
+from edgec.bench.devices.device import TIMEOUT_SECONDS, checked
+from edgec.bench.instructions import Region
+from edgec.compiler.emit import toolchain
+from edgec.errors import DeviceError
+from edgec.targets import detect, loader
+
+_COUNTER = Path(__file__).with_name("qemu_counter.c")
+_INTERFACES = (((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
+"""From which QEMU on -> version of its plugin interface; 7.2 is the one that is tested."""
+_CLASSES = {"qemu-aarch64": instructions.classify, "qemu-system-arm": thumb.classify}
+"""Program -> what tells the class of its CPUs' encodings."""
+
+
+@cache
+def version(program: Path) -> tuple[int, int]:
+    """Return the major and minor version of QEMU."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"version (\d+)\.(\d+)", said)
+    if not found:
+        raise DeviceError(f"{program}: does not say which version of QEMU it is")
+    return int(found[1]), int(found[2])
+
+
+def count(
+    program: Path, before: Sequence[str | Path], after: Sequence[str | Path], files: Mapping[str, bytes]
+) -> tuple[Region, ...]:
+    """Run QEMU with the plugin between two lists of arguments, in a folder with `files`; return its regions.
+
+    Raises DeviceError where QEMU can't load plugins, or what it runs fails.
+    """
+    counter = str(_built_counter(version(program))).replace(",", ",,")  # QEMU's way to escape a comma
+    command = [program, *before, "-plugin", f"{counter},out=counts", *after]
+    done = process.run(command, files, ["counts"], TIMEOUT_SECONDS)
+    if "counts" not in done.files:
+        why = done.stderr.strip() or "no reason given"
+        raise DeviceError(f"{program} can't load plugins ({why}): install qemu-user, not -static")
+    checked(done)
+    return instructions.parse(
+        done.files["counts"].decode(), _CLASSES.get(program.name, instructions.classify)
+    )
+
+
+def _built_counter(version: tuple[int, int]) -> Path:
+    """Return the instruction counter built for that QEMU: once per user, kept in the cache folder."""
+    interface = next((interface for since, interface in _INTERFACES if version >= since), None)
+    if interface is None:
+        raise DeviceError(f"QEMU {version[0]}.{version[1]} has no plugins: 4.2 or later is needed")
+    header = _COUNTER.with_name("qemu_plugin.h").read_text()
+    source = f"#define QEMU_PLUGIN_INTERFACE {interface}\n{_COUNTER.read_text()}"
+    digest = hashlib.sha256((header + source).encode()).hexdigest()[:16]
+    built = platformdirs.user_cache_path("edgec") / f"qemu-counter-{digest}.so"
+    if built.is_file():
+        return built
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=built.parent) as name:
+        folder = Path(name)
+        (folder / "qemu_plugin.h").write_text(header)
+        (folder / "qemu_counter.c").write_text(source)
+        machine = loader.describe(detect.host_arch(), "fp32")
+        toolchain.compile_c(machine, ["qemu_counter.c"], "qemu_counter.o", folder)
+        toolchain.link_shared(machine, ["qemu_counter.o"], built.name, folder)
+        (folder / built.name).replace(built)  # in one step: another edgec may be looking for it
+    return built

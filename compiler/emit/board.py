@@ -1,0 +1,39 @@
+"""What makes an image of a bundle's bench program: start-up code, linker script, files by semihosting."""
+
+from importlib.resources import files
+
+import jinja2
+
+from edgec.targets.descriptor import Board, Target
+
+SCRIPT = "image.ld"
+STARTUP = "startup.c"
+STACK_BYTES = 16384
+"""Of the image; a model's own stack is measured in it, and is far smaller."""
+
+
+def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[str, str]:
+    """Return the C files and the linker script by name; none for a target that no board stands in for.
+
+    Weights and golden inputs that would take more than half of the board's flash, `arrays_bytes`, are loaded
+    into its RAM instead.
+    """
+    if not isinstance(target.emulator, Board):
+        return {}
+    board = target.emulator
+    runtime = files("edgec.kernels.runtime")
+    script = jinja2.Template(
+        (runtime / f"{SCRIPT}.jinja").read_text(encoding="utf-8"), keep_trailing_newline=True
+    )
+    places = {
+        "name": identifier,
+        "machine": board.machine,
+        "flash": board.flash,
+        "ram": board.ram,
+        "stack_bytes": STACK_BYTES,
+        "arrays_memory": "FLASH" if arrays_bytes <= board.flash[1] // 2 else "RAM",
+    }
+    names = (STARTUP, "host.h", "semihosting.h", "serial.h")
+    return {name: (runtime / name).read_text(encoding="utf-8") for name in names} | {
+        SCRIPT: script.render(places)
+    }

@@ -1,0 +1,260 @@
+"""Convolution for microcontrollers: one small function for layers of any shape, and little scratch.
+
+A layer's geometry is an argument, not code: layers share their function, so that a model's code stays small.
+Two pixels are computed together. Their windows are copied into a panel (im2col of two pixels) in the form
+that the instruction set multiplies; then blocks of channels go over it, in a loop written in assembler.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels import epilogue, tir
+from edgec.kernels.epilogue import Epilogue
+from edgec.kernels.isa.assembly import Assembly, linked
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+_ANY = 1 << 28
+"""Elements of a buffer whose size is an argument."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Run-time parameters: int32, in this order, in front of the epilogue's."""
+
+    pixels: Expr
+    """Of the output, in an image."""
+    columns: Expr
+    outputs: Expr
+    length: Expr
+    """Of the reduction, padded."""
+    channels: Expr
+    in_rows: Expr
+    in_columns: Expr
+    stride_rows: Expr
+    stride_columns: Expr
+    top: Expr
+    left: Expr
+    kernel_rows: Expr
+    kernel_columns: Expr
+    segment: Expr
+    """Bytes of a row of the window."""
+    pitch: Expr
+    """Bytes from one row of the input to the next."""
+    padding: Expr
+    """The byte that the image is padded with, four times."""
+
+    def corner(self, pixel: Expr) -> tuple[Expr, Expr]:
+        """Return row and column of the input where the pixel's window begins; perhaps in the padding."""
+        row = T.truncdiv(pixel, self.columns)  # no negative one
+        column = pixel - row * self.columns
+        return row * self.stride_rows - self.top, column * self.stride_columns - self.left
+
+    def pixel(self, image: Expr, pixel: Expr) -> Expr:
+        """Return the first element of an input pixel, of those that are all windows."""
+        return (image * self.pixels + pixel) * self.channels
+
+    def start(self, image: Expr, row: Expr, column: Expr) -> Expr:
+        """Return the first element of an input pixel."""
+        return ((image * self.in_rows + row) * self.in_columns + column) * self.channels
+
+
+_FIELDS = len(Geometry.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What sets the code of one function apart from another's."""
+
+    dense: bool
+    """There is one pixel, and its window is all of the input."""
+    pointwise: bool
+    """Windows are the pixels of the input, one by one."""
+    words: bool
+    """A pixel is a whole number of words."""
+    ragged: bool
+    """The last block of channels isn't full."""
+    saturating: bool
+    residual: bool
+    aliased: bool
+    """The output may take over an input's buffer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a block of code works on."""
+
+    variant: Variant
+    geometry: Geometry
+    ending: Epilogue
+    values: Sequence[Expr]
+    """The epilogue's parameters."""
+    x: Buffer
+    other: Buffer | None
+    weights: Sequence[Buffer]
+    """The instruction set's own constants."""
+    parameters: Buffer
+    y: Buffer
+    scratch: Buffer
+
+
+class CompactSet(Protocol):
+    """An instruction set as this convolution sees it."""
+
+    name: str
+    features: frozenset[str]
+    step: int
+    """What the reduction is padded to a multiple of."""
+    dtypes: tuple[str, ...]
+    """Of the constants that `pack` returns."""
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """Whether its sums are exact here, and its windows can be gathered."""
+
+    def variant(self, operation: Conv2d, dense: bool, pointwise: bool, aliased: bool) -> Variant:
+        """Return the code that the layer takes."""
+
+    def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
+        """Weights, biases, multipliers."""
+
+    def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
+        """Of the panel, and what is beside it."""
+
+    def functions(self, variant: Variant) -> tuple[Assembly, ...]:
+        """Loops that `gather` and `columns` call."""
+
+    def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
+        """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
+
+    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
+        """Write the loop over output channels; `rows` are the pixels' first elements of the output."""
+
+
+def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+    """Code of a convolution without groups and dilation, where the target has an FPU."""
+    weights = operation.weights
+    del target
+    if operation.groups != 1 or not weights.size:
+        return
+    if any(d > 1 < k for d, k in zip(operation.dilations, weights.shape[1:3], strict=True)):
+        return
+    if not isa.accepts(operation):
+        return
+    images, in_rows, in_columns, _ = operation.input_shape
+    kernel, size = weights.shape[1:3], weights[0].size
+    padded = any(operation.pads)
+    dense = not padded and kernel == (in_rows, in_columns) and size % 4 == 0
+    pointwise = not padded and kernel == operation.strides == (1, 1)
+    outputs, pixels = len(weights), int(np.prod(operation.output_shape[1:3]))
+    inplace = []
+    # Pixels are written in order, and each after it was read.
+    if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
+        inplace.append(0)
+    if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
+        inplace.append(1)
+    variant = isa.variant(operation, dense, pointwise and not dense, bool(inplace))
+    length = -(-size // isa.step) * isa.step
+    yield KernelCode(
+        key=f"compact_conv2d {isa.name} {variant}",
+        make=partial(_function, isa, variant),
+        constants=(*isa.pack(operation, length, dense), _parameters(operation, length)),
+        tiles=images,
+        scratch_bytes=isa.scratch_bytes(variant, outputs, length),
+        inplace=tuple(inplace),
+        configuration=f"{1 if dense else 2} pixels",
+    )
+
+
+def _parameters(operation: Conv2d, length: int) -> NDArray[np.int32]:
+    _, in_rows, in_columns, channels = operation.input_shape
+    _, rows, columns, outputs = operation.output_shape
+    _, kernel_rows, kernel_columns, _ = operation.weights.shape
+    geometry = Geometry(
+        rows * columns, columns, outputs, length, channels, in_rows, in_columns,
+        *operation.strides, *operation.pads[:2], kernel_rows, kernel_columns,
+        segment=kernel_columns * channels,
+        pitch=in_columns * channels,
+        padding=np.uint32((operation.input_zero_point & 0xFF) * 0x01010101).astype(np.int32),
+    )  # fmt: skip
+    values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
+    return np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
+
+
+def _function(isa: CompactSet, variant: Variant) -> object:
+    # What else an epilogue may know isn't worth another function.
+    ending = Epilogue(variant.residual, variant.saturating, bounded=False, short=False, unsigned=False)
+    return tir.kernel(
+        [
+            ("int8", _ANY),
+            *([("int8", _ANY)] if variant.residual else []),
+            *((dtype, _ANY) for dtype in isa.dtypes),
+            ("int32", _FIELDS + ending.parameters),
+            ("int8", _ANY),
+        ],
+        "int8",
+        partial(_body, isa, variant, ending),
+        noalias=not variant.aliased,
+    )
+
+
+def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Buffer) -> None:
+    *others, parameters, y, scratch, begin, end = buffers
+    other = others.pop(0) if variant.residual else None
+    values = tir.registers(parameters, ending.parameters + _FIELDS)
+    geometry, values = Geometry(*values[ending.parameters :]), values[: ending.parameters]
+    layer = Layer(variant, geometry, ending, values, x, other, others, parameters, y, scratch)
+
+    def pixels(image: Expr, chosen: list[Expr]) -> None:
+        isa.gather(layer, image, chosen)
+        isa.columns(layer, [(image * geometry.pixels + pixel) * geometry.outputs for pixel in chosen])
+
+    def images() -> None:
+        with T.serial(begin, end) as image:
+            if variant.dense:
+                pixels(image, [T.int32(0)])
+            else:
+                with T.serial(0, (geometry.pixels + 1) // 2) as pair:
+                    # An odd last pixel is computed twice.
+                    pixels(image, [pair * 2, T.min(pair * 2 + 1, geometry.pixels - 1)])
+
+    linked(isa.functions(variant), images)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a pixel's window that lies in the image; what is left of it is padding."""
+
+    whole: Expr
+    """Whether all of it does."""
+    some: Expr
+    """Whether any of it does."""
+    source: Expr
+    """First element, in the input."""
+    rows: Expr
+    size: Expr
+    """Bytes of a row."""
+    offset: Expr
+    """Bytes of the whole window before that first element."""
+
+
+def window(g: Geometry, image: Expr, pixel: Expr) -> Window:
+    """Return where the pixel's window, which isn't dilated, lies."""
+    row, column = g.corner(pixel)
+    above, before = T.max(T.int32(0) - row, 0), T.max(T.int32(0) - column, 0)
+    rows = T.min(g.kernel_rows, g.in_rows - row) - above
+    columns = T.min(g.kernel_columns, g.in_columns - column) - before
+    return Window(
+        whole=T.And(rows == g.kernel_rows, columns == g.kernel_columns),
+        some=T.And(rows > 0, columns > 0),
+        source=g.start(image, row + above, column + before),
+        rows=rows,
+        size=columns * g.channels,
+        offset=(above * g.kernel_columns + before) * g.channels,
+    )

@@ -1,0 +1,364 @@
+"""3x3 depthwise convolution for microcontrollers: a few channels at a time, over a ring of three rows.
+
+A layer's geometry is an argument, not code. The ring holds what the window sees of some channels in the form
+that the instruction set multiplies; each row of the input is copied into it once. The output may take over
+the input's buffer: no row is written before all that needs it was read. Rows are the image's columns where
+those are the longer ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels import conv2d, epilogue, tir
+from edgec.kernels.isa import dsp, mve, thumb
+from edgec.kernels.isa.assembly import Assembly, address, linked
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+_ANY = 1 << 28
+"""Elements of a buffer whose size is an argument."""
+_WINDOW = 3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Run-time parameters: int32, in this order, behind low, high, zero point.
+
+    A row is what the loops go along.
+    """
+
+    padding: Expr
+    """The byte outside of the image, as the ring holds it, in a whole word."""
+    blocks: Expr
+    """Of channels."""
+    rows: Expr
+    """Of the output, as are the next three."""
+    columns: Expr
+    row_step: Expr
+    """Bytes from one row to the next."""
+    column_step: Expr
+    in_rows: Expr
+    in_columns: Expr
+    in_row_step: Expr
+    in_column_step: Expr
+    row_stride: Expr
+    column_stride: Expr
+    top: Expr
+    left: Expr
+    length: Expr
+    """Of a row in the ring, in pixels, padding included."""
+    in_bytes: Expr
+    """Of an image; the next as well."""
+    bytes: Expr
+
+
+_FIELDS = len(Geometry.__dataclass_fields__)
+
+
+class DepthwiseRows(Protocol):
+    """An instruction set as this convolution sees it."""
+
+    name: str
+    features: frozenset[str]
+    channels: int
+    """Of a block."""
+    pixel_bytes: int
+    """Of a block's pixel in the ring."""
+    constant_words: int
+    """Of a block."""
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """Whether its sums and results are exact here."""
+
+    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
+        """[channels, 3, 3] weights, biases and multipliers, block by block."""
+
+    def padding(self, zero_point: int) -> int:
+        """Return the word that the ring is filled with."""
+
+    def functions(self, stride: int) -> tuple[Assembly, ...]:
+        """Loops that the next three call."""
+
+    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+        """Write the filling of `size` bytes."""
+
+    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+        """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
+
+    def outputs(
+        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+    ) -> None:  # fmt: skip
+        """Write the computation of a row of outputs of a block."""
+
+
+def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+    """Code of a 3x3 depthwise convolution, where the target has an FPU."""
+    images, _, _, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+    del target
+    if operation.groups != channels or len(operation.weights) != channels or channels % isa.channels:
+        return
+    stride = operation.strides[0]
+    if operation.weights.shape[1:] != (_WINDOW, _WINDOW, 1) or operation.residual is not None:
+        return
+    if operation.dilations != (1, 1) or operation.strides not in ((1, 1), (2, 2)):
+        return
+    if not isa.accepts(operation):
+        return
+    turned = rows > columns and stride == 1
+    same = operation.input_shape == operation.output_shape
+    # Outputs lie in front of the inputs that they are made of, row by row.
+    inplace = (0,) if same or (images == 1 and not turned and _behind(operation)) else ()
+    weights = operation.weights[..., 0]
+    parameters, length = _parameters(isa, operation, turned)
+    yield KernelCode(
+        key=f"compact_depthwise {isa.name} {stride} {bool(inplace)}",
+        make=partial(_function, isa, stride, bool(inplace)),
+        constants=(isa.pack(operation, weights.swapaxes(1, 2) if turned else weights), parameters),
+        tiles=images,
+        scratch_bytes=_WINDOW * length * isa.pixel_bytes,
+        inplace=inplace,
+        configuration="along columns" if turned else "along rows",
+    )
+
+
+def _behind(operation: Conv2d) -> bool:
+    """Whether every row of outputs ends before the first row that is still to be read."""
+    _, in_rows, in_columns, _ = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+    read = [min(in_rows, row * operation.strides[0] + _WINDOW - operation.pads[0]) for row in range(rows)]
+    return all((row + 1) * columns <= count * in_columns for row, count in enumerate(read))
+
+
+def _parameters(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> tuple[NDArray[np.int32], int]:
+    _, in_rows, in_columns, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+    stride, (top, left) = operation.strides[0], operation.pads[:2]
+    if turned:
+        in_rows, in_columns, rows, columns, top, left = in_columns, in_rows, columns, rows, left, top
+    # The window of the last pair of outputs; even, so that rows of int16 begin at words.
+    length = -(-max(columns * stride + _WINDOW, left + in_columns) // 2) * 2
+    steps = [(columns * channels, channels), (in_columns * channels, channels)]
+    if turned:
+        steps = [(channels, rows * channels), (channels, in_rows * channels)]
+    geometry = Geometry(
+        isa.padding(operation.input_zero_point), channels // isa.channels,
+        rows, columns, *steps[0], in_rows, in_columns, *steps[1], stride, stride, top, left, length,
+        in_rows * in_columns * channels, rows * columns * channels,
+    )  # fmt: skip
+    values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
+    return np.concatenate([epilogue.parameters(operation, 0)[:3], np.array(values, np.int32)]), length
+
+
+def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
+    return tir.kernel(
+        [("int8", _ANY), ("int32", _ANY), ("int32", 3 + _FIELDS), ("int8", _ANY)],
+        "int8",
+        partial(_body, isa, stride),
+        noalias=not aliased,
+    )
+
+
+def _body(
+    isa: DepthwiseRows, stride: int, x: Buffer, constants: Buffer, parameters: Buffer, y: Buffer,
+    scratch: Buffer, begin: Expr, end: Expr,
+) -> None:  # fmt: skip
+    values = tir.registers(parameters, 3 + _FIELDS)
+    g, zero_point = Geometry(*values[3:]), values[2]
+    row_bytes = g.length * isa.pixel_bytes
+
+    def image(index: Expr) -> None:
+        with T.serial(0, g.blocks) as block:
+            isa.fill(address(scratch, 0), g.padding, row_bytes * _WINDOW)
+            with T.serial(0, g.rows) as row:
+                new = T.Select(row == 0, T.int32(_WINDOW), g.row_stride)
+                with T.serial(0, new) as i:
+                    window_row = row * g.row_stride + (_WINDOW - new) + i
+                    in_row, to = window_row - g.top, window_row % _WINDOW * row_bytes
+                    with T.If(T.And(in_row >= 0, in_row < g.in_rows)):
+                        with T.Then():
+                            start = index * g.in_bytes + in_row * g.in_row_step + block * isa.channels
+                            isa.copy(g, x, start, scratch, to)
+                        with T.Else():
+                            isa.fill(address(scratch, to), g.padding, row_bytes)
+                rows = [(row * g.row_stride + i) % _WINDOW * row_bytes for i in range(_WINDOW)]
+                to = index * g.bytes + row * g.row_step + block * isa.channels
+                first = block * isa.constant_words
+                isa.outputs(g, stride, scratch, rows, constants, first, y, to, parameters, zero_point)
+
+    def images() -> None:
+        with T.serial(begin, end) as index:
+            image(index)
+
+    linked(isa.functions(stride), images)
+
+
+class DspRows:
+    """Four channels as planes of int16, of which `smlad` multiplies two neighbours."""
+
+    name = "dsp"
+    features = frozenset({"dsp"})
+    channels = 4
+    pixel_bytes = 8
+    constant_words = 32
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """Any int8 weights, but no bounds of results other than int8's own."""
+        return operation.weights.dtype == np.int8 and operation.saturating
+
+    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
+        """See `dsp.depthwise_constants`."""
+        return dsp.depthwise_constants(weights, conv2d.folded_bias(operation, 0), operation.multiplier)
+
+    def padding(self, zero_point: int) -> int:
+        """Two int16."""
+        return int(np.array([zero_point, zero_point], "<i2").view("<i4")[0])
+
+    def functions(self, stride: int) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.functions`."""
+        return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, dsp.DEPTHWISE[stride]
+
+    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+        """See `DepthwiseRows.fill`."""
+        dsp.FILL_WORDS.call(None, to, padding, size // 4)
+
+    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+        """Pairs of pixels that begin at a whole word of the planes; one before, one after, if need be."""
+        plane = g.length * 2
+        odd = g.left % 2
+        pairs = (g.in_columns - odd) // 2
+
+        def single(column: Expr) -> None:
+            source = address(x, start + column * g.in_column_step)
+            dsp.PLANES_PIXEL.call(None, source, address(ring, row + (g.left + column) * 2), plane)
+
+        with T.If(odd > 0), T.Then():
+            single(T.int32(0))
+        with T.If(pairs > 0), T.Then():
+            source = address(x, start + odd * g.in_column_step)
+            to = address(ring, row + (g.left + odd) * 2)
+            dsp.PLANES.call(None, source, g.in_column_step, to, plane, pairs)
+        with T.If((g.in_columns - odd) % 2 > 0), T.Then():
+            single(g.in_columns - 1)
+
+    def outputs(
+        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+    ) -> None:  # fmt: skip
+        """See `DepthwiseRows.outputs`."""
+        del parameters
+        places = [address(ring, row) for row in rows]
+        packed = g.columns + g.length * (2 << 16)
+        dsp.DEPTHWISE[stride].call(
+            None, *places, address(y, to), address(constants, first), g.column_step, packed, zero_point
+        )
+
+
+class MveRows:
+    """Eight channels, as they are."""
+
+    name = "mve"
+    features = frozenset({"mve", "mve.fp"})
+    channels = mve.DEPTHWISE_CHANNELS
+    pixel_bytes = 8
+    constant_words = 34
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """No weight of -128: two of its products would leave int16."""
+        return operation.weights.dtype == np.int8 and int(operation.weights.min()) > -128
+
+    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
+        """See `mve.depthwise_constants`."""
+        flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
+        return mve.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
+
+    def padding(self, zero_point: int) -> int:
+        """Return the byte."""
+        return zero_point
+
+    def functions(self, stride: int) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.functions`."""
+        del stride
+        return mve.FILL, mve.PIXELS, mve.DEPTHWISE
+
+    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+        """See `DepthwiseRows.fill`."""
+        mve.FILL.call(None, to, padding, size)
+
+    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+        """See `DepthwiseRows.copy`."""
+        to = address(ring, row + g.left * self.pixel_bytes)
+        mve.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
+
+    def outputs(
+        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+    ) -> None:  # fmt: skip
+        """See `DepthwiseRows.outputs`."""
+        del stride, zero_point
+        places = [address(ring, row) for row in rows]
+        mve.DEPTHWISE.call(
+            None, *places, address(constants, first), address(y, to), g.column_stride * self.pixel_bytes,
+            g.column_step, g.columns, address(parameters, 0),
+        )  # fmt: skip
+
+
+class ThumbRows:
+    """Four channels, byte by byte, in fixed point."""
+
+    name = "thumb"
+    features: frozenset[str] = frozenset()
+    channels = 4
+    pixel_bytes = 4
+    constant_words = 24
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """Any int8 weights, but int8's own bounds, and multipliers of the usual size."""
+        return (
+            operation.weights.dtype == np.int8 and operation.saturating and thumb.holds(operation.multiplier)
+        )
+
+    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
+        """See `thumb.depthwise_constants`."""
+        flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
+        return thumb.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
+
+    def padding(self, zero_point: int) -> int:
+        """Four bytes."""
+        return int(np.uint32((zero_point & 0xFF) * 0x01010101).astype(np.int32))
+
+    def functions(self, stride: int) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.functions`."""
+        del stride
+        return dsp.FILL_WORDS, thumb.PIXELS, thumb.DEPTHWISE
+
+    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+        """See `DepthwiseRows.fill`."""
+        dsp.FILL_WORDS.call(None, to, padding, size // 4)
+
+    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+        """See `DepthwiseRows.copy`."""
+        to = address(ring, row + g.left * self.pixel_bytes)
+        thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
+
+    def outputs(
+        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+    ) -> None:  # fmt: skip
+        """Channel by channel."""
+        del stride, parameters
+        with T.serial(0, self.channels) as channel:
+            places = [address(ring, row + channel) for row in rows]
+            one = address(constants, first + channel * (self.constant_words // self.channels))
+            thumb.DEPTHWISE.call(
+                None, *places, address(y, to + channel), one, g.column_stride * self.pixel_bytes,
+                g.column_step, g.columns, zero_point,
+            )  # fmt: skip

@@ -1,0 +1,107 @@
+"""Convolution by Helium: windows are copied as they are, and results requantized as vectors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels import conv2d, tir
+from edgec.kernels.compact_conv2d import Layer, Variant, window
+from edgec.kernels.isa import generic, mve
+from edgec.kernels.isa.assembly import Assembly, address
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.tir import Expr, T
+
+
+class Mve:
+    """A `compact_conv2d.CompactSet`."""
+
+    name = "mve"
+    features = frozenset({"mve", "mve.fp"})
+    step = mve.LANES
+    dtypes: tuple[str, ...] = ("int32",)
+
+    def accepts(self, operation: Conv2d) -> bool:
+        """Any int8 weights."""
+        return operation.weights.dtype == np.int8
+
+    def variant(self, operation: Conv2d, dense: bool, pointwise: bool, aliased: bool) -> Variant:
+        """See `CompactSet.variant`; the loops take any number of bytes and channels, and any bounds."""
+        residual = operation.residual is not None
+        ragged = residual and len(operation.weights) % 4 > 0
+        return Variant(dense, pointwise, True, ragged, False, residual, aliased)
+
+    def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
+        """One stream, see `mve.stream`."""
+        flat = operation.weights.reshape(len(operation.weights), -1)
+        weights = np.zeros((len(flat), length), np.int8)
+        weights[:, : flat.shape[1]] = flat
+        bias = conv2d.folded_bias(operation, 0)
+        return (mve.stream(weights, bias, operation.multiplier, 1 if dense else 2),)
+
+    def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
+        """Windows, and two pixels of results before the addition."""
+        pixels = 1 if variant.dense else 2
+        return pixels * (length + (-(-outputs // 4) * 4 if variant.residual else 0))
+
+    def functions(self, variant: Variant) -> tuple[Assembly, ...]:
+        """See `CompactSet.functions`."""
+        filling = () if variant.dense or variant.pointwise else (mve.FILL,)
+        return mve.COPY, *filling, _columns(variant)
+
+    def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
+        """See `CompactSet.gather`."""
+        g = layer.geometry
+        if layer.variant.dense:
+            taken = g.kernel_rows * g.segment
+            mve.COPY.call(
+                None, address(layer.x, image * taken), address(layer.scratch, 0), taken, *_one_row()
+            )
+        elif layer.variant.pointwise:
+            for i, pixel in enumerate(pixels):
+                source = address(layer.x, g.pixel(image, pixel))
+                to = address(layer.scratch, i * g.length)
+                mve.COPY.call(None, source, to, g.channels, *_one_row())
+        else:
+            with T.serial(0, 2) as i:
+                one = window(g, image, T.min(pixels[0] + i, g.pixels - 1))
+                to = i * g.length
+                with T.If(T.Not(one.whole)), T.Then():
+                    mve.FILL.call(None, address(layer.scratch, to), g.padding, g.length)
+                with T.If(one.some), T.Then():
+                    source, at = address(layer.x, one.source), address(layer.scratch, to + one.offset)
+                    mve.COPY.call(None, source, at, one.size, one.rows, g.pitch, g.segment)
+
+    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
+        """See `CompactSet.columns`."""
+        g, scratch = layer.geometry, layer.scratch
+        outputs = [address(layer.y, row) for row in rows]
+        behind = g.length * len(rows)
+        pitch = (g.outputs + 3) // 4 * 4
+        if layer.variant.residual:
+            outputs = [address(scratch, behind + i * pitch) for i in range(len(rows))]
+        _columns(layer.variant).call(
+            None, address(layer.weights[0], 0), address(scratch, 0), g.length, *outputs, g.outputs,
+            address(layer.parameters, 0),
+        )  # fmt: skip
+        if layer.variant.residual:
+            for i, row in enumerate(rows):
+                self._add(layer, behind + i * pitch, row)
+
+    def _add(self, layer: Layer, start: Expr, row: Expr) -> None:
+        lanes = 1 if layer.variant.ragged else 4
+        with T.serial(0, layer.geometry.outputs // lanes) as block:
+            at = row + block * lanes
+            one = tir.load(layer.scratch, start + block * lanes, lanes)
+            two = tir.load(layer.other, at, lanes)
+            addition = layer.ending.addition(layer.values)
+            tir.store(layer.y, at, generic.combine("add", one, two, addition, lanes), lanes)
+
+
+def _columns(variant: Variant) -> Assembly:
+    return mve.COLUMNS_1 if variant.dense else mve.COLUMNS_2
+
+
+def _one_row() -> tuple[Expr, Expr, Expr]:
+    """Arguments of `mve.COPY` for one row."""
+    return T.int32(1), T.int32(0), T.int32(0)

@@ -1,0 +1,80 @@
+"""Images of kernels for a microcontroller's board, run in the emulator."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from edgec.compiler.emit import toolchain
+from edgec.targets.descriptor import Board
+
+_DRIVER = Path(__file__).parent / "board.c"
+_STACK_BYTES = 16384
+# The driver's own code is for the least of these cores: the kernels' is what is tried.
+_LEAST_CORE = ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m3")
+_SECONDS = 300
+
+
+def run(board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
+    """Run the calls of `folder`/input.bin, of kernels by their numbers; their output is output.bin.
+
+    Fails the test when a kernel faults, or writes what isn't its own.
+    """
+    program = shutil.which(board.program)
+    if program is None:
+        pytest.skip(f"{board.program} is missing")
+    image = _linked(board, kernels, folder)
+    command = [
+        program, "-machine", board.machine, "-display", "none", "-monitor", "none", "-serial", "none",
+        "-semihosting-config", "enable=on,target=native", "-kernel", image,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS)
+    assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.strip()}"
+
+
+def _linked(board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
+    driver = folder / "board.o"
+    if not driver.exists():
+        shutil.copy(_DRIVER, folder)
+        flags = (
+            "-std=gnu11",
+            "-O2",
+            "-g0",
+            "-ffreestanding",
+            "-fno-builtin",
+            "-fno-unwind-tables",
+            "-Wall",
+            "-Wextra",
+        )
+        toolchain.zig(folder, "cc", *_LEAST_CORE, *flags, "-c", _DRIVER.name, "-o", driver.name)
+    (folder / "rows.s").write_text(_rows(kernels))
+    toolchain.zig(folder, "cc", *_LEAST_CORE, "-c", "rows.s", "-o", "rows.o")
+    (folder / "board.ld").write_text(_script(board))
+    objects = [driver.name, "rows.o", *(path.name for path in kernels.values())]
+    toolchain.zig(folder, "ld.lld", "-T", "board.ld", *objects, "-o", "image.elf")
+    return folder / "image.elf"
+
+
+def _rows(kernels: Mapping[int, Path]) -> str:
+    """The driver's table, in assembler: it is made anew for every image."""
+    rows = [f".quad {number}\n.word kernel_{number}, 0\n" for number in kernels]
+    return f'.section .rodata, "a"\n.global kernels\n.balign 8\nkernels:\n{"".join(rows)}.quad 0, 0\n'
+
+
+def _script(board: Board) -> str:
+    """Vectors and code in flash; in RAM what the driver writes, then the stack, then memory for buffers."""
+    (flash, flash_bytes), (ram, ram_bytes) = board.flash, board.ram
+    return f"""
+MEMORY {{
+  flash (rx) : ORIGIN = {flash:#x}, LENGTH = {flash_bytes:#x}
+  ram (rwx) : ORIGIN = {ram:#x}, LENGTH = {ram_bytes:#x}
+}}
+SECTIONS {{
+  .text : {{ KEEP(*(.vectors)) *(.text*) *(.rodata*) }} > flash
+  .bss (NOLOAD) : {{ *(.data*) *(.bss*) . = ALIGN(64); . += {_STACK_BYTES}; memory_begin = .; }} > ram
+  memory_end = {ram + ram_bytes:#x};
+  /DISCARD/ : {{ *(.ARM.*) }}
+}}
+"""

@@ -1,0 +1,117 @@
+"""Kernels for microcontrollers: one function for many layers, little scratch, in place where that is safe."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from edgec.kernels import codegen, elf
+from edgec.kernels.isa import dsp, mve, thumb
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operators import Conv2d
+from edgec.kernels.reference import fixed_point
+from edgec.kernels.table import candidates
+from edgec.targets import loader
+
+CORES = ("cortex-m3", "cortex-m4", "cortex-m55")
+
+
+def layer(
+    image: tuple[int, int, int], outputs: int, window: int = 1, stride: int = 1, depthwise: bool = False
+) -> Conv2d:
+    channels, pad = image[2], window // 2
+    weights = np.ones((outputs, window, window, 1 if depthwise else channels), np.int8)
+    return Conv2d(
+        (1, *image), weights, np.zeros(outputs, np.int32), np.full(outputs, 0.01, np.float32), -128, -128,
+        -128, 127, (stride, stride), (pad,) * 4, groups=channels if depthwise else 1,
+    )  # fmt: skip
+
+
+def code(operation: Conv2d, core: str) -> KernelCode:
+    return next(candidates(operation, loader.load(f"{core}-int8")))[1]
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (layer((25, 5, 64), 64), layer((6, 6, 128), 128)),
+        (layer((32, 32, 16), 32, 3, 2), layer((8, 8, 64), 64, 3)),
+        (layer((1, 1, 640), 128), layer((1, 1, 128), 8)),
+        (layer((25, 5, 64), 64, 3, depthwise=True), layer((48, 48, 8), 8, 3, depthwise=True)),
+    ],
+    ids=["pointwise", "window", "dense", "depthwise"],
+)
+def test_layers_of_other_shapes_share_a_small_function(core: str, one: Conv2d, two: Conv2d) -> None:
+    first, second = code(one, core), code(two, core)
+    assert first.key == second.key
+    target = loader.load(f"{core}-int8")
+    # The largest holds loops over pixels, windows in and out of the image, and channels.
+    assert elf.loaded_bytes(codegen.compile_object(first.make(), "kernel", target)) < 1500
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_scratch_is_two_windows_or_three_rows_of_a_few_channels(core: str) -> None:
+    size = 2 if core == "cortex-m4" else 1  # bytes of an element
+    assert code(layer((8, 8, 64), 64, 3), core).scratch_bytes <= 2 * 9 * 64 * size
+    assert code(layer((48, 48, 8), 8, 3, depthwise=True), core).scratch_bytes <= 3 * 52 * 8
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_layers_work_in_place_where_no_pixel_is_written_before_it_was_read(core: str) -> None:
+    assert code(layer((25, 5, 64), 64), core).inplace == (0,)
+    assert code(layer((25, 5, 64), 32), core).inplace == (0,)
+    assert code(layer((25, 5, 64), 72), core).inplace == ()
+    assert code(layer((25, 5, 64), 64, 3), core).inplace == ()
+    assert code(layer((9, 9, 64), 64, 3, depthwise=True), core).inplace == (0,)
+    assert code(layer((9, 9, 64), 64, 3, 2, depthwise=True), core).inplace == (0,)
+    two = replace(layer((25, 5, 64), 32), input_shape=(2, 25, 5, 64))
+    assert code(two, core).inplace == ()  # the second image's results would lie on the first's input
+
+
+@given(
+    weights=arrays(np.int8, 4, elements=st.integers(-127, 127)),
+    activations=arrays(np.int8, 4, elements=st.sampled_from((-128, -127, -1, 0, 1, 126, 127))),
+)
+def test_pairs_as_they_are_in_memory_sum_up_to_256_times_the_products(
+    weights: NDArray[np.int8], activations: NDArray[np.int8]
+) -> None:
+    """What `smlad` makes of a word of weights, its `sxtb16`, and an activation word in its two forms."""
+    raw = dsp.pack_pairs(weights).reshape(1).view("<i2").astype(np.int64)
+    even = raw.astype(np.int8).astype(np.int64)  # sxtb16
+    words = activations.view("<u4")
+    first = activations[0::2].astype(np.int64)
+    second = (words ^ np.uint32(0x007F007F)).view("<i2").astype(np.int64)
+    wanted = 256 * (weights.astype(np.int64) * activations).sum() + 127 * weights[1::2].astype(np.int64).sum()
+    assert (raw * first).sum() + (even * second).sum() == wanted
+
+
+def test_sums_beyond_24_bits_are_left_to_others() -> None:
+    large = replace(layer((1, 1, 640), 128), bias=np.full(128, 2**23, np.int32))
+    kernel, _ = next(candidates(large, loader.load("cortex-m4-int8")))
+    assert kernel.name == "conv2d_generic"
+
+
+@given(
+    total=st.integers(-(2**31), 2**31 - 1),
+    multiplier=st.floats(2.0**-120, 0.25, width=32, exclude_max=True).map(np.float32),
+)
+def test_the_upper_word_is_all_that_rounding_needs(total: int, multiplier: np.float32) -> None:
+    (mantissa, shift), ((scale, down),) = fixed_point(multiplier), thumb.scales(np.array([multiplier]))
+    exact = (total * int(mantissa) * 2 + 2 ** int(shift)) // 2 ** (int(shift) + 1)
+    high = total * int(scale) >> 32
+    assert (high >> int(down)) + 1 >> 1 == exact
+
+
+def test_the_stream_for_helium_holds_every_weight_once() -> None:
+    weights = np.arange(-96, 96, dtype=np.int8).reshape(6, 32)
+    bias, multiplier = np.arange(6, dtype=np.int32), np.full(6, 0.5, np.float32)
+    for pixels in (1, 2):
+        words = mve.stream(weights, bias, multiplier, pixels)
+        assert words.nbytes == 2 * 4 * (4 + 32 + 4)  # two blocks of four channels
+        found = np.sort(words.view(np.int8))
+        assert set(np.unique(weights)) <= set(np.unique(found))
