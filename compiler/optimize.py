@@ -10,3 +10,5 @@ class Optimize(StrEnum):
     """Kernels that are the fastest, by measurement or by model."""
     RAM = "ram"
     """The smallest arena, and what is fastest within it."""
+    FLASH = "flash"
+    """The fastest of what doesn't store weights as more bytes than they are."""

@@ -17,6 +17,7 @@ from edgec.compiler.emit.golden import Golden, checksum, sqnr
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
+from edgec.compiler.lower.compact_weights import compact_weights
 from edgec.compiler.lower.floating import floating
 from edgec.compiler.lower.fuse_chains import fuse_chains
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
@@ -164,6 +165,8 @@ def _compile(
     """Choose kernels, plan, compile and write: from the network to the bundle."""
     target = lowered.target
     network = lowered.network
+    if lowered.optimize is Optimize.FLASH:
+        network = compact_weights(network)
     if target.hosted:  # kernels for microcontrollers write whole results, layer by layer
         network = place_concats(fuse_chains(network, target, records, lowered.optimize))
     dumps.network(network)

@@ -19,7 +19,7 @@ def build(
     output: str | Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
-    optimize: Literal["speed", "ram"] = "speed",
+    optimize: Literal["speed", "ram", "flash"] = "speed",
     max_ram: int | None = None,
     max_flash: int | None = None,
     int8_io: bool | None = None,

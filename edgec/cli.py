@@ -80,7 +80,7 @@ def build(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of its file.")] = None,
     optimize: Annotated[
-        Literal["speed", "ram"],
+        Literal["speed", "ram", "flash"],
         typer.Option(help="What goes first where faster code takes more memory."),
     ] = "speed",
     max_ram: Annotated[

@@ -111,7 +111,7 @@ def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[Ke
 
 def widened(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code that reads int8 weights as int16, where so many pixels share them that their bytes don't count."""
-    if math.prod(operation.output_shape[:3]) >= _SHARING_PIXELS:
+    if math.prod(operation.output_shape[:3]) >= _SHARING_PIXELS and not operation.compact:
         yield from codes(isa, operation, target)
 
 

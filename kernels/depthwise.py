@@ -167,7 +167,8 @@ def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[Kern
         for stripe_l1 in stripes
     )
     for shape in dict.fromkeys(shapes):
-        if shape.register_tile[1] == 1 or _rows_share(isa, shape):
+        # Each of several rows has weights of its own.
+        if shape.register_tile[1] == 1 or (_rows_share(isa, shape) and not operation.compact):
             yield _code(isa, operation, shape)
 
 

@@ -199,6 +199,8 @@ class Conv2d:
     groups: int = 1
     scratch: int | None = None
     """Bytes of scratch that kernels shall do with if they can; None: what is fastest."""
+    compact: bool = False
+    """Whether kernels shall not store weights as more bytes than they are, but for whole vectors."""
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""

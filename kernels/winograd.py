@@ -124,7 +124,7 @@ def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan
             weights = 2 * transform.points**2 * operation.input_shape[3] * operation.output_shape[3]
             scales = _TILES if weights <= target.l2_bytes else _TILES_OF_LARGE_WEIGHTS
             limits = [int(target.l2_bytes * share) for share in _SCRATCH_SHARES]
-            for stored in (True, False):
+            for stored in (False,) if operation.compact else (True, False):
                 sizes = product(limits, scales)
                 plans = (_plan(isa, operation, target, transform, stored, *size) for size in sizes)
                 yield from dict.fromkeys(plans)
