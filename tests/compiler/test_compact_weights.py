@@ -1,10 +1,14 @@
 """Convolutions with compact weights: kernels store what the model has, padded to whole vectors at most."""
 
+import json
+from importlib.resources import files
+
 import numpy as np
 import pytest
 
 from edgec.compiler.lower.compact_weights import compact_weights
 from edgec.compiler.lower.levels import levels
+from edgec.compiler.optimize import Optimize
 from edgec.compiler.tune.records import NONE
 from edgec.kernels import reference
 from edgec.kernels.operators import Conv2d, Network, Operator, Tensor
@@ -55,3 +59,8 @@ def test_the_meaning_is_the_same() -> None:
     x = np.random.default_rng(1).integers(-128, 128, (1, 5, 5, 8)).astype(np.int8)
     one, two = (reference.evaluate(each, {"x": x})["y"] for each in (given, compact_weights(given)))
     assert np.array_equal(one, two)
+
+
+def test_the_manifest_knows_every_choice() -> None:
+    schema = json.loads((files("edgec.compiler.emit") / "manifest.schema.json").read_text())
+    assert schema["properties"]["optimize"]["enum"] == list(Optimize)
