@@ -37,6 +37,8 @@ def benchmark(
         return _count(bundle, level, device, threads, cycles)
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
+    if not bundle.described(level).hosted:
+        raise DeviceError(f"'{device.name}' can't be measured yet: verify and run work there")
     found = _time(bundle, level, device, threads, runs)
     return replace(found, peak=measure_peak(bundle.described(level))) if peak else found
 

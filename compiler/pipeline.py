@@ -204,7 +204,7 @@ def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Targ
     )
 
 
-def network_of(path: Path, with_int8_io: bool) -> Network:
+def network_of(path: Path, with_int8_io: bool = False) -> Network:
     """Return the network that a bundle's model.onnx was lowered to, with float ends or int8 ones."""
     return _network(load(path), with_int8_io)
 

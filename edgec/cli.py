@@ -22,7 +22,11 @@ app = typer.Typer(
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that 'edgec build' made.")]
 DeviceName = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="local or emulator; by default local if it runs here."),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="local, emulator or serial:/dev/ttyACM0; by default local if it runs here.",
+    ),
 ]
 LevelName = Annotated[
     str | None,

@@ -33,7 +33,7 @@ def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[st
         "stack_bytes": STACK_BYTES,
         "arrays_memory": "FLASH" if arrays_bytes <= board.flash[1] // 2 else "RAM",
     }
-    names = (STARTUP, "semihosting.h")
+    names = (STARTUP, "host.h", "semihosting.h", "serial.h")
     return {name: (runtime / name).read_text(encoding="utf-8") for name in names} | {
         SCRIPT: script.render(places)
     }

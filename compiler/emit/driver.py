@@ -34,6 +34,7 @@ PACKAGES = {"CMakeLists.txt": "CMakeLists.txt.jinja", "cmake/{name}-config.cmake
 FIRMWARE_PACKAGES = {
     "arduino/library.properties": "library.properties.jinja",
     "example/main.c": "main.c.jinja",
+    "example/serial.c": "serial.c.jinja",
     "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt.jinja",
     "zephyr/module.yml": "zephyr_module.yml.jinja",
 }

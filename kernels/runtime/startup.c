@@ -1,6 +1,6 @@
 /* From reset to main() on a Cortex-M that an emulator stands in for: vectors, memory, FPU. An image for a real board
  * has its vendor's startup code instead. */
-#include "semihosting.h"
+#include "host.h"
 
 extern uint32_t image_stack_top, image_data_from, image_data, image_data_end, image_bss, image_bss_end;
 

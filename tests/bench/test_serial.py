@@ -1,0 +1,130 @@
+"""A board on a serial line: here one of QEMU's, whose UART is a pseudo-terminal."""
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgec.bench import devices
+from edgec.bench.bundle import Bundle
+from edgec.bench.devices import serial
+from edgec.bench.devices.serial import SerialBoard
+from edgec.compiler.emit import toolchain
+from edgec.errors import DeviceError
+from edgec.targets import loader
+from tests.compiler.test_emit import make, write
+
+M4 = loader.load("cortex-m4-int8")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.load(write(make(M4), tmp_path_factory.mktemp("tiny")).path)
+
+
+@pytest.fixture(scope="module")
+def board(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory, board_emulator: None) -> Iterator[str]:
+    """The name of a device: the bundle's example for serial lines, flashed."""
+    folder = tmp_path_factory.mktemp("board")
+    for file in tiny.manifest["files"]:
+        if file.startswith(("include/", "lib/", "src/")) or file == "example/serial.c":
+            shutil.copy(tiny.file(file), folder)
+    units = ("tiny_bench", "startup", "serial")
+    for unit in units:
+        (folder / f"with_{unit}.c").write_text(f'#define EDGEC_SERIAL\n#include "{unit}.c"\n')
+        toolchain.compile_c(M4, [f"with_{unit}.c"], f"{unit}.o", folder)
+    objects = [*(f"{unit}.o" for unit in units), "libtiny.a"]
+    toolchain.link_image(M4, objects, "image.ld", "image", folder)
+    command = [
+        "qemu-system-arm",
+        "-M",
+        "mps2-an386",
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        "-serial",
+        "pty",
+    ]
+    with subprocess.Popen(
+        [*command, "-kernel", folder / "image"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as emulator:
+        assert emulator.stdout is not None
+        said = emulator.stdout.readline()
+        try:
+            found = re.search(r"/dev/\S+", said)
+            assert found, said
+            yield f"serial:{found[0]}"
+        finally:
+            emulator.kill()
+
+
+def test_the_self_test_runs_again_and_again(tiny: Bundle, board: str) -> None:
+    device = tiny.device(board)
+    assert (device.name, device.cpu) == (board, "cortex-m4")
+    for _ in range(3):  # the core resets after each
+        done = device.execute(tiny.bench, ["--selftest"])
+        assert done.returncode == 0, done.stderr
+        assert '"selftest":"ok"' in done.stdout
+
+
+def test_files_go_both_ways(tiny: Bundle, board: str) -> None:
+    made = make(M4)
+    image = made.golden.inputs["image:0"].tobytes()
+    done = tiny.device(board).execute(
+        tiny.bench,
+        ["--input", "in.bin", "--output", "out.bin", "--trace", "trace.bin"],
+        {"in.bin": image * 2},
+        ["out.bin", "trace.bin"],
+    )
+    assert done.returncode == 0, done.stderr
+    expected = b"".join(array.tobytes() for array in made.golden.outputs.values())
+    assert done.files["out.bin"] == expected * 2
+    assert len(done.files["trace.bin"]) == 1024 + 1024 + 256 + 256
+
+
+def test_a_mistake_is_told(tiny: Bundle, board: str) -> None:
+    done = tiny.device(board).execute(tiny.bench, ["--input", "nothing.bin"])
+    assert (done.returncode, done.stderr) == (2, "tiny-bench: can't open nothing.bin\n")
+
+
+def test_what_can_not_be_a_board_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match=r"^/dev/nothing is missing: connect the board"):
+        devices.connect("serial:/dev/nothing", M4)
+    with pytest.raises(DeviceError, match="no microcontroller"):
+        devices.connect("serial:/dev/null", loader.load("rpi5-int8"))
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match="is no serial line"):
+        devices.connect(f"serial:{tmp_path / 'file'}", M4).execute(tmp_path, [])
+    monkeypatch.setattr(serial, "SILENCE_SECONDS", 0.3)
+    mine, theirs = pty.openpty()
+    try:
+        with pytest.raises(DeviceError, match="says nothing: flash it"):
+            SerialBoard(os.ttyname(theirs), "cortex-m4").execute(tmp_path, [])
+    finally:
+        os.close(mine)
+        os.close(theirs)
+
+
+def test_a_board_that_stops_in_the_middle_is_told(tmp_path: Path) -> None:
+    mine, theirs = pty.openpty()
+
+    def half() -> None:
+        os.read(mine, 1)
+        os.write(mine, b"noise\x1beA")
+
+    speaker = threading.Thread(target=half)
+    speaker.start()
+    try:
+        with pytest.raises(DeviceError, match="did not end in time"):
+            SerialBoard(os.ttyname(theirs), "cortex-m4").execute(tmp_path, [], timeout=0.5)
+    finally:
+        speaker.join()
+        os.close(mine)
+        os.close(theirs)
