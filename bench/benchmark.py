@@ -38,7 +38,7 @@ def benchmark(
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
     if not bundle.described(level).hosted:
-        raise DeviceError(f"'{device.name}' can't be measured yet: verify and run work there")
+        return _cycles(bundle, level, device)
     found = _time(bundle, level, device, threads, runs)
     return replace(found, peak=measure_peak(bundle.described(level))) if peak else found
 
@@ -63,6 +63,30 @@ def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -
         memory=_memory(bundle, threads, said["peak_rss_bytes"]),
         conditions=_conditions(bundle, device) | {"warmup_runs": WARMUP_RUNS},
         latency_ms=latency(said["latency_ns"]),
+    )
+
+
+def _cycles(bundle: Bundle, level: str, device: Device) -> Measurement:
+    """Return what a microcontroller's own counter says."""
+    said = json.loads(checked(device.execute(bundle.bench, [*bundle.options, "--cycles"])).stdout)
+    if not said["cycles"]:
+        raise DeviceError(f"the cycle counter of '{device.name}' stands still: it has none, or is emulated")
+    steps = _steps(bundle, level, len(said["layers_cycles"]))
+    layers = tuple(
+        Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], cycles=cycles)
+        for step, cycles in zip(steps, said["layers_cycles"], strict=True)
+    )
+    return Measurement(
+        bundle=bundle.name,
+        device=device.name,
+        cpu=device.cpu,
+        level=level,
+        threads=1,
+        runs=1,
+        layers=layers,
+        memory=replace(_memory(bundle, 1, None), stack_bytes=_stack(bundle, device)),
+        conditions=_conditions(bundle, device),
+        cycles=said["cycles"],
     )
 
 

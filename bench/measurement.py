@@ -37,6 +37,8 @@ class Layer:
     """Those of `instructions` that multiply and accumulate."""
     modelled_cycles: float | None = None
     """By a scheduling model of the CPU, where asked for; no measurement."""
+    cycles: int | None = None
+    """By the core's own counter; None on all but microcontrollers."""
 
     @property
     def gmacs(self) -> float:
@@ -90,6 +92,8 @@ class Measurement:
     memory: Memory
     conditions: Mapping[str, str | float]
     latency_ms: Latency | None = None
+    cycles: int | None = None
+    """Of one inference, by the core's own counter."""
     instructions: int | None = None
     mac_instructions: int | None = None
     instruction_classes: Mapping[str, int] | None = None

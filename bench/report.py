@@ -109,6 +109,9 @@ def _summary(found: Measurement) -> Table:
         table.add_row("latency", f"{latency.median:.4g} ms median of {runs}")
         table.add_row("", f"min {latency.min:.4g}, p90 {latency.p90:.4g}, p99 {latency.p99:.4g} ms")
         table.add_row("rate", f"{found.macs / latency.median / 1e6:.2f} GMAC/s")
+    if found.cycles is not None:
+        macs = f"{found.macs / found.cycles:.2f} multiply-accumulates in each"
+        table.add_row("cycles", f"{_millions(found.cycles)} by the core's counter, {macs}")
     if found.instructions is not None and found.mac_instructions is not None:
         share = found.mac_instructions / max(found.instructions, 1)
         table.add_row("instructions", f"{_millions(found.instructions)} executed by one inference")
@@ -131,7 +134,7 @@ def _summary(found: Measurement) -> Table:
 
 def _layers(found: Measurement) -> Table:
     def cost(layer: Layer) -> float:
-        return (layer.ms or 0.0) if found.latency_ms else (layer.instructions or 0)
+        return layer.ms or layer.cycles or layer.instructions or 0.0
 
     whole = sum(map(cost, found.layers)) or 1.0
     shown = sorted(found.layers, key=cost, reverse=True)[:SLOWEST_LAYERS]
@@ -161,6 +164,8 @@ def _columns(found: Measurement) -> dict[str, Callable[[Layer], str]]:
         if found.peak:
             timed["of peak"] = lambda layer: _percent(found.share_of_peak(layer))
         return timed
+    if found.cycles is not None:
+        return {"M cycles": lambda layer: _in_millions(layer.cycles)}
     counted: dict[str, Callable[[Layer], str]] = {
         "M instructions": lambda layer: _in_millions(layer.instructions),
         "MAC": lambda layer: f"{(layer.mac_instructions or 0) / max(layer.instructions or 0, 1):.0%}",

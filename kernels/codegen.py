@@ -36,8 +36,6 @@ _TUNING = {
 # Integer kernels round every operation, so that all targets give the same bits.
 CONTRACT = "edgec.contract"
 
-_FREESTANDING = {"memcpy", "memset"}
-"""All that a bundle for a microcontroller may ask of the program that it is linked into."""
 _C_LIBRARY = {"memcpy", "memset", "memmove"}
 # TVM defines these in the object itself (weakly) where the instructions lack them.
 _HALF_PRECISION = {"__truncsfhf2", "__extendhfsf2"}
@@ -95,7 +93,7 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
         _build(function, symbol, target).write_to_file(str(path))
         code = elf.strip(path.read_bytes(), symbol)
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
-    allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else _FREESTANDING
+    allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else elf.FREESTANDING
     if foreign := elf.global_symbols(code) - {symbol} - allowed:
         problem = f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have"
         raise AssertionError(problem) if target.hosted else UnsupportedError(problem)

@@ -3,6 +3,8 @@
 import struct
 from dataclasses import dataclass, replace
 
+FREESTANDING = frozenset({"memcpy", "memset"})
+"""All that objects for a microcontroller may ask of the program that they are linked into."""
 _SYMTAB, _STRTAB, _RELA, _NOBITS, _REL = 2, 3, 4, 8, 9
 # Section flags: loaded into memory; instructions; kept or left out with the section that `link` names.
 _ALLOC, _EXECUTABLE, _LINK_ORDER = 2, 4, 0x80

@@ -47,7 +47,8 @@ def count(
     done = process.run(command, files, ["counts"], TIMEOUT_SECONDS)
     if "counts" not in done.files:
         why = done.stderr.strip() or "no reason given"
-        raise DeviceError(f"{program} can't load plugins ({why}): install qemu-user, not -static")
+        package = "qemu-system-arm" if "system" in program.name else "qemu-user, not -static"
+        raise DeviceError(f"{program} can't load plugins ({why}): install {package}")
     checked(done)
     return instructions.parse(
         done.files["counts"].decode(), _CLASSES.get(program.name, instructions.classify)

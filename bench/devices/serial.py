@@ -19,8 +19,8 @@ from edgec.errors import DeviceError
 from edgec.targets.descriptor import Target
 
 _MARK = b"\x1be"
-_QUESTION = struct.Struct("<cxiII")
-_ANSWER = struct.Struct("<iI")
+_QUESTION = struct.Struct("<cBiII")
+_ANSWER = struct.Struct("<IiI")
 _WRITE, _ERROR = 5, 9
 """Modes to open a file with; ":tt" is stdout, or stderr with the latter."""
 _BEGIN_SECONDS = 0.2
@@ -112,13 +112,21 @@ class _Session:
 
     def serve(self, deadline: float) -> int:
         """Answer until the program ends; returns its exit code."""
-        self._begin()
+        last, answer, begun = -1, (0, b""), False
         while True:
-            operation, first, second, content = self._question(deadline)
+            if not begun:
+                self._begin()
+            operation, number, first, second, content = self._question(deadline)
+            begun = begun or number == 0
+            if not begun:  # of a run that was broken off: let it come to its end, and begin again
+                self._answer(number, -1)
+                continue
+            if number != last:
+                answer = self._do(operation, first, second, content)
+            last = number
+            self._answer(number, *answer)
             if operation == b"X":
-                self._answer(0)
                 return first
-            self._answer(*self._do(operation, first, second, content))
 
     def _do(self, operation: bytes, first: int, second: int, content: bytes) -> tuple[int, bytes]:
         """Return result and content of one operation."""
@@ -164,15 +172,15 @@ class _Session:
             "the board says nothing: flash it with the bundle's bench image and example/serial.c"
         )
 
-    def _question(self, deadline: float) -> tuple[bytes, int, int, bytes]:
+    def _question(self, deadline: float) -> tuple[bytes, int, int, int, bytes]:
         seen = b""
         while seen != _MARK:  # what a board sends while it starts is no question
             seen = seen[-1:] + self._read(1, deadline)
-        operation, first, second, size = _QUESTION.unpack(self._read(_QUESTION.size, deadline))
-        return operation, first, second, self._read(size, deadline)
+        operation, number, first, second, size = _QUESTION.unpack(self._read(_QUESTION.size, deadline))
+        return operation, number, first, second, self._read(size, deadline)
 
-    def _answer(self, result: int, content: bytes = b"") -> None:
-        data = b"R" + _ANSWER.pack(result, len(content)) + content
+    def _answer(self, number: int, result: int, content: bytes = b"") -> None:
+        data = b"R" + _ANSWER.pack(number, result, len(content)) + content
         while data:
             data = data[os.write(self.line, data) :]
 

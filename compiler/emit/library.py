@@ -17,9 +17,6 @@ from edgec.errors import ToolchainError
 from edgec.kernels import elf
 from edgec.targets.descriptor import Target
 
-FREESTANDING = frozenset({"memcpy", "memset"})
-"""All that a library for a microcontroller may ask of the program that it is linked into."""
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -91,7 +88,7 @@ def _all(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], None]]) -> None:
 def _check_needs(library: str, objects: Sequence[bytes]) -> None:
     """Raise ToolchainError where a library asks for more than a program without a C library has."""
     defined = set[str]().union(*map(elf.defined_symbols, objects))
-    for symbol in sorted(set[str]().union(*map(elf.undefined_symbols, objects)) - defined - FREESTANDING):
+    for symbol in sorted(set[str]().union(*map(elf.undefined_symbols, objects)) - defined - elf.FREESTANDING):
         raise ToolchainError(
             f"{library} needs '{symbol}', which firmware doesn't have: a bug of edgec, report it"
         )

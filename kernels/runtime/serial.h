@@ -2,8 +2,11 @@
  * without a debugger. The board asks, the computer answers; all numbers are little-endian.
  *
  *   computer   'S'                                  begin: sent again and again until the board asks
- *   board      0x1b 'e' operation, int32 first, uint32 second, uint32 bytes, bytes of content
- *   computer   'R', int32 result, uint32 bytes, bytes of content
+ *   board      0x1b 'e' operation, uint8 number, int32 first, uint32 second, uint32 bytes, bytes of content
+ *   computer   'R', uint32 number, int32 result, uint32 bytes, bytes of content
+ *
+ * Questions are numbered 0, 1 ... 255, 1 ... from reset on. One that is still open is asked again at an 'S', as it may
+ * have been lost on the way; the computer does nothing twice, and the board ignores answers to what it asked before.
  *
  * Operations, with what they send: O open (path; first: mode), C close (first: handle), R read (first: handle, second:
  * bytes), W write (first: handle; content), L length of a file (first: handle), A command line (second: bytes that
@@ -21,33 +24,39 @@ void board_read(void *data, size_t bytes);
 
 enum { OPEN_READ = 1, OPEN_WRITE = 5, OPEN_ERROR = 9 }; /* as semihosting numbers them */
 
-/* Whether the computer has said 'S' since the core was reset. */
-__attribute__((weak)) uint8_t serial_begun;
+/* Questions that were answered since the core was reset. */
+__attribute__((weak)) uint8_t serial_number;
 
-static inline void serial_skip_to(uint8_t wanted)
+static inline void serial_discard(uint32_t bytes)
 {
     uint8_t byte;
-    do
+    for (; bytes > 0; bytes--)
         board_read(&byte, 1);
-    while (byte != wanted);
 }
 
 /* The result; content of the answer goes to `to`, its size to *received. */
 static inline int32_t serial_ask(char operation, int32_t first, uint32_t second, const void *content, uint32_t bytes,
     void *to, uint32_t *received)
 {
-    const struct { char mark[2], operation, unused; int32_t first; uint32_t second, bytes; } question = {
-        { 0x1b, 'e' }, operation, 0, first, second, bytes,
+    const struct { char mark[2], operation; uint8_t number; int32_t first; uint32_t second, bytes; } question = {
+        { 0x1b, 'e' }, operation, serial_number, first, second, bytes,
     };
-    struct { int32_t result; uint32_t bytes; } answer;
-    if (!serial_begun)
-        serial_skip_to('S');
-    serial_begun = 1;
-    board_write(&question, sizeof question);
-    board_write(content, bytes);
-    serial_skip_to('R');
-    board_read(&answer, sizeof answer);
+    struct { uint32_t number; int32_t result; uint32_t bytes; } answer;
+    uint8_t byte = serial_number > 0 ? 'S' : 0; /* the first waits for the computer */
+    for (;; board_read(&byte, 1)) {
+        if (byte == 'S') {
+            board_write(&question, sizeof question);
+            board_write(content, bytes);
+        }
+        if (byte != 'R')
+            continue;
+        board_read(&answer, sizeof answer);
+        if (answer.number == question.number)
+            break;
+        serial_discard(answer.bytes);
+    }
     board_read(to, answer.bytes);
+    serial_number = serial_number < 255 ? serial_number + 1 : 1;
     if (received != NULL)
         *received = answer.bytes;
     return answer.result;

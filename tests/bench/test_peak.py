@@ -32,7 +32,7 @@ def test_every_product_kernel_has_a_peak() -> None:
     named = {
         kernel.name.rpartition("_")[2]
         for kernel in KERNELS
-        if kernel.name.startswith(("conv2d_", "depthwise_"))
+        if kernel.name.startswith(("conv2d_", "depthwise_")) and kernel.arch != "arm-m"  # which has no clock
     }
     assert named - known <= {"wide"}
 

@@ -1,24 +1,34 @@
 """A board on a serial line: here one of QEMU's, whose UART is a pseudo-terminal."""
 
+import dataclasses
+import io
+import json
 import os
 import pty
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from edgec.bench import devices
+from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import serial
 from edgec.bench.devices.serial import SerialBoard
+from edgec.bench.measurement import to_json
+from edgec.bench.report import print_measurement
 from edgec.compiler.emit import toolchain
 from edgec.errors import DeviceError
 from edgec.targets import loader
 from tests.compiler.test_emit import make, write
+
+pytestmark = pytest.mark.slow
 
 M4 = loader.load("cortex-m4-int8")
 
@@ -89,6 +99,22 @@ def test_files_go_both_ways(tiny: Bundle, board: str) -> None:
     assert len(done.files["trace.bin"]) == 1024 + 1024 + 256 + 256
 
 
+def test_a_run_that_was_broken_off_does_not_stop_the_next(tiny: Bundle, board: str) -> None:
+    device = tiny.device(board)
+    assert isinstance(device, SerialBoard)
+    with serial._line(device.path) as line:
+        session = serial._Session(line, "tiny-bench --selftest", {})
+        session._begin()
+        deadline = time.monotonic() + 20
+        while (question := session._question(deadline))[0] != b"O":  # of stdout, which nobody answers
+            operation, number, *rest = question
+            session._answer(number, *session._do(operation, *rest))
+            if operation == b"X":  # the end of the run before
+                session._begin()
+    done = device.execute(tiny.bench, ["--selftest"])
+    assert (done.returncode, '"selftest":"ok"' in done.stdout) == (0, True)
+
+
 def test_a_mistake_is_told(tiny: Bundle, board: str) -> None:
     done = tiny.device(board).execute(tiny.bench, ["--input", "nothing.bin"])
     assert (done.returncode, done.stderr) == (2, "tiny-bench: can't open nothing.bin\n")
@@ -128,3 +154,41 @@ def test_a_board_that_stops_in_the_middle_is_told(tmp_path: Path) -> None:
         speaker.join()
         os.close(mine)
         os.close(theirs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Silicon:
+    """A board whose cycle counter counts, which QEMU's doesn't: it answers as the image would."""
+
+    cycles: int
+    name: str = "serial:/dev/ttyACM0"
+    cpu: str = "cortex-m4"
+    conditions: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+
+    def execute(self, program: Path, arguments: Sequence[str], *_: object) -> devices.Execution:
+        answers = {
+            "--levels": {"levels": [{"name": "cortex-m4", "missing": None}]},
+            "--cycles": {"cycles": self.cycles, "layers_cycles": [100, 700, 900, 50]},
+            "--markers": {"stack_bytes": 128},
+        }
+        return devices.Execution(0, json.dumps(answers[arguments[-1]]), "")
+
+
+def test_a_boards_cycles_are_its_own(tiny: Bundle) -> None:
+    found = benchmark(tiny, Silicon(1800))
+    data = to_json(found)
+    assert (data["cycles"], data["memory"]["stack_bytes"]) == (1800, 128)
+    assert [layer["cycles"] for layer in data["layers"]] == [100, 700, 900, 50]
+    assert "latency_ms" not in data
+    console = Console(width=100, file=io.StringIO())
+    print_measurement(console, found)
+    assert "0.57 multiply-accumulates in each" in console.file.getvalue()
+    with pytest.raises(DeviceError, match="stands still"):
+        benchmark(tiny, Silicon(0))
+
+
+def test_an_emulated_board_has_no_cycles(tiny: Bundle, board: str) -> None:
+    done = tiny.device(board).execute(tiny.bench, ["--cycles"])
+    assert json.loads(done.stdout) == {"cycles": 0, "layers_cycles": [0] * 4, "level": "cortex-m4"}
+    with pytest.raises(DeviceError, match="stands still"):
+        benchmark(tiny, tiny.device(board))
