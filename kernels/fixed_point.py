@@ -20,8 +20,13 @@ Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
 def codes(
     requantization: str, codes_of: Codes, isa: Any, operation: Operation, target: Target
 ) -> Iterable[KernelCode]:
-    """Return codes_of(isa, operation, target) for targets of that form of requantization, none for others."""
-    return codes_of(isa, operation, target) if target.requantization == requantization else ()
+    """Return codes_of(isa, operation, target) for targets of that form of requantization, none for others.
+
+    None either for a result that is part of a wider tensor: no concatenation is placed for microcontrollers.
+    """
+    if target.requantization != requantization or getattr(operation, "runs", None) is not None:
+        return ()
+    return codes_of(isa, operation, target)
 
 
 def binary(operation: Binary, target: Target) -> KernelCode:

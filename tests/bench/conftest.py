@@ -17,6 +17,7 @@ from edgec.compiler.emit import bundle as emit
 from edgec.compiler.emit import toolchain
 from edgec.compiler.emit.golden import Golden, checksum
 from edgec.compiler.emit.manifest import Calibration, Source
+from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Function, Plan, Program
 from edgec.kernels import reference
 from edgec.kernels.operators import Dequantize, Island, Lookup, Network, Operator, Quantize, Tensor
@@ -119,7 +120,8 @@ def build(target: str, folder: Path, **bodies: str) -> Bundle:
     float_model = model("z = Relu(x) y = Mul(z, z)")
     calibration = Calibration("synthetic", samples=4, seed=0)
     source = Source("toy.onnx", "0" * 64, 2, 4, calibration, float_model, float_model)
-    written = emit.write("toy", (program,), plan, (objects,), golden, source, folder / "toy.edgec")
+    output = folder / "toy.edgec"
+    written = emit.write("toy", (program,), plan, (objects,), golden, source, Optimize.SPEED, output)
     return Bundle.load(written.path)
 
 
