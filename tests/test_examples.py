@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,22 @@ def test_int8_is_as_accurate_as_float(bundle: edgec.Bundle) -> None:
     real, integer = (float(figure) for figure in re.findall(r"([\d.]+)% of 200 images", done.stdout))
     assert real > 85
     assert integer >= real - 1
+
+
+@pytest.mark.usefixtures("board_emulator")
+def test_firmware_runs_by_every_linker_that_is_there(tmp_path: Path) -> None:
+    made = edgec.build(
+        EXAMPLES / "fmnist_dscnn.onnx",
+        target="cortex-m4-int8",
+        calibration=EXAMPLES / "fmnist_calibration.npz",
+        int8_io=True,
+        output=tmp_path / "firmware.edgec",
+    )
+    here = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    command = [sys.executable, EXAMPLES / "firmware.py", made.path]
+    done = subprocess.run(command, capture_output=True, text=True, env=here)
+    assert (done.returncode, done.stderr) == (0, "")
+    core, label, *_ = done.stdout.splitlines()[1].split()
+    assert (core, label) == ("cortex-m4", "9")  # an ankle boot
+    linkers = "zig ok, gcc ok" if shutil.which("arm-none-eabi-gcc") else "zig ok"
+    assert done.stdout.endswith(f"   {linkers}\n")
