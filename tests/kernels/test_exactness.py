@@ -55,6 +55,8 @@ def lines(operation: type = object) -> Iterator[Any]:
         else:  # x86-64-v3 and rpi5 but for those products
             devices = [d for d in devices if d not in ("x86-64-avxvnni", "cortex-a720")]
         targets = [loader.load(f"{device}-int8") for device in devices]
+        if kernel.operation is Chain:  # of which none is made for microcontrollers
+            targets = [target for target in targets if target.hosted]
         if kernel.name.startswith("winograd"):
             # Beside faster products it doesn't pay; test_winograd.py tries it whether it does or not.
             targets = [replace(targets[0], features=targets[0].features - (VNNI - kernel.features))]
