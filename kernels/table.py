@@ -24,9 +24,10 @@ from edgec.kernels.compact_depthwise import DepthwiseRows, DspRows, MveRows, Thu
 from edgec.kernels.compact_dsp import Dsp
 from edgec.kernels.compact_mve import Mve
 from edgec.kernels.compact_thumb import Thumb
-from edgec.kernels.isa import arm64, fixed, fma, words, x86
+from edgec.kernels.isa import arm64, fixed, fma, tables, words, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
+from edgec.kernels.isa.tables import TableSet
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operators import (
     AveragePool,
@@ -94,6 +95,15 @@ def _float(
     family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: fma.FloatSet
 ) -> Kernel:
     return Kernel(f"{family}_{isa.name}", FloatConv2d, isa.features, isa.arch, partial(codes, isa))
+
+
+def _mapped(
+    family: str,
+    operation: type[Operation],
+    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
+    isa: TableSet,
+) -> Kernel:
+    return Kernel(f"{family}_{isa.name}", operation, isa.features, isa.arch, partial(codes, isa))
 
 
 def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]) -> Kernel:
@@ -166,6 +176,9 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("binary", Binary, elementwise.binary),
     _portable("quantize", Quantize, elementwise.quantize),
     _portable("dequantize", Dequantize, elementwise.dequantize),
+    _mapped("lookup", Lookup, lookup.codes, tables.AVX512),
+    _mapped("lookup", Lookup, lookup.codes, tables.AVX2),
+    _mapped("lookup", Lookup, lookup.codes, tables.NEON),
     _portable("lookup", Lookup, lookup.lookup),
     _portable("max_pool", MaxPool, pooling.max_pool),
     _portable("average_pool", AveragePool, pooling.average_pool),
@@ -175,6 +188,9 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("float_mean", FloatMean, pooling.float_mean),
     _portable("softmax", Softmax, softmax.softmax),
     _portable("rearrange", Rearrange, movement.rearrange),
+    _mapped("concat", Concat, movement.concat_codes, tables.AVX512),
+    _mapped("concat", Concat, movement.concat_codes, tables.AVX2),
+    _mapped("concat", Concat, movement.concat_codes, tables.NEON),
     _portable("concat", Concat, movement.concat),
     _portable("pad", Pad, movement.pad),
 )
