@@ -164,19 +164,22 @@ def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[Kern
         for inside in (isa.channels_inside, not isa.channels_inside)
         for stripes in _STRIPES
         for register_tile in dict.fromkeys((isa.tile, *_TILES))
+        if register_tile[1] == 1 or _rows_share(isa, operation, register_tile[1])
         for stripe_l1 in stripes
     )
     for shape in dict.fromkeys(shapes):
-        # Each of several rows has weights of its own.
-        if shape.register_tile[1] == 1 or (_rows_share(isa, shape) and not operation.compact):
-            yield _code(isa, operation, shape)
+        yield _code(isa, operation, shape)
 
 
-def _rows_share(isa: DepthwiseSet, shape: Geometry) -> bool:
-    """Whether output rows have interleaved taps in common, and multiply no more than one after the other."""
-    rows = shape.register_tile[1]
-    alone = _products(isa, shape.kernel, shape.strides[0], 1)
-    return isa.vertical and shape.dilations[0] == 1 and len(_of(isa, shape)) == rows * len(alone)
+def _rows_share(isa: DepthwiseSet, operation: Conv2d, rows: int) -> bool:
+    """Whether output rows have interleaved taps in common, and multiply no more than one after the other.
+
+    Each has weights of its own, which compact ones have not.
+    """
+    kernel, stride = operation.weights.shape[1:3], operation.strides[0]
+    alone, together = (_products(isa, kernel, stride, count) for count in (1, rows))
+    shared = isa.vertical and operation.dilations[0] == 1 and len(together) == rows * len(alone)
+    return shared and not operation.compact
 
 
 def constants(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> tuple[NDArray[Any], ...]:

@@ -290,7 +290,8 @@ def _step_output(
     return where | {
         "name": tensor.name,
         "model_output": model_outputs.get(home, -1),
-        "offset": plan.offsets.get(home, 0) + where["offset"],
+        # From the start of the output, wherever that is, or else from the arena's.
+        "offset": where["offset"] + (0 if home in model_outputs else plan.offsets.get(home, 0)),
     }
 
 

@@ -249,7 +249,7 @@ def test_bundles_for_ram_are_exact_and_smaller(target: str, tmp_path: Path) -> N
     """Bit for bit on every level, one and several threads: `verified` runs the self-test too."""
     fast, small = (
         build(MODEL, tmp_path / optimize, target, optimize=optimize)
-        for optimize in Optimize
+        for optimize in (Optimize.SPEED, Optimize.RAM)
         if not (tmp_path / optimize).mkdir()
     )
     assert (fast.manifest["optimize"], small.manifest["optimize"]) == ("speed", "ram")

@@ -109,4 +109,6 @@ def test_products_are_made_by_the_instruction_of_the_line(
 def test_every_line_of_an_instruction_set_is_here() -> None:
     # Cores without DSP instructions multiply as every address does: there is nothing to tell apart.
     own = [kernel for kernel in KERNELS if kernel.arch and (kernel.features or kernel.arch != "arm-m")]
+    # Chains multiply by what their convolutions multiply by, tables by nothing.
+    own = [kernel for kernel in own if kernel.operation in (Conv2d, FloatConv2d)]
     assert {kernel.name for kernel in own} == {line[0] for line in LINES}

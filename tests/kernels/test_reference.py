@@ -18,6 +18,7 @@ from edgec.kernels import reference
 from edgec.kernels.operators import (
     AveragePool,
     Binary,
+    Chain,
     Concat,
     Conv2d,
     Dequantize,
@@ -203,9 +204,18 @@ def softmax(op: Softmax, inputs: Sequence[Array], index: Index) -> int:
     return int8(f32(f32(exponentials[index[1]]) * factor), op.output_zero_point, -128, 127)
 
 
+def chain(op: Chain, inputs: Sequence[Array], index: Index) -> int:
+    *stages, last = op.stages
+    x, *others = inputs
+    for stage in stages:
+        x = reference.conv2d(stage, x)
+    return conv2d(last, [x, *others], index)
+
+
 DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float]] = {
     AveragePool: average_pool,
     Binary: binary,
+    Chain: chain,
     Concat: concat,
     Conv2d: conv2d,
     Dequantize: dequantize,
