@@ -117,7 +117,10 @@ def test_cores_without_an_fpu_get_no_float_instruction_and_no_library_for_arithm
     operation: type[Operation], data: st.DataObject
 ) -> None:
     target = loader.load("cortex-m3-int8")
-    _, code = next(candidates(data.draw(CASES[operation]).operation, target))
+    drawn: Any = data.draw(CASES[operation]).operation
+    if hasattr(drawn, "runs"):  # no concatenation is placed for microcontrollers
+        drawn = replace(drawn, runs=None)
+    _, code = next(candidates(drawn, target))
     text = codegen.assembly(code.make(), "kernel", target).partition(".Lfunc_end0")[0]
     assert not re.findall(r"\n\tv\w+\b.*", text)
     names = elf.global_symbols(codegen.compile_object(code.make(), "kernel", target))
