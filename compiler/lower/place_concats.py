@@ -35,12 +35,13 @@ def place_concats(network: Network) -> Network:
     result is then alive from the first of its parts on: where that takes more memory at the operator that
     needs the most, an input is copied after all.
     """
+    least = most_alive(network)
     for operator in reversed(network.operators):  # a result may be part of a later one's
         if isinstance(operator.operation, Concat):
             for index in reversed(range(len(operator.inputs))):  # the latest first: it gives memory back
                 placed = _placed(network, operator.name, index)
-                if most_alive(placed) <= most_alive(network):
-                    network = placed
+                if (alive := most_alive(placed)) <= least:
+                    network, least = placed, alive
     return network
 
 
