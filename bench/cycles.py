@@ -26,8 +26,9 @@ DEEPEST_ATTRIBUTES = "+mve.fp,+fp64,+dsp,+lob"
 """With which LLVM knows every instruction of an M-profile core, whatever the target has."""
 _LOOPS = re.compile(r"(dls|dlstp|wls|wlstp|le|letp)[.\t ]")
 """Low-overhead loops, which no model has and which cost next to nothing: a `nop` stands for each."""
-MODELS = {"cortex-a76": "neoverse-n1", "max": "neoverse-n2"}
-"""CPU -> the one whose scheduling model stands in: the A76's server twin, and a core with every extension."""
+MODELS = {"cortex-a76": "neoverse-n1", "max": "neoverse-n2", "generic-rv32": "sifive-e31"}
+"""CPU -> the one whose scheduling model stands in: the A76's server twin, a core with every extension, and
+a small one."""
 
 
 def model_of(target: Target) -> str:
@@ -72,11 +73,8 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
     if not blocks:
         return []
     text = _disassembled({encoding for block in blocks for encoding in block}, target)
-    mark, start, attributes = (
-        ("@", [".syntax unified"], ",".join(f"+{feature}" for feature in sorted(target.features)))
-        if target.arch == "arm-m"
-        else ("#", [], "+all")
-    )
+    mark, start = ("@", [".syntax unified"]) if target.arch == "arm-m" else ("#", [])
+    attributes = "+all" if target.hosted else ",".join(f"+{feature}" for feature in sorted(target.features))
     lines = list(start)
     for index, block in enumerate(blocks):
         code = (text[encoding] for encoding in block)
@@ -84,7 +82,7 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
     found = json.loads(
         _run(
             "llvm-mca",
-            "\n".join(lines),
+            "\n".join([*lines, ""]),  # LLVM 19 cuts a RISC-V comment that ends the file
             f"-mtriple={target.triple}",
             f"-mcpu={_cpu(target)}",
             f"-mattr={attributes}",
@@ -101,10 +99,13 @@ def _disassembled(encodings: Iterable[int], target: Target) -> dict[int, str]:
     So are those that make the next ones conditional, which cost as much as they do without.
     """
     is_thumb = target.arch == "arm-m"
-    triple, attributes = ("thumbv8.1m.main", DEEPEST_ATTRIBUTES) if is_thumb else (target.triple, "+all")
+    triple, attributes = {
+        "arm-m": ("thumbv8.1m.main", DEEPEST_ATTRIBUTES),
+        "riscv32": (target.triple, "+m,+a,+c"),
+    }.get(target.arch, (target.triple, "+all"))
     found = dict.fromkeys(sorted(encodings), "nop")
     written = {
-        ",".join(f"0x{byte:02x}" for byte in _bytes(code, is_thumb)): code
+        ",".join(f"0x{byte:02x}" for byte in _bytes(code, target.arch)): code
         for code in found
         if not (is_thumb and _predicates(code))
     }
@@ -116,14 +117,14 @@ def _disassembled(encodings: Iterable[int], target: Target) -> dict[int, str]:
         f"-triple={triple}",
         f"-mattr={attributes}",
     )
-    lines = re.findall(r"^\s*(\S.*?)\s*(?://|@) encoding: \[([0-9a-fx,]+)\]", said, re.MULTILINE)
+    lines = re.findall(r"^\s*(\S.*?)\s*(?://|@|#) encoding: \[([0-9a-fx,]+)\]", said, re.MULTILINE)
     return found | {written[encoding]: text for text, encoding in lines if not _LOOPS.match(text)}
 
 
-def _bytes(code: int, is_thumb: bool) -> bytes:
+def _bytes(code: int, arch: str) -> bytes:
     """Return an encoding as it lies in memory."""
-    if not is_thumb:
-        return code.to_bytes(4, "little")
+    if arch != "arm-m":
+        return code.to_bytes(2 if arch == "riscv32" and code & 3 != 3 else 4, "little")
     return b"".join(half.to_bytes(2, "little") for half in (code >> 16, code & 0xFFFF) if half or code >> 16)
 
 

@@ -20,11 +20,11 @@ from tvm.target import codegen as llvm
 from tvm_ffi import structural_map
 
 from edgec.errors import UnsupportedError
-from edgec.kernels import elf
+from edgec.kernels import elf, software
 from edgec.targets.descriptor import Target
 
 # LLVM's name of the plainest CPU of an architecture: no instruction beyond the baseline.
-_BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic", "arm-m": "generic"}
+_BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic", "arm-m": "generic", "riscv32": "generic-rv32"}
 
 # What LLVM's M-profile CPUs say of how to schedule, which is no instruction.
 _TUNING = {
@@ -93,7 +93,11 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
         _build(function, symbol, target).write_to_file(str(path))
         code = elf.strip(path.read_bytes(), symbol)
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
-    allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else elf.FREESTANDING
+    allowed = (
+        _C_LIBRARY | _HALF_PRECISION | mathematics
+        if target.hosted
+        else elf.FREESTANDING | software.functions(target)
+    )
     if foreign := elf.global_symbols(code) - {symbol} - allowed:
         problem = f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have"
         raise AssertionError(problem) if target.hosted else UnsupportedError(problem)

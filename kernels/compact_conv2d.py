@@ -109,6 +109,9 @@ class CompactSet(Protocol):
     """An instruction set as this convolution sees it."""
 
     name: str
+    arch: str | None
+    requantization: str
+    """As in a target's description."""
     features: frozenset[str]
     step: int
     """What the reduction is padded to a multiple of."""

@@ -59,6 +59,26 @@ class Geometry:
     bytes: Expr
 
 
+class RowShape(Protocol):
+    """What the copying of a row needs to know of the geometry."""
+
+    @property
+    def length(self) -> Expr:
+        """Of a row in the ring, in pixels."""
+
+    @property
+    def left(self) -> Expr:
+        """Pixels of padding in front."""
+
+    @property
+    def in_columns(self) -> Expr:
+        """Pixels of the input."""
+
+    @property
+    def in_column_step(self) -> Expr:
+        """Bytes from one of them to the next."""
+
+
 _FIELDS = len(Geometry.__dataclass_fields__)
 
 
@@ -66,6 +86,9 @@ class DepthwiseRows(Protocol):
     """An instruction set as this convolution sees it."""
 
     name: str
+    arch: str | None
+    requantization: str
+    """As in a target's description."""
     features: frozenset[str]
     channels: int
     """Of a block."""
@@ -86,8 +109,8 @@ class DepthwiseRows(Protocol):
     def functions(self, stride: int) -> tuple[Assembly, ...]:
         """Loops that the next three call."""
 
-    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
-        """Write the filling of `size` bytes."""
+    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
+        """Write the filling of `size` bytes from `to` on."""
 
     def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
@@ -177,7 +200,7 @@ def _body(
 
     def image(index: Expr) -> None:
         with T.serial(0, g.blocks) as block:
-            isa.fill(address(scratch, 0), g.padding, row_bytes * _WINDOW)
+            isa.fill(scratch, T.int32(0), g.padding, row_bytes * _WINDOW)
             with T.serial(0, g.rows) as row:
                 new = T.Select(row == 0, T.int32(_WINDOW), g.row_stride)
                 with T.serial(0, new) as i:
@@ -188,7 +211,7 @@ def _body(
                             start = index * g.in_bytes + in_row * g.in_row_step + block * isa.channels
                             isa.copy(g, x, start, scratch, to)
                         with T.Else():
-                            isa.fill(address(scratch, to), g.padding, row_bytes)
+                            isa.fill(scratch, to, g.padding, row_bytes)
                 rows = [(row * g.row_stride + i) % _WINDOW * row_bytes for i in range(_WINDOW)]
                 to = index * g.bytes + row * g.row_step + block * isa.channels
                 first = block * isa.constant_words
@@ -205,6 +228,8 @@ class DspRows:
     """Four channels as planes of int16, of which `smlad` multiplies two neighbours."""
 
     name = "dsp"
+    arch: str | None = "arm-m"
+    requantization = "float32"
     features = frozenset({"dsp"})
     channels = 4
     pixel_bytes = 8
@@ -226,11 +251,11 @@ class DspRows:
         """See `DepthwiseRows.functions`."""
         return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, dsp.DEPTHWISE[stride]
 
-    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """See `DepthwiseRows.fill`."""
-        dsp.FILL_WORDS.call(None, to, padding, size // 4)
+        dsp.FILL_WORDS.call(None, address(ring, to), padding, size // 4)
 
-    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """Pairs of pixels that begin at a whole word of the planes; one before, one after, if need be."""
         plane = g.length * 2
         odd = g.left % 2
@@ -266,6 +291,8 @@ class MveRows:
     """Eight channels, as they are."""
 
     name = "mve"
+    arch: str | None = "arm-m"
+    requantization = "float32"
     features = frozenset({"mve", "mve.fp"})
     channels = mve.DEPTHWISE_CHANNELS
     pixel_bytes = 8
@@ -289,11 +316,11 @@ class MveRows:
         del stride
         return mve.FILL, mve.PIXELS, mve.DEPTHWISE
 
-    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """See `DepthwiseRows.fill`."""
-        mve.FILL.call(None, to, padding, size)
+        mve.FILL.call(None, address(ring, to), padding, size)
 
-    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """See `DepthwiseRows.copy`."""
         to = address(ring, row + g.left * self.pixel_bytes)
         mve.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
@@ -315,7 +342,9 @@ class ThumbRows:
     """Four channels, byte by byte, in fixed point."""
 
     name = "thumb"
-    features: frozenset[str] = frozenset()
+    arch: str | None = "arm-m"
+    requantization = "fixed-point"
+    features: frozenset[str] = frozenset({"thumb2"})
     channels = 4
     pixel_bytes = 4
     constant_words = 24
@@ -340,11 +369,11 @@ class ThumbRows:
         del stride
         return dsp.FILL_WORDS, thumb.PIXELS, thumb.DEPTHWISE
 
-    def fill(self, to: Expr, padding: Expr, size: Expr) -> None:
+    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """See `DepthwiseRows.fill`."""
-        dsp.FILL_WORDS.call(None, to, padding, size // 4)
+        dsp.FILL_WORDS.call(None, address(ring, to), padding, size // 4)
 
-    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """See `DepthwiseRows.copy`."""
         to = address(ring, row + g.left * self.pixel_bytes)
         thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)

@@ -17,6 +17,8 @@ class Dsp:
     """A `compact_conv2d.CompactSet`."""
 
     name = "dsp"
+    arch: str | None = "arm-m"
+    requantization = "float32"
     features = frozenset({"dsp"})
     step = 8
     dtypes: tuple[str, ...] = ("int32",)

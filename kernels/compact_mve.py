@@ -17,6 +17,8 @@ class Mve:
     """A `compact_conv2d.CompactSet`."""
 
     name = "mve"
+    arch: str | None = "arm-m"
+    requantization = "float32"
     features = frozenset({"mve", "mve.fp"})
     step = mve.LANES
     dtypes: tuple[str, ...] = ("int32",)

@@ -9,6 +9,7 @@ from edgec.kernels import conv2d, tir
 from edgec.kernels.compact_conv2d import Layer, Variant, window
 from edgec.kernels.isa import dsp, fixed, thumb
 from edgec.kernels.isa.assembly import Assembly, address
+from edgec.kernels.isa.base import Output
 from edgec.kernels.operators import Conv2d
 from edgec.kernels.tir import Buffer, Expr, T
 
@@ -17,7 +18,9 @@ class Thumb:
     """A `compact_conv2d.CompactSet`."""
 
     name = "thumb"
-    features: frozenset[str] = frozenset()
+    arch: str | None = "arm-m"
+    requantization = "fixed-point"
+    features: frozenset[str] = frozenset({"thumb2"})
     step = 4
     dtypes: tuple[str, ...] = ("int8", "int32", "int32")
 
@@ -69,16 +72,14 @@ class Thumb:
 
     def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
-        g, (weights, bias, scales) = layer.geometry, layer.weights
+        g, (_, bias, scales) = layer.geometry, layer.weights
         variant, width = layer.variant, _width(layer.variant.dense)
         sums = T.alloc_buffer((4,), "int32", scope="global")
-        panels = [address(layer.scratch, i * g.length) for i in range(len(rows))]
         with T.serial(0, (g.outputs + (width - 1)) // width) as block:
             channel = block * width
             for i in range(4):
                 tir.store(sums, i, bias[channel + i % width])
-            dot = thumb.DOT_1X4 if variant.dense else thumb.DOT_2X2
-            dot.call(sums, *panels, address(weights, block * (g.length * width)), g.length // self.step)
+            self.products(layer, sums, block * (g.length * width))
             for c in range(width):
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
@@ -86,13 +87,25 @@ class Thumb:
                 else:
                     self._column(layer, rows, sums, scales, channel, c)
 
+    def products(self, layer: Layer, sums: Buffer, weights: Expr) -> None:
+        """Write the loop that adds the products of the panel and a block of weights to four sums."""
+        g, dense = layer.geometry, layer.variant.dense
+        panels = [address(layer.scratch, i * g.length) for i in range(1 if dense else 2)]
+        dot = thumb.DOT_1X4 if dense else thumb.DOT_2X2
+        dot.call(sums, *panels, address(layer.weights[0], weights), g.length // self.step)
+
+    def clamped(self, value: Expr, output: Output) -> Expr:
+        """Return an int32 within the output's bounds."""
+        return thumb.clamped(value, output)
+
     def _column(
         self, layer: Layer, rows: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, c: int
     ) -> None:
         output, width = layer.ending.output(layer.values), 4 // len(rows)
         at = (channel + c) * 2
         for i, row in enumerate(rows):
-            value = thumb.requantize(sums[i * width + c], scales[at], scales[at + 1], output)
+            value = thumb.requantize(sums[i * width + c], scales[at], scales[at + 1], output.zero_point)
+            value = self.clamped(value, output)
             if layer.other is not None:
                 other, addition = layer.other[row + channel + c], layer.ending.addition(layer.values)
                 value = fixed.combine("add", value, T.cast(other, "int32"), addition, 1)

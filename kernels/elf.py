@@ -10,8 +10,8 @@ _SYMTAB, _STRTAB, _RELA, _NOBITS, _REL = 2, 3, 4, 8, 9
 _ALLOC, _EXECUTABLE, _LINK_ORDER = 2, 4, 0x80
 _NAMELESS = (3, 4)  # kinds of symbol: a section's own, a source file's
 _RESERVED = 0xFF00  # section indices from here on are no sections (absolute, common)
-# Nothing refers to these: the stack need not be executable; what the code needs of an Arm core, for linkers.
-_NOTES = (".note.GNU-stack", ".ARM.attributes")
+# Nothing refers to these: the stack need not be executable; what the code needs of a core, for linkers.
+_NOTES = (".note.GNU-stack", ".ARM.attributes", ".riscv.attributes")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ _FORMATS = {
     ),
 }
 """By the file's class: 32 bits, as Arm has it, and 64."""
+_RISCV = 243  # e_machine
+_RISCV32 = replace(_FORMATS[1], relocation=struct.Struct("<IIi"), relocation_kind=_RELA)
 
 _Relocation = tuple[int, ...]
 """Offset, symbol and type in one number, addend if the format has it there."""
@@ -130,6 +132,8 @@ def pieces(code: bytes) -> list[Piece]:
         if section.kind == form.relocation_kind and section.info in place:
             for _, info, *_ in form.relocation.iter_unpack(section.data):
                 symbol = parsed.symbols[info >> form.symbol_shift]
+                if symbol.name == "" and not symbol.section:  # a remark to the linker
+                    continue
                 local = 0 < symbol.section < _RESERVED
                 used[section.info].append(place[symbol.section] if local else symbol.name)
     return [
@@ -167,7 +171,8 @@ def format_of(code: bytes) -> Format:
     """Return how the object is written; raises ValueError for what is no little-endian ELF."""
     if code[:4] != b"\x7fELF" or code[4] not in _FORMATS or code[5:7] != b"\x01\x01":
         raise ValueError("not a little-endian ELF object")
-    return _FORMATS[code[4]]
+    is_riscv32 = code[4] == 1 and int.from_bytes(code[18:20], "little") == _RISCV
+    return _RISCV32 if is_riscv32 else _FORMATS[code[4]]
 
 
 def defined_symbols(code: bytes) -> set[str]:

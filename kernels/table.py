@@ -8,6 +8,7 @@ from edgec.kernels import (
     chain,
     compact_conv2d,
     compact_depthwise,
+    compact_depthwise_any,
     conv2d,
     depthwise,
     elementwise,
@@ -21,8 +22,10 @@ from edgec.kernels import (
     winograd,
 )
 from edgec.kernels.compact_depthwise import DepthwiseRows, DspRows, MveRows, ThumbRows
+from edgec.kernels.compact_depthwise_any import DepthwiseAny, DspAny, MveAny, PlainAny, ThumbAny
 from edgec.kernels.compact_dsp import Dsp
 from edgec.kernels.compact_mve import Mve
+from edgec.kernels.compact_plain import Plain, Unrolled
 from edgec.kernels.compact_thumb import Thumb
 from edgec.kernels.isa import arm64, fixed, fma, tables, words, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
@@ -68,11 +71,10 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
 def _compact(
     family: str,
     codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
-    isa: compact_conv2d.CompactSet | DepthwiseRows,
+    isa: compact_conv2d.CompactSet | DepthwiseRows | DepthwiseAny,
 ) -> Kernel:
-    form = "fixed-point" if isinstance(isa, Thumb | ThumbRows) else "float32"
-    bound = partial(fixed_point.codes, form, codes, isa)
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, "arm-m", bound)
+    bound = partial(fixed_point.codes, isa.requantization, codes, isa)
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, bound)
 
 
 def _fixed(
@@ -81,14 +83,14 @@ def _fixed(
     isa: fixed.Fixed | fixed.FixedDepthwise,
 ) -> Kernel:
     bound = partial(fixed_point.codes, "fixed-point", codes, isa)
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, "arm-m", bound)
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, None, bound)
 
 
 def _portable_fixed(
     name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]
 ) -> Kernel:
     bound = partial(fixed_point.codes, "fixed-point", _single, code)
-    return Kernel(f"{name}_fixed", operation, frozenset(), "arm-m", bound)
+    return Kernel(f"{name}_fixed", operation, frozenset(), None, bound)
 
 
 def _float(
@@ -127,6 +129,10 @@ KERNELS: tuple[Kernel, ...] = (
     _compact("depthwise", compact_depthwise.codes, MveRows()),
     _compact("depthwise", compact_depthwise.codes, DspRows()),
     _compact("depthwise", compact_depthwise.codes, ThumbRows()),
+    _compact("depthwise_any", compact_depthwise_any.codes, MveAny()),
+    _compact("depthwise_any", compact_depthwise_any.codes, DspAny()),
+    _compact("depthwise_any", compact_depthwise_any.codes, ThumbAny()),
+    _compact("depthwise_any", compact_depthwise_any.codes, PlainAny()),
     _fixed("depthwise", depthwise.codes, fixed.FixedDepthwise()),
     _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
     _vectorized("winograd", winograd.codes, words.AVX512VNNI),
@@ -148,6 +154,8 @@ KERNELS: tuple[Kernel, ...] = (
     _compact("conv2d", compact_conv2d.codes, Mve()),
     _compact("conv2d", compact_conv2d.codes, Dsp()),
     _compact("conv2d", compact_conv2d.codes, Thumb()),
+    _compact("conv2d", compact_conv2d.codes, Unrolled()),
+    _compact("conv2d", compact_conv2d.codes, Plain()),
     _fixed("conv2d", conv2d.codes, fixed.Fixed()),
     _fixed("conv2d_wide", conv2d.codes, fixed.Fixed("int16")),
     _vectorized("conv2d", conv2d.codes, Generic()),

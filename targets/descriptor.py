@@ -22,7 +22,7 @@ class Board:
     program: str
     """Executable, looked up on PATH: `qemu-system-arm`."""
     cpu: str
-    """Its core: `cortex-m4`."""
+    """Its core, as the program's option `-cpu` takes it: `cortex-m4`."""
     machine: str
     """What the program calls the board: `mps2-an386`."""
     flash: tuple[int, int]
@@ -39,7 +39,7 @@ class Target:
     precision: str
     """`int8` or `fp32`."""
     arch: str
-    """`x86-64`, `arm64` or `arm-m`: the architecture that the runtime's C files ask for."""
+    """`x86-64`, `arm64`, `arm-m` or `riscv32`: the architecture that the runtime's C files ask for."""
     triple: str
     """LLVM target triple of the kernels: `aarch64-linux-gnu`."""
     cpu: str

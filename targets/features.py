@@ -46,7 +46,13 @@ FEATURES: dict[str, dict[str, str]] = {
         "fp-armv8d16sp": "",
         "mve": "",
         "mve.fp": "",
+        "thumb2": "",
         "vfp4d16sp": "",
+    },
+    "riscv32": {
+        "a": "",
+        "c": "",
+        "m": "",
     },
 }
 """Per architecture: LLVM's name of a feature beyond the baseline -> its flag in /proc/cpuinfo, or ""."""

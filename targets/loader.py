@@ -79,7 +79,7 @@ _BOARD_KEYS: dict[str, Rule] = {
     "ram": _REGION,
 }
 _OPTIONAL = {"base", "emulator", "variants", "requantization", "flash_bytes", "ram_bytes"}
-_PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb"}
+_PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb", "riscv32": "riscv32"}
 """Architecture -> how its LLVM triples and Zig targets begin."""
 
 

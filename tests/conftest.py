@@ -26,10 +26,15 @@ def arm_emulator() -> None:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
-def board_emulator() -> None:
-    """Skips the tests that use it where the emulator of microcontrollers isn't installed."""
+def board_of(core: str) -> None:
+    """Skip a test where the emulator of one microcontroller isn't installed."""
     try:
-        devices.connect("emulator", loader.load("cortex-m4-int8"))
+        devices.connect("emulator", loader.load(f"{core}-int8"))
     except DeviceError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def board_emulator() -> None:
+    """Skips the tests that use it where the emulator of Arm's microcontrollers isn't installed."""
+    board_of("cortex-m4")

@@ -52,4 +52,5 @@ class QemuBoard:
         words = ",".join(f"arg={word.replace(',', ',,')}" for word in (program.name, *arguments))
         semihosting = f"enable=on,target=native,{words}"
         quiet = ("-display", "none", "-monitor", "none", "-serial", "none")
-        return ["-M", self.machine, *quiet, "-semihosting-config", semihosting, "-kernel", program.resolve()]
+        machine = ("-M", self.machine, "-cpu", self.model, "-bios", "none")
+        return [*machine, *quiet, "-semihosting-config", semihosting, "-kernel", program.resolve()]

@@ -18,6 +18,7 @@ from edgec.targets.descriptor import Board, Target
 _PACKAGES = {
     "qemu-aarch64": "qemu-user libc6-arm64-cross",
     "qemu-system-arm": "qemu-system-arm",
+    "qemu-system-riscv32": "qemu-system-misc",
     "/usr/aarch64-linux-gnu": "libc6-arm64-cross",
 }
 """What a descriptor names -> Debian and Ubuntu packages with it, and what running a bundle needs besides."""

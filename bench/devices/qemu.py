@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-from edgec.bench import instructions, thumb
+from edgec.bench import instructions, riscv, thumb
 from edgec.bench.devices import process
 from edgec.bench.devices.device import TIMEOUT_SECONDS, checked
 from edgec.bench.instructions import Region
@@ -21,7 +21,11 @@ from edgec.targets import detect, loader
 _COUNTER = Path(__file__).with_name("qemu_counter.c")
 _INTERFACES = (((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 """From which QEMU on -> version of its plugin interface; 7.2 is the one that is tested."""
-_CLASSES = {"qemu-aarch64": instructions.classify, "qemu-system-arm": thumb.classify}
+_CLASSES = {
+    "qemu-aarch64": instructions.classify,
+    "qemu-system-arm": thumb.classify,
+    "qemu-system-riscv32": riscv.classify,
+}
 """Program -> what tells the class of its CPUs' encodings."""
 
 

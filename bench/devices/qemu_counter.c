@@ -1,10 +1,10 @@
-/* A QEMU TCG plugin that counts executed A64 or Thumb instructions exactly, region by region.
+/* A QEMU TCG plugin that counts executed A64, Thumb or RISC-V instructions exactly, region by region.
  *
  *     qemu-aarch64 -plugin qemu_counter.so,out=counts.txt PROGRAM
  *     qemu-system-arm -M mps2-an386 -plugin qemu_counter.so,out=counts.txt -kernel IMAGE
  *
- * A region lies between the hints #112 (begin) and #113 (end), which are no-ops on every processor; the
- * markers themselves aren't counted. Regions follow one another, on one thread. The output:
+ * A region lies between the hints #112 (begin) and #113 (end), which are no-ops on every processor, on RISC-V
+ * `slti zero, zero` of these numbers; the markers themselves aren't counted. Regions follow one another, on one thread. The output:
  *
  *     count REGION BLOCK EXECUTIONS     a block that ran in that region
  *     block BLOCK ENCODING...           its instructions, in hexadecimal; wide Thumb with its first half on top
@@ -16,10 +16,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HINT_BEGIN 0xd5032e1fu /* hint #112 */
-#define HINT_END 0xd5032e3fu   /* hint #113 */
-#define THUMB_BEGIN 0xf3af8070u /* hint.w #112; as A64, no instruction that a compiler makes */
-#define THUMB_END 0xf3af8071u
+/* By QEMU's name of the architecture. */
+typedef struct {
+    const char *name;
+    uint32_t begin, end;
+    int halves; /* a wide instruction has its first half on top, as Thumb */
+} architecture;
+
+static const architecture architectures[] = {
+    { "aarch64", 0xd5032e1fu, 0xd5032e3fu, 0 },
+    { "arm", 0xf3af8070u, 0xf3af8071u, 1 },
+    { "riscv32", 0x07002013u, 0x07102013u, 0 },
+};
 
 /* Instructions that are always executed together, and how often they were. */
 typedef struct block {
@@ -35,7 +43,7 @@ static block *blocks;
 static size_t block_count;
 static size_t region_count;
 static int region_open;
-static int is_thumb;
+static const architecture *arch;
 static FILE *output;
 
 PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_INTERFACE;
@@ -51,19 +59,19 @@ static uint32_t encoding_of(const struct qemu_plugin_insn *instruction)
 #else
     memcpy(half, qemu_plugin_insn_data(instruction), bytes);
 #endif
-    if (!is_thumb)
+    if (!arch->halves)
         return (uint32_t)half[1] << 16 | half[0];
     return half[0] >> 11 < 0x1d ? half[0] : (uint32_t)half[0] << 16 | half[1];
 }
 
 static int is_begin(uint32_t encoding)
 {
-    return encoding == (is_thumb ? THUMB_BEGIN : HINT_BEGIN);
+    return encoding == arch->begin;
 }
 
 static int is_end(uint32_t encoding)
 {
-    return encoding == (is_thumb ? THUMB_END : HINT_END);
+    return encoding == arch->end;
 }
 
 static block *new_block(size_t size)
@@ -153,7 +161,13 @@ static void on_finish(qemu_plugin_id_t id, void *user)
 
 PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
-    is_thumb = strcmp(info->target_name, "arm") == 0;
+    for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++)
+        if (strcmp(info->target_name, architectures[i].name) == 0)
+            arch = &architectures[i];
+    if (arch == NULL) {
+        fprintf(stderr, "qemu_counter: knows no marks of %s\n", info->target_name);
+        return 1;
+    }
     if (argc != 1 || strncmp(argv[0], "out=", 4) != 0) {
         fputs("qemu_counter: usage: -plugin qemu_counter.so,out=FILE\n", stderr);
         return 1;

@@ -33,7 +33,8 @@ def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[st
         "stack_bytes": STACK_BYTES,
         "arrays_memory": "FLASH" if arrays_bytes <= board.flash[1] // 2 else "RAM",
     }
-    names = (STARTUP, "host.h", "semihosting.h", "serial.h")
-    return {name: (runtime / name).read_text(encoding="utf-8") for name in names} | {
-        SCRIPT: script.render(places)
-    }
+    names = {name: name for name in (STARTUP, "host.h", "semihosting.h", "serial.h")}
+    core = target.arch.replace("-", "_")
+    names |= {"core.h": f"core_{core}.h", "vectors.h": f"vectors_{core}.h"}
+    texts = {name: (runtime / file).read_text(encoding="utf-8") for name, file in names.items()}
+    return texts | {SCRIPT: script.render(places)}

@@ -16,6 +16,7 @@ from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Plan, Program
+from edgec.kernels import software
 from edgec.kernels.operators import Place, Runs, Tensor
 from edgec.targets.descriptor import Target
 
@@ -102,6 +103,8 @@ def render(
         sources["pool.h"] = _runtime("pool.h")
     if context["features"]:  # of any level
         sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
+    if software.functions(program.target):
+        sources[software.SOURCE] = _runtime(software.SOURCE)
     sources |= board_sources(program.target, identifier, len(constants.data) + len(inputs.data))
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
     return Driver(
@@ -156,7 +159,8 @@ def _context(
         "NAME": identifier.upper(),
         "target": program.target.name,
         "hosted": program.target.hosted,
-        "gcc_flags": _gcc_flags(program.target),
+        "arch": program.target.arch,
+        "gcc": _gcc(program.target),
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
@@ -178,10 +182,13 @@ def _context(
     }
 
 
-def _gcc_flags(target: Target) -> list[str]:
-    """Return what gcc must be told of the core, so that its calls fit the library's."""
+def _gcc(target: Target) -> str:
+    """Return the command of a gcc for the core, told what makes its calls fit the library's."""
+    if target.arch == "riscv32":
+        extensions = "".join(letter for letter in "mafdc" if letter in target.features)
+        return f"riscv64-unknown-elf-gcc -march=rv32i{extensions} -mabi=ilp32"
     hard = target.c_target.endswith("hf")
-    return [f"-mcpu={target.cpu}", f"-mfloat-abi={'hard' if hard else 'soft'}"]
+    return f"arm-none-eabi-gcc -mthumb -mcpu={target.cpu} -mfloat-abi={'hard' if hard else 'soft'}"
 
 
 def context_bytes(program: Program) -> int:

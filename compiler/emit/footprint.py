@@ -5,18 +5,15 @@ sums the sections that are reached from init, run and close, over the relocation
 The stack is the deepest chain of calls, each frame read from the instructions that move the stack pointer.
 """
 
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from edgec.compiler.emit.frames import FRAMES
 from edgec.kernels import elf
-from edgec.kernels.elf import Piece
 
 C_LIBRARY_STACK_BYTES = 32
 """What memcpy and memset may take: newlib's take 4 to 20."""
-_REALIGNMENT = 15
-"""Bytes that a frame may lose where the stack pointer is rounded down for vectors."""
 
 _Key = tuple[int, int]
 """Object and place of a piece in it."""
@@ -33,8 +30,9 @@ class Footprint:
     """The most that one call of run takes."""
 
 
-def measure(objects: Sequence[bytes], identifier: str) -> Footprint:
-    """Return what firmware takes that calls `identifier`_init, _run and _close of these Thumb objects."""
+def measure(objects: Sequence[bytes], identifier: str, arch: str) -> Footprint:
+    """Return what firmware takes that calls `identifier`_init, _run and _close of these objects."""
+    frame_bytes = FRAMES[arch]
     pieces = {
         (number, place): piece
         for number, code in enumerate(objects)
@@ -80,34 +78,6 @@ def measure(objects: Sequence[bytes], identifier: str) -> Footprint:
     return Footprint(sum(sizes.values()) - weights, weights, depth(run))
 
 
-def frame_bytes(piece: Piece) -> int:
-    """Return the most by which a Thumb function lowers the stack pointer, its callees' frames apart.
-
-    Prologues push registers and subtract constants; where one of several paths does so, it counts.
-    """
-    total, realigned, copied = 0, False, 0
-    for first, second in _instructions(piece):
-        word = first << 16 | second
-        if first & 0xFE00 == 0xB400:  # push
-            total += 4 * (first & 0x1FF).bit_count()
-        elif first & 0xFF80 == 0xB080:  # sub sp, #
-            total += 4 * (first & 0x7F)
-        elif first & 0xFF87 == 0x4685:  # mov sp, register
-            realigned = True
-        elif first == 0xE92D:  # push.w
-            total += 4 * second.bit_count()
-        elif word & 0xFFFF0FFF == 0xF84D0D04:  # str register, [sp, #-4]!
-            total += 4
-        elif first & 0xFFBF == 0xED2D:  # vpush
-            total += 4 * (second & 0xFF)
-        elif word & 0xFBFF8000 == 0xF1AD0000:  # sub.w register, sp, #
-            size = _modified_immediate(word)
-            total, copied = (total + size, copied) if second >> 8 & 15 == 13 else (total, max(copied, size))
-        elif word & 0xFBFF8F00 == 0xF2AD0D00:  # subw sp, sp, #
-            total += _plain_immediate(word)
-    return total + copied + _REALIGNMENT if realigned else total
-
-
 def _reached(roots: Iterable[_Key], references: Callable[[_Key], Iterator[_Key]]) -> set[_Key]:
     found: set[_Key] = set()
     waiting = list(roots)
@@ -117,33 +87,3 @@ def _reached(roots: Iterable[_Key], references: Callable[[_Key], Iterator[_Key]]
             found.add(key)
             waiting += references(key)
     return found
-
-
-def _instructions(piece: Piece) -> Iterator[tuple[int, int]]:
-    """Yield the halfwords of each instruction of Thumb code, the second 0 where there is one."""
-    at = 0
-    while at + 2 <= len(piece.data):
-        skip = next((end for start, end in piece.data_ranges if start <= at < end), None)
-        if skip is not None:
-            at = skip
-            continue
-        (first,) = struct.unpack_from("<H", piece.data, at)
-        wide = first >> 11 >= 0x1D
-        second = struct.unpack_from("<H", piece.data, at + 2)[0] if wide else 0
-        yield first, second
-        at += 4 if wide else 2
-
-
-def _plain_immediate(word: int) -> int:
-    """Return i:imm3:imm8 of a wide encoding (DDI 0403, A6.3.1)."""
-    return (word >> 26 & 1) << 11 | (word >> 12 & 7) << 8 | word & 0xFF
-
-
-def _modified_immediate(word: int) -> int:
-    """Return the constant that a wide encoding expands its twelve bits to (DDI 0403, A5.3.2)."""
-    bits = _plain_immediate(word)
-    low = bits & 0xFF
-    if bits >> 10:
-        rotation, value = bits >> 7, 0x80 | bits & 0x7F
-        return (value >> rotation | value << (32 - rotation)) & 0xFFFFFFFF
-    return (low, low << 16 | low, low << 24 | low << 8, low * 0x01010101)[bits >> 8]

@@ -14,7 +14,7 @@ from edgec.compiler.emit.board import SCRIPT, STARTUP
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.footprint import measure
 from edgec.errors import ToolchainError
-from edgec.kernels import elf
+from edgec.kernels import elf, software
 from edgec.targets.descriptor import Target
 
 
@@ -50,6 +50,8 @@ def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Seq
         f"{identifier}_weights.o": [f"{identifier}_weights.S"],
         f"{identifier}_selftest.o": [f"{identifier}_selftest.c", f"{identifier}_golden.S"],
     }
+    if software.SOURCE in c.sources:
+        units[f"{identifier}_arithmetic.o"] = [software.SOURCE]
     library = [*units, *kernel_files]
     board = STARTUP in c.sources
     if target.hosted or board:
@@ -76,7 +78,7 @@ def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Seq
     shutil.rmtree(work)
     if target.hosted:
         return Sizes(sum(map(elf.loaded_bytes, [driver, *kernels])), None)
-    footprint = measure(objects, identifier)
+    footprint = measure(objects, identifier, target.arch)
     return Sizes(footprint.code, footprint.stack)
 
 

@@ -34,6 +34,7 @@ ARCH_FLAGS: dict[str, tuple[str, ...]] = {
     "x86-64": (),
     "arm64": ("-mno-outline-atomics",),  # else objects need a helper of compiler-rt or libgcc
     "arm-m": (),
+    "riscv32": (),
 }
 LINK_FLAGS = (
     "-O2",  # else zig adds the run-time library of its sanitizers, and half a minute of building that

@@ -122,11 +122,15 @@ def holds(multiplier: NDArray[np.float32]) -> bool:
     return bool((shift >= _LEAST_SHIFT).all())
 
 
-def requantize(accumulator: Expr, multiplier: Expr, shift: Expr, output: Output) -> Expr:
-    """Return an int32 within the output's bounds; multiplier and shift are of `scales`."""
+def requantize(accumulator: Expr, multiplier: Expr, shift: Expr, zero_point: Expr) -> Expr:
+    """Return an int32 that is still to be clamped; multiplier and shift are of `scales`."""
     product = T.cast(accumulator, "int64") * T.cast(multiplier, "int64")
     high = T.cast(product >> T.int64(32), "int32")
-    value = ((high >> shift) + 1 >> 1) + output.zero_point
+    return ((high >> shift) + 1 >> 1) + zero_point
+
+
+def clamped(value: Expr, output: Output) -> Expr:
+    """Return an int32 within the output's bounds."""
     if tir.known(output.low) == -128 and tir.known(output.high) == 127:
         return tir.intrinsic("int32", "llvm.arm.ssat", value, T.int32(8))
     return T.max(T.min(value, output.high), output.low)

@@ -1,11 +1,13 @@
-/* Arm semihosting, by which a program without an operating system asks its debugger or emulator for files, a command
+/* Semihosting, by which a program without an operating system asks its debugger or emulator for files, a command
  * line and an end. Only the bench image uses it; a bundle's library never does.
- * Specification: "Semihosting for AArch32 and AArch64", https://github.com/ARM-software/abi-aa. */
+ * Specification: "Semihosting for AArch32 and AArch64", https://github.com/ARM-software/abi-aa, which RISC-V's follows. */
 #ifndef EDGEC_SEMIHOSTING_H
 #define EDGEC_SEMIHOSTING_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "core.h"
 
 enum {
     SYS_OPEN = 0x01,
@@ -20,58 +22,50 @@ enum {
 enum { OPEN_READ = 1, OPEN_WRITE = 5, OPEN_ERROR = 9 }; /* fopen's "rb", "wb", "ab"; ":tt" is stdout, or stderr by "ab" */
 enum { STOPPED_BY_EXIT = 0x20026 };
 
-static inline int32_t semihosting(int32_t operation, const void *arguments)
-{
-    register int32_t r0 __asm__("r0") = operation;
-    register const void *r1 __asm__("r1") = arguments;
-    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory", "cc");
-    return r0;
-}
-
 /* A handle, or -1. `length` is that of the path. */
 static inline int32_t host_open(const char *path, size_t length, int32_t mode)
 {
     const struct { const char *path; int32_t mode; size_t length; } arguments = { path, mode, length };
-    return semihosting(SYS_OPEN, &arguments);
+    return core_semihosting(SYS_OPEN, &arguments);
 }
 
 static inline void host_close(int32_t handle)
 {
-    (void)semihosting(SYS_CLOSE, &handle);
+    (void)core_semihosting(SYS_CLOSE, &handle);
 }
 
 /* The number of bytes that were not read. */
 static inline int32_t host_read(int32_t handle, void *to, size_t bytes)
 {
     const struct { int32_t handle; void *to; size_t bytes; } arguments = { handle, to, bytes };
-    return semihosting(SYS_READ, &arguments);
+    return core_semihosting(SYS_READ, &arguments);
 }
 
 /* The number of bytes that were not written. */
 static inline int32_t host_write(int32_t handle, const void *from, size_t bytes)
 {
     const struct { int32_t handle; const void *from; size_t bytes; } arguments = { handle, from, bytes };
-    return semihosting(SYS_WRITE, &arguments);
+    return core_semihosting(SYS_WRITE, &arguments);
 }
 
 /* Of a file, in bytes. */
 static inline int32_t host_length(int32_t handle)
 {
-    return semihosting(SYS_FLEN, &handle);
+    return core_semihosting(SYS_FLEN, &handle);
 }
 
 /* 0 if the command line, words with spaces between, fits into `bytes`. */
 static inline int32_t host_command_line(char *to, size_t bytes)
 {
     const struct { char *to; size_t bytes; } arguments = { to, bytes };
-    return semihosting(SYS_GET_CMDLINE, &arguments);
+    return core_semihosting(SYS_GET_CMDLINE, &arguments);
 }
 
 __attribute__((noreturn)) static inline void host_exit(int32_t code)
 {
     const struct { int32_t reason, code; } arguments = { STOPPED_BY_EXIT, code };
     for (;;)
-        (void)semihosting(SYS_EXIT_EXTENDED, &arguments);
+        (void)core_semihosting(SYS_EXIT_EXTENDED, &arguments);
 }
 
 #endif

@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core.h"
+
 /* What a board's firmware defines: both return when all bytes have gone through. */
 void board_write(const void *data, size_t bytes);
 void board_read(void *data, size_t bytes);
@@ -99,11 +101,8 @@ static inline int32_t host_command_line(char *to, size_t bytes)
 
 __attribute__((noreturn)) static inline void host_exit(int32_t code)
 {
-    volatile uint32_t *const reset = (uint32_t *)0xe000ed0c; /* AIRCR */
     (void)serial_ask('X', code, 0, NULL, 0, NULL, NULL);
-    *reset = 0x05fa0004; /* VECTKEY, SYSRESETREQ */
-    for (;;)
-        continue;
+    core_reset();
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* From reset to main() on a Cortex-M that an emulator stands in for: vectors, memory, FPU. An image for a real board
- * has its vendor's startup code instead. */
+/* From reset to main() on a microcontroller that an emulator stands in for: vectors, memory, FPU. An image for a real
+ * board has its vendor's startup code instead. */
 #include "host.h"
 
 extern uint32_t image_stack_top, image_data_from, image_data, image_data_end, image_bss, image_bss_end;
@@ -7,7 +7,7 @@ extern uint32_t image_stack_top, image_data_from, image_data, image_data_end, im
 int main(void);
 
 /* An exception is a crash here: no interrupt is ever enabled. */
-static void fault(void)
+__attribute__((noreturn)) static void image_fault(void)
 {
     static const char text[] = "fault: the core took an exception\n";
     const int32_t errors = host_open(":tt", 3, OPEN_ERROR);
@@ -15,11 +15,8 @@ static void fault(void)
     host_exit(3);
 }
 
-__attribute__((noreturn, used)) static void reset(void)
+__attribute__((noreturn)) static void image_begin(void)
 {
-    volatile uint32_t *const coprocessors = (uint32_t *)0xe000ed88; /* CPACR: full access to CP10 and CP11, the FPU */
-    *coprocessors |= 0xfu << 20;
-    __asm__ volatile("dsb\n\tisb" ::: "memory");
     for (uint32_t *to = &image_data, *from = &image_data_from; to < &image_data_end;)
         *to++ = *from++;
     for (uint32_t *to = &image_bss; to < &image_bss_end;)
@@ -27,16 +24,7 @@ __attribute__((noreturn, used)) static void reset(void)
     host_exit(main());
 }
 
-/* Stack, reset, and the exceptions that every Armv7-M and Armv8-M core has. */
-extern const struct vectors {
-    uint32_t *stack;
-    void (*handlers[15])(void);
-} image_vectors;
-
-__attribute__((section(".vectors"), used)) const struct vectors image_vectors = {
-    &image_stack_top,
-    { reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault },
-};
+#include "vectors.h"
 
 /* All that a bundle's library asks for: four words at a time where both sides allow it, as a C library would, and on
  * a few registers, so that no stack is counted that a C library's wouldn't take. */

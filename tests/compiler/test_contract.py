@@ -10,7 +10,7 @@ import pytest
 from edgec.bench import devices
 from edgec.bench.devices import checked
 from edgec.compiler.emit import contract
-from edgec.compiler.emit.footprint import frame_bytes
+from edgec.compiler.emit.frames import riscv_frame_bytes, thumb_frame_bytes
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.program import Call, Program
 from edgec.errors import LimitError
@@ -18,6 +18,7 @@ from edgec.kernels.elf import Piece
 from edgec.kernels.operators import Tensor
 from edgec.targets import loader
 from tests.compiler.building import build
+from tests.conftest import board_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fmnist_dscnn.onnx"
 M4 = loader.load("cortex-m4-int8")
@@ -95,18 +96,35 @@ def test_an_arena_that_can_not_fit_is_told_before_anything_compiles() -> None:
     ],
 )
 def test_frames_are_read_from_the_instructions(code: str, bytes_: int) -> None:
-    assert frame_bytes(Piece(".text.f", bytes.fromhex(code), True, ("f",), (), (), None)) == bytes_
+    assert thumb_frame_bytes(Piece(".text.f", bytes.fromhex(code), True, ("f",), (), (), None)) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("code", "bytes_"),
+    [
+        ("01000000 8280", 0),  # nop; ret
+        ("4111 06c6", 16),  # addi sp, sp, -16; sw ra, 12(sp)
+        ("4171 7d61", 496),  # addi sp, sp, -496; addi sp, sp, 496
+        ("13010181 1301017f", 2032),  # addi sp, sp, -2032; addi sp, sp, 2032
+        ("0565 1305c5f9 3301a140", 4096 - 100),  # lui a0, 1; addi a0, a0, -100; sub sp, sp, a0
+        ("8562 c102 33015140", 4096 + 16),  # c.lui t0, 1; c.addi t0, 16; sub sp, sp, t0
+        ("1303803e 33016140", 1000),  # li t1, 1000; sub sp, sp, t1
+    ],
+)
+def test_frames_of_riscv_are_read_from_the_instructions(code: str, bytes_: int) -> None:
+    assert riscv_frame_bytes(Piece(".text.f", bytes.fromhex(code), True, ("f",), (), (), None)) == bytes_
 
 
 def test_constants_among_code_are_no_instructions() -> None:
     data = bytes.fromhex("30b5 2de9f04f 7047")
-    assert frame_bytes(Piece(".text.f", data, True, ("f",), ((2, 6),), (), None)) == 12
+    assert thumb_frame_bytes(Piece(".text.f", data, True, ("f",), ((2, 6),), (), None)) == 12
 
 
 @pytest.mark.usefixtures("board_emulator")
-@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "cortex-m55", "riscv32"])
 def test_the_stack_of_the_manifest_is_never_less_than_measured(tmp_path: Path, core: str) -> None:
     bundle = build(EXAMPLE, tmp_path, f"{core}-int8")
+    board_of(core)
     done = checked(devices.connect("emulator", bundle.described(None)).execute(bundle.bench, ["--markers"]))
     measured = json.loads(done.stdout)["stack_bytes"]
     assert 0 <= bundle.memory["stack_bytes"] - measured <= 64

@@ -14,10 +14,13 @@ from edgec.bench.devices import Execution
 from edgec.compiler.emit import toolchain
 from edgec.errors import ToolchainError
 from edgec.targets import loader
+from tests.compiler.building import build
 from tests.compiler.test_emit import STRICT, make, nm, write
+from tests.conftest import board_of
 
 M4 = loader.load("cortex-m4-int8")
 CORES = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fmnist_dscnn.onnx"
 GCC = "arm-none-eabi-gcc"
 GCC_FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 
@@ -162,6 +165,15 @@ def test_the_context_is_no_larger_than_what_is_kept_there(tiny: Bundle) -> None:
     assert "#define TINY_ARENA_ALIGNMENT 8" in header
 
 
+def test_a_core_without_the_arithmetic_gets_it_with_the_library(tmp_path: Path) -> None:
+    """Armv6-M has no product of 64 bits and no division: a library of the compiler's isn't asked for."""
+    built = build(EXAMPLE, tmp_path, "cortex-m0plus-int8")
+    symbols = nm(built.file("lib/libfmnist_dscnn.a"))
+    defined = {name for kind, name in symbols if kind.isupper() and kind != "U"}
+    assert {"__aeabi_lmul", "__muldi3", "__clzsi2"} <= defined
+    assert {name for kind, name in symbols if kind == "U"} - defined <= {"memset", "memcpy"}
+
+
 # ---- In build systems
 
 CMAKE = """
@@ -290,4 +302,17 @@ def test_an_exception_of_the_core_ends_the_run(tmp_path: Path) -> None:
     body = '(void)scratch; (void)x; (void)bias; (void)y; (void)begin; (void)end; __asm__ volatile("udf #0");'
     built = Bundle.load(write(make(M4), tmp_path, bodies={"edgec_bias_1": body}).path)
     done = execute(built, "--selftest")
+    assert (done.returncode, done.stderr) == (3, "fault: the core took an exception\n")
+
+
+def test_so_does_one_of_riscv(tmp_path: Path) -> None:
+    board_of("riscv32")
+    built = build(EXAMPLE, tmp_path, "riscv32-int8")
+    image, mark = bytearray(built.bench.read_bytes()), bytes.fromhex("13200007")  # slti zero, zero, 112
+    assert image.count(mark) == 1
+    at = image.index(mark)
+    image[at : at + 4] = bytes(4)  # no instruction
+    changed = tmp_path / "changed"
+    changed.write_bytes(image)
+    done = execute(built, "--markers", program=changed)
     assert (done.returncode, done.stderr) == (3, "fault: the core took an exception\n")

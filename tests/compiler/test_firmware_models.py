@@ -12,6 +12,7 @@ import pytest
 from edgec.bench.benchmark import benchmark
 from tests.compiler.building import build, verified
 from tests.compiler.onnx_models import SHARED
+from tests.conftest import board_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("board_emulator")]
 
@@ -30,10 +31,14 @@ class Figures(NamedTuple):
 
 
 FIGURES = {
+    ("fmnist_dscnn", "cortex-m0plus"): Figures(3.238, 4920, 8160, 17800, 412),
+    ("fmnist_dscnn", "riscv32"): Figures(1.678, 4920, 6016, 17872, 304),
     ("fmnist_dscnn", "cortex-m3"): Figures(1.069, 4920, 7248, 18312, 308),
     ("fmnist_dscnn", "cortex-m4"): Figures(0.590, 5136, 7582, 18776, 308),
     ("fmnist_dscnn", "cortex-m7"): Figures(0.592, 5136, 7628, 18776, 308),
     ("fmnist_dscnn", "cortex-m55"): Figures(0.178, 5136, 6408, 16512, 336),
+    ("mlperf_kws_dscnn", "cortex-m0plus"): Figures(22.896, 8128, 8974, 30464, 412),
+    ("mlperf_kws_dscnn", "riscv32"): Figures(12.213, 8128, 6844, 30464, 304),
     ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.333, 8336, 6650, 31216, 308),
     ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.249, 8672, 6526, 31936, 308),
     ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.252, 8672, 6574, 31936, 308),
@@ -51,6 +56,7 @@ def test_real_models_are_exact_and_take_what_they_took(name: str, core: str, tmp
     path = path if path.exists() else SHARED / f"models/{name}.onnx"
     if not path.exists():
         pytest.skip("no shared models")
+    board_of(core)
     bundle = build(path, tmp_path, f"{core}-int8", with_int8_io=True)
     assert not bundle.manifest["islands"]
     assert verified(bundle).exact_layers == len(bundle.steps)

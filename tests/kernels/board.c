@@ -44,12 +44,23 @@ void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
     return to;
 }
 
+#ifdef __riscv
+static int32_t host(uint32_t operation, const void *arguments) {
+    register uint32_t a0 __asm__("a0") = operation;
+    register const void *a1 __asm__("a1") = arguments;
+    __asm__ volatile(".option push\n\t.option norvc\n\t.balign 16\n\tslli zero, zero, 0x1f\n\tebreak\n\t"
+                     "srai zero, zero, 7\n\t.option pop"
+                     : "+r"(a0) : "r"(a1) : "memory");
+    return (int32_t)a0;
+}
+#else
 static int32_t host(uint32_t operation, const void *arguments) {
     register uint32_t r0 __asm__("r0") = operation;
     register const void *r1 __asm__("r1") = arguments;
     __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
     return (int32_t)r0;
 }
+#endif
 
 static _Noreturn void finish(uint32_t code) {
     const uint32_t arguments[2] = {EXIT_NORMALLY, code};
@@ -61,7 +72,7 @@ static _Noreturn void fail(const char *what) {
     finish(3);
 }
 
-static _Noreturn void fault(void) { fail("faults, by an address or an instruction that the core doesn't have\n"); }
+__attribute__((used, aligned(4))) static _Noreturn void fault(void) { fail("faults, by an address or an instruction that the core doesn't have\n"); }
 
 static int32_t opened(const char *name, size_t length, uint32_t mode) {
     const uint32_t arguments[3] = {(uint32_t)name, mode, length};
@@ -151,14 +162,21 @@ static void run(void) {
     }
 }
 
-static void start(void) {
+__attribute__((used)) static void start(void) {
+#ifndef __riscv
     *(volatile uint32_t *)0xE000ED88 |= 0xFu << 20; /* CPACR: the FPU, and Helium with it, where there is one */
     __asm__ volatile("dsb\n\tisb");
+#endif
     in = opened("input.bin", sizeof "input.bin" - 1, MODE_READ);
     out = opened("output.bin", sizeof "output.bin" - 1, MODE_WRITE);
     for (int64_t calls = number(); calls > 0; calls--) run();
     finish(0);
 }
 
+#ifdef __riscv
+__asm__(".pushsection .vectors, \"ax\", %progbits\n\t.option push\n\t.option arch, +zicsr\n\t"
+        "lla sp, memory_begin\n\tlla t0, fault\n\tcsrw mtvec, t0\n\ttail start\n\t.option pop\n.popsection");
+#else
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
     memory_begin, (void *)start, (void *)fault, (void *)fault, (void *)fault, (void *)fault, (void *)fault};
+#endif

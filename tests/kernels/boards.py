@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 
 from edgec.compiler.emit import toolchain
-from edgec.targets.descriptor import Board
+from edgec.kernels import software
+from edgec.targets.descriptor import Board, Target
 
 _DRIVER = Path(__file__).parent / "board.c"
+_ARITHMETIC = Path(software.__file__).parent / "runtime" / software.SOURCE
 _STACK_BYTES = 16384
-# The driver's own code is for the least of these cores: the kernels' is what is tried.
-_LEAST_CORE = ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m3")
+# The driver's own code is for the least of these cores with division: the kernels' is what is tried.
+_LEAST_CORES = {
+    "arm-m": ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m3"),
+    "riscv32": ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+a+c+m"),
+}
 _SECONDS = 300
 
 
-def run(board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
+def run(target: Target, board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
     """Run the calls of `folder`/input.bin, of kernels by their numbers; their output is output.bin.
 
     Fails the test when a kernel faults, or writes what isn't its own.
@@ -25,17 +30,18 @@ def run(board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
     program = shutil.which(board.program)
     if program is None:
         pytest.skip(f"{board.program} is missing")
-    image = _linked(board, kernels, folder)
+    image = _linked(target, board, kernels, folder)
     command = [
-        program, "-machine", board.machine, "-display", "none", "-monitor", "none", "-serial", "none",
+        program, "-machine", board.machine, "-cpu", board.cpu, "-bios", "none",
+        "-display", "none", "-monitor", "none", "-serial", "none",
         "-semihosting-config", "enable=on,target=native", "-kernel", image,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.strip()}"
 
 
-def _linked(board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
-    driver = folder / "board.o"
+def _linked(target: Target, board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
+    driver, core = folder / f"board-{target.arch}.o", _LEAST_CORES[target.arch]
     if not driver.exists():
         shutil.copy(_DRIVER, folder)
         flags = (
@@ -48,11 +54,15 @@ def _linked(board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
             "-Wall",
             "-Wextra",
         )
-        toolchain.zig(folder, "cc", *_LEAST_CORE, *flags, "-c", _DRIVER.name, "-o", driver.name)
+        toolchain.zig(folder, "cc", *core, *flags, "-c", _DRIVER.name, "-o", driver.name)
     (folder / "rows.s").write_text(_rows(kernels))
-    toolchain.zig(folder, "cc", *_LEAST_CORE, "-c", "rows.s", "-o", "rows.o")
+    toolchain.zig(folder, "cc", *core, "-c", "rows.s", "-o", "rows.o")
     (folder / "board.ld").write_text(_script(board))
     objects = [driver.name, "rows.o", *(path.name for path in kernels.values())]
+    if software.functions(target):
+        shutil.copy(_ARITHMETIC, folder)
+        toolchain.compile_c(target, [_ARITHMETIC.name], "arithmetic.o", folder)
+        objects.append("arithmetic.o")
     toolchain.zig(folder, "ld.lld", "-T", "board.ld", *objects, "-o", "image.elf")
     return folder / "image.elf"
 

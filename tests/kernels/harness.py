@@ -97,7 +97,7 @@ class Machines:
         data.write_bytes(_words(len(calls)) + b"".join(call.written() for call in calls))
         if isinstance(target.emulator, Board):
             kernels = {_number(call.code): self._object(target, call.code) for call in calls}
-            boards.run(target.emulator, kernels, self.folder)
+            boards.run(target, target.emulator, kernels, self.folder)
         else:
             self._run_program(target, calls, data, output)
         result = output.read_bytes()

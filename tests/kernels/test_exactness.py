@@ -37,9 +37,11 @@ from tests.kernels.operations import BUILDING, Case, batches, called
 # scheduling.
 DEVICES = (
     "x86-64", "x86-64-v3", "x86-64-v4", "x86-64-avxvnni", "cortex-a53", "rpi4", "rpi5", "cortex-a720",
-    "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55",
+    "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "riscv32",
 )  # fmt: skip
 
+FIXED_POINT = ("_fixed", "_thumb", "_plain", "_unrolled")
+"""How the names of kernels for cores without an FPU end."""
 VNNI = frozenset({"avx512vnni", "avxvnni"})
 
 
@@ -68,9 +70,9 @@ def lines(operation: type = object) -> Iterator[Any]:
 def _has_form(kernel: Kernel, target: Target) -> bool:
     """Whether the kernel requantizes in the target's form, if at all, and has floats where it wants them."""
     if target.requantization == "float32":
-        return not kernel.name.endswith(("_fixed", "_thumb"))
+        return not kernel.name.endswith(FIXED_POINT)
     if kernel.operation in (*reference.REQUANTIZING, Chain):
-        return kernel.name.endswith(("_fixed", "_thumb"))
+        return kernel.name.endswith(FIXED_POINT)
     return kernel.operation not in FLOATS
 
 

@@ -72,7 +72,8 @@ def test_a_microcontroller_has_a_board_and_no_operating_system() -> None:
     assert not m4.hosted
     assert loader.load("rpi5-int8").hosted
     assert (m3.requantization, m4.requantization) == ("fixed-point", "float32")
-    assert {"dsp", "vfp4d16sp"} == m4.features
+    assert {"dsp", "thumb2", "vfp4d16sp"} == m4.features
+    assert not loader.load("cortex-m0plus-int8").features
     assert loader.load("cortex-m55-int8").features > loader.load("cortex-m33-int8").features
     assert loader.from_data(manifest_data(m4)) == m4
 
