@@ -5,8 +5,8 @@ Two pixels are computed together. Their windows are copied into a panel (im2col 
 that the instruction set multiplies; then blocks of channels go over it, in a loop written in assembler.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -33,6 +33,7 @@ class Geometry:
     """Of the output, in an image."""
     columns: Expr
     outputs: Expr
+    """Channels of a group."""
     length: Expr
     """Of the reduction, padded."""
     channels: Expr
@@ -45,11 +46,16 @@ class Geometry:
     kernel_rows: Expr
     kernel_columns: Expr
     segment: Expr
-    """Bytes of a row of the window."""
+    """Bytes of a row of the window, of one group's channels."""
     pitch: Expr
     """Bytes from one row of the input to the next."""
     padding: Expr
     """The byte that the image is padded with, four times."""
+    groups: Expr
+    taken: Expr
+    """Channels of a group of the input."""
+    row_dilation: Expr
+    column_dilation: Expr
 
     def corner(self, pixel: Expr) -> tuple[Expr, Expr]:
         """Return row and column of the input where the pixel's window begins; perhaps in the padding."""
@@ -77,6 +83,8 @@ class Variant:
     """There is one pixel, and its window is all of the input."""
     pointwise: bool
     """Windows are the pixels of the input, one by one."""
+    scattered: bool
+    """There are groups or dilation: no two taps of a window need lie beside each other."""
     words: bool
     """A pixel is a whole number of words."""
     ragged: bool
@@ -103,6 +111,22 @@ class Layer:
     parameters: Buffer
     y: Buffer
     scratch: Buffer
+    group: Expr
+    """Which one is computed; 0 where windows aren't scattered."""
+
+    def blocks_before(self, width: int) -> Expr:
+        """Return how many blocks of channels the constants of the groups before have."""
+        return self.group * ((self.geometry.outputs + (width - 1)) // width) if self.variant.scattered else 0
+
+
+@dataclass(frozen=True)
+class Form:
+    """What of a `Variant` the layer's geometry decides."""
+
+    dense: bool
+    pointwise: bool
+    scattered: bool
+    aliased: bool
 
 
 class CompactSet(Protocol):
@@ -121,8 +145,8 @@ class CompactSet(Protocol):
     def accepts(self, operation: Conv2d) -> bool:
         """Whether its sums are exact here, and its windows can be gathered."""
 
-    def variant(self, operation: Conv2d, dense: bool, pointwise: bool, aliased: bool) -> Variant:
-        """Return the code that the layer takes."""
+    def variant(self, operation: Conv2d, form: "Form") -> Variant:
+        """Return the code that the layer takes, of one group."""
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
         """Weights, biases, multipliers."""
@@ -141,20 +165,18 @@ class CompactSet(Protocol):
 
 
 def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
-    """Code of a convolution without groups and dilation, where the target has an FPU."""
+    """Code of a convolution of any geometry, but for groups of single channels."""
     weights = operation.weights
     del target
-    if operation.groups != 1 or not weights.size:
+    if not weights.size or (operation.groups > 1 and weights.shape[3] == 1) or not isa.accepts(operation):
         return
-    if any(d > 1 < k for d, k in zip(operation.dilations, weights.shape[1:3], strict=True)):
-        return
-    if not isa.accepts(operation):
-        return
+    dilated = any(d > 1 < k for d, k in zip(operation.dilations, weights.shape[1:3], strict=True))
+    scattered = dilated or operation.groups > 1
     images, in_rows, in_columns, _ = operation.input_shape
     kernel, size = weights.shape[1:3], weights[0].size
-    padded = any(operation.pads)
-    dense = not padded and kernel == (in_rows, in_columns) and size % 4 == 0
-    pointwise = not padded and kernel == operation.strides == (1, 1)
+    contiguous = not any(operation.pads) and not scattered
+    dense = contiguous and kernel == (in_rows, in_columns) and size % 4 == 0
+    pointwise = contiguous and kernel == operation.strides == (1, 1)
     outputs, pixels = len(weights), int(np.prod(operation.output_shape[1:3]))
     inplace = []
     # Pixels are written in order, and each after it was read.
@@ -162,29 +184,57 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
         inplace.append(0)
     if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
         inplace.append(1)
-    variant = isa.variant(operation, dense, pointwise and not dense, bool(inplace))
+    groups = list(_groups(operation))
+    variant = isa.variant(groups[0], Form(dense, pointwise and not dense, scattered, bool(inplace)))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",
         make=partial(_function, isa, variant),
-        constants=(*isa.pack(operation, length, dense), _parameters(operation, length)),
+        constants=(*_packed(isa, groups, length, dense), _parameters(operation, length)),
         tiles=images,
-        scratch_bytes=isa.scratch_bytes(variant, outputs, length),
+        scratch_bytes=isa.scratch_bytes(variant, len(groups[0].weights), length),
         inplace=tuple(inplace),
         configuration=f"{1 if dense else 2} pixels",
     )
 
 
+def _groups(operation: Conv2d) -> Iterator[Conv2d]:
+    """Yield the convolution of each group, of whose input and output the others' channels are left out."""
+    if operation.groups == 1:
+        yield operation
+        return
+    shape = *operation.input_shape[:3], operation.weights.shape[3]
+    width = len(operation.weights) // operation.groups
+    for first in range(0, len(operation.weights), width):
+        own = slice(first, first + width)
+        yield replace(
+            operation, input_shape=shape, groups=1, weights=operation.weights[own], bias=operation.bias[own],
+            multiplier=operation.multiplier[own],
+        )  # fmt: skip
+
+
+def _packed(
+    isa: CompactSet, groups: Sequence[Conv2d], length: int, dense: bool
+) -> Iterator[NDArray[np.generic]]:
+    """Yield the instruction set's constants, those of one group after those of another."""
+    for parts in zip(*(isa.pack(group, length, dense) for group in groups), strict=True):
+        yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _parameters(operation: Conv2d, length: int) -> NDArray[np.int32]:
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
-    _, kernel_rows, kernel_columns, _ = operation.weights.shape
+    _, kernel_rows, kernel_columns, taken = operation.weights.shape
     geometry = Geometry(
-        rows * columns, columns, outputs, length, channels, in_rows, in_columns,
+        rows * columns, columns, outputs // operation.groups, length, channels, in_rows, in_columns,
         *operation.strides, *operation.pads[:2], kernel_rows, kernel_columns,
-        segment=kernel_columns * channels,
+        segment=kernel_columns * taken,
         pitch=in_columns * channels,
         padding=np.uint32((operation.input_zero_point & 0xFF) * 0x01010101).astype(np.int32),
+        groups=operation.groups,
+        taken=taken,
+        row_dilation=operation.dilations[0],
+        column_dilation=operation.dilations[1],
     )  # fmt: skip
     values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
     return np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
@@ -212,20 +262,28 @@ def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffe
     other = others.pop(0) if variant.residual else None
     values = tir.registers(parameters, ending.parameters + _FIELDS)
     geometry, values = Geometry(*values[ending.parameters :]), values[: ending.parameters]
-    layer = Layer(variant, geometry, ending, values, x, other, others, parameters, y, scratch)
+    pitch = geometry.outputs * geometry.groups if variant.scattered else geometry.outputs
 
-    def pixels(image: Expr, chosen: list[Expr]) -> None:
+    def pixels(image: Expr, group: Expr, chosen: list[Expr]) -> None:
+        layer = Layer(variant, geometry, ending, values, x, other, others, parameters, y, scratch, group)
+        rows = [(image * geometry.pixels + pixel) * pitch for pixel in chosen]
         isa.gather(layer, image, chosen)
-        isa.columns(layer, [(image * geometry.pixels + pixel) * geometry.outputs for pixel in chosen])
+        isa.columns(layer, [row + group * geometry.outputs for row in rows] if variant.scattered else rows)
+
+    def pairs(image: Expr, group: Expr) -> None:
+        with T.serial(0, (geometry.pixels + 1) // 2) as pair:
+            # An odd last pixel is computed twice.
+            pixels(image, group, [pair * 2, T.min(pair * 2 + 1, geometry.pixels - 1)])
 
     def images() -> None:
         with T.serial(begin, end) as image:
             if variant.dense:
-                pixels(image, [T.int32(0)])
+                pixels(image, T.int32(0), [T.int32(0)])
+            elif variant.scattered:
+                with T.serial(0, geometry.groups) as group:
+                    pairs(image, group)
             else:
-                with T.serial(0, (geometry.pixels + 1) // 2) as pair:
-                    # An odd last pixel is computed twice.
-                    pixels(image, [pair * 2, T.min(pair * 2 + 1, geometry.pixels - 1)])
+                pairs(image, T.int32(0))
 
     linked(isa.functions(variant), images)
 
@@ -261,3 +319,24 @@ def window(g: Geometry, image: Expr, pixel: Expr) -> Window:
         size=columns * g.channels,
         offset=(above * g.kernel_columns + before) * g.channels,
     )
+
+
+def scattered(
+    layer: Layer, image: Expr, pixel: Expr, copy: Callable[[Expr, Expr, Expr, Expr, Expr], None]
+) -> None:
+    """Write the gathering of a window whose taps lie apart, as far as they lie in the image.
+
+    copy(source, offset, taps, size, step) is to copy `taps` times `size` adjacent bytes of the input from
+    `source`, `step` bytes from one to the next, one after another to that offset in the window.
+    """
+    g = layer.geometry
+    row, column = g.corner(pixel)
+    dilation = g.column_dilation
+    before = T.truncdiv(T.max(T.int32(0) - column, 0) + dilation - 1, dilation)  # taps that are padding
+    behind = T.min(T.truncdiv(T.max(g.in_columns - column, 0) + dilation - 1, dilation), g.kernel_columns)
+    with T.If(before < behind), T.Then(), T.serial(0, g.kernel_rows) as r:
+        in_row = row + r * g.row_dilation
+        with T.If(T.And(in_row >= 0, in_row < g.in_rows)), T.Then():
+            source = g.start(image, in_row, column + before * dilation) + layer.group * g.taken
+            to = (r * g.kernel_columns + before) * g.taken
+            copy(source, to, behind - before, g.taken, g.channels * dilation)

@@ -81,6 +81,8 @@ class DepthwiseAny(Protocol):
     """Of a block."""
     pixel_bytes: int
     """Of a block's pixel in a row."""
+    ring: bool
+    """Whether rows stay where they are, and the window's first is another one each time."""
 
     def accepts(self, operation: Conv2d) -> bool:
         """Whether its sums and results are exact here."""
@@ -109,8 +111,8 @@ class DepthwiseAny(Protocol):
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """Write the copying of a row of the input, of adjacent channels, to the row that begins at `row`."""
 
-    def element(self, g: Geometry, rows: Buffer, row: Expr, column: Expr, lane: Expr, value: Expr) -> None:
-        """Write the storing of one channel of a pixel there."""
+    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
+        """Write the copying of one channel, of the input, from `source` on, to a lane of that row."""
 
     def row(self, work: "Work") -> None:
         """Write the computation of a row of outputs of a block."""
@@ -124,6 +126,8 @@ class Work:
     form: tuple[int, ...]
     rows: Buffer
     """Of the window."""
+    first_row: Expr
+    """Of the window, among the rows: 0 unless they are a ring."""
     pitch: Expr
     """Bytes from one row of the window to its next."""
     constants: Buffer
@@ -222,17 +226,18 @@ def _body(
             return
         with T.serial(0, isa.channels) as lane:
             channel = T.truncdiv(T.min(block * isa.channels + lane, g.outputs - 1), g.per_channel)
-            with T.serial(0, g.in_columns) as column:
-                value = x[start + column * g.channels + channel]
-                isa.element(g, scratch, to, g.left + column, lane, value)
+            isa.copy_channel(g, x, start + channel, scratch, to, lane)
 
     def lines(image: Expr, block: Expr, row: Expr) -> None:
         """Bring the window's rows in."""
         kept = T.Select(row == 0, T.int32(0), T.max(g.reach - g.row_stride, 0))
-        with T.If(kept > 0), T.Then():
-            isa.move(scratch, g.row_stride * row_bytes, kept * row_bytes)
+        if not isa.ring:
+            with T.If(kept > 0), T.Then():
+                isa.move(scratch, g.row_stride * row_bytes, kept * row_bytes)
         with T.serial(0, g.reach - kept) as new:
-            in_row, to = row * g.row_stride - g.top + kept + new, (kept + new) * row_bytes
+            window_row = row * g.row_stride + kept + new
+            in_row = window_row - g.top
+            to = (T.truncmod(window_row, g.reach) if isa.ring else kept + new) * row_bytes
             with T.If(T.And(in_row >= 0, in_row < g.in_rows)):
                 with T.Then():
                     copied(image, block, in_row, to)
@@ -248,11 +253,13 @@ def _body(
                 to = (image * g.rows + row) * g.columns * g.outputs + first
                 lanes = T.min(g.outputs - first, isa.channels)
                 pitch = g.row_dilation * row_bytes
+                first_row = T.truncmod(row * g.row_stride, g.reach) if isa.ring else T.int32(0)
                 isa.row(
                     Work(
-                        g, form, scratch, pitch, constants, block * g.words, y, to, lanes, parameters, output
+                        g, form, scratch, first_row, pitch, constants, block * g.words, y, to, lanes,
+                        parameters, output,
                     )
-                )
+                )  # fmt: skip
 
     linked(isa.loops(form), images)
 
@@ -281,6 +288,8 @@ def _blocked(
 class DspAny(DspRows):
     """Four channels as planes of int16, of which `smlad` multiplies two neighbours (dilated: or zeros)."""
 
+    ring = False
+
     def accepts(self, operation: Conv2d) -> bool:
         """As `DspRows`, where a row of the window isn't too much code."""
         return super().accepts(operation) and self.form(operation)[0] <= depthwise_any.MOST_PAIRS
@@ -307,17 +316,23 @@ class DspAny(DspRows):
 
     def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
         """See `DepthwiseAny.loops`."""
-        return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, depthwise_any.MOVE, depthwise_any.dsp_row(*form)
+        return (
+            dsp.FILL_WORDS,
+            dsp.PLANES,
+            dsp.PLANES_PIXEL,
+            depthwise_any.MOVE,
+            depthwise_any.WIDEN_CHANNEL,
+            depthwise_any.dsp_row(*form),
+        )
 
     def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
         """See `DepthwiseAny.move`."""
         depthwise_any.MOVE.call(None, address(rows, 0), address(rows, source), size // 8)
 
-    def element(self, g: Geometry, rows: Buffer, row: Expr, column: Expr, lane: Expr, value: Expr) -> None:
-        """Both bytes of an int16."""
-        at = row + (lane * g.length + column) * 2
-        tir.store(rows, at, value)
-        tir.store(rows, at + 1, value >> T.int8(7))
+    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
+        """See `DepthwiseAny.copy_channel`."""
+        to = address(ring, row + (lane * g.length + g.left) * 2)
+        depthwise_any.WIDEN_CHANNEL.call(None, address(x, source), g.channels, to, g.in_columns)
 
     def row(self, work: Work) -> None:
         """Channel by channel."""
@@ -333,6 +348,8 @@ class DspAny(DspRows):
 
 class MveAny(MveRows):
     """Eight channels, as they are; a table says where the taps lie."""
+
+    ring = False
 
     def form(self, operation: Conv2d) -> tuple[int, ...]:
         """Nothing."""
@@ -360,17 +377,19 @@ class MveAny(MveRows):
     def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
         """See `DepthwiseAny.loops`."""
         del form
-        return mve.FILL, mve.COPY, mve.PIXELS, depthwise_any.MVE_ROW
+        return mve.FILL, mve.COPY, mve.PIXELS, depthwise_any.COPY_CHANNEL, depthwise_any.MVE_ROW
 
     def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
         """See `DepthwiseAny.move`."""
         one, none = T.int32(1), T.int32(0)
         mve.COPY.call(None, address(rows, source), address(rows, 0), size, one, none, none)
 
-    def element(self, g: Geometry, rows: Buffer, row: Expr, column: Expr, lane: Expr, value: Expr) -> None:
-        """See `DepthwiseAny.element`."""
-        del g
-        tir.store(rows, row + column * self.pixel_bytes + lane, value)
+    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
+        """See `DepthwiseAny.copy_channel`."""
+        to = address(ring, row + g.left * self.pixel_bytes + lane)
+        depthwise_any.COPY_CHANNEL.call(
+            None, address(x, source), g.channels, to, T.int32(self.pixel_bytes), g.in_columns
+        )
 
     def row(self, work: Work) -> None:
         """All channels together."""
@@ -385,14 +404,17 @@ class MveAny(MveRows):
 class ThumbAny(ThumbRows):
     """Four channels, byte by byte, in fixed point."""
 
+    ring = False
+
     def accepts(self, operation: Conv2d) -> bool:
         """As `ThumbRows`, where a row of the window isn't too much code."""
-        columns, dilation = self.form(operation)
-        return super().accepts(operation) and extent(columns, dilation) <= 2 * depthwise_any.MOST_PAIRS
+        columns, dilation, stride = self.form(operation)
+        wide = extent(columns, dilation) <= 2 * depthwise_any.MOST_PAIRS >= stride
+        return super().accepts(operation) and wide
 
     def form(self, operation: Conv2d) -> tuple[int, ...]:
-        """Taps of a row, and pixels from one to the next."""
-        return int(operation.weights.shape[2]), operation.dilations[1]
+        """Taps of a row, pixels from one to the next, and from a window to the next."""
+        return int(operation.weights.shape[2]), operation.dilations[1], operation.strides[1]
 
     def constants(self, operation: Conv2d) -> NDArray[np.int32]:
         """By channel: rows, bias, `thumb.scales`, weights."""
@@ -412,16 +434,24 @@ class ThumbAny(ThumbRows):
 
     def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
         """See `DepthwiseAny.loops`."""
-        return dsp.FILL_WORDS, thumb.PIXELS, depthwise_any.MOVE, depthwise_any.thumb_row(*form)
+        return (
+            dsp.FILL_WORDS,
+            thumb.PIXELS,
+            depthwise_any.MOVE,
+            depthwise_any.COPY_CHANNEL,
+            depthwise_any.thumb_row(*form),
+        )
 
     def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
         """See `DepthwiseAny.move`."""
         depthwise_any.MOVE.call(None, address(rows, 0), address(rows, source), size // 8)
 
-    def element(self, g: Geometry, rows: Buffer, row: Expr, column: Expr, lane: Expr, value: Expr) -> None:
-        """See `DepthwiseAny.element`."""
-        del g
-        tir.store(rows, row + column * self.pixel_bytes + lane, value)
+    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
+        """See `DepthwiseAny.copy_channel`."""
+        to = address(ring, row + g.left * self.pixel_bytes + lane)
+        depthwise_any.COPY_CHANNEL.call(
+            None, address(x, source), g.channels, to, T.int32(self.pixel_bytes), g.in_columns
+        )
 
     def row(self, work: Work) -> None:
         """Channel by channel."""
@@ -430,8 +460,7 @@ class ThumbAny(ThumbRows):
             depthwise_any.thumb_row(*work.form).call(
                 None, address(work.rows, lane), work.pitch,
                 address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.outputs, g.columns, g.column_stride * self.pixel_bytes,
-                work.output.zero_point,
+                address(work.y, work.to + lane), g.outputs, g.columns, work.output.zero_point,
             )  # fmt: skip
 
 
@@ -441,6 +470,7 @@ class PlainAny(ThumbAny):
     name = "plain"
     arch: str | None = None
     features: frozenset[str] = frozenset()
+    ring = True
 
     def accepts(self, operation: Conv2d) -> bool:
         """Any int8 weights, with multipliers of the usual size."""
@@ -469,11 +499,6 @@ class PlainAny(ThumbAny):
         with T.serial(0, size) as at:
             tir.store(ring, to + at, T.cast(padding, "int8"))
 
-    def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.move`."""
-        with T.serial(0, size) as at:
-            tir.store(rows, at, rows[source + at])
-
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """See `DepthwiseAny.copy`."""
         to = row + g.left * self.pixel_bytes
@@ -481,6 +506,12 @@ class PlainAny(ThumbAny):
             tir.store(
                 ring, to + column * self.pixel_bytes + lane, x[start + column * g.in_column_step + lane]
             )
+
+    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
+        """See `DepthwiseAny.copy_channel`."""
+        to = row + g.left * self.pixel_bytes + lane
+        with T.serial(0, g.in_columns) as column:
+            tir.store(ring, to + column * self.pixel_bytes, x[source + column * g.channels])
 
     def row(self, work: Work) -> None:
         """All channels together."""
@@ -491,12 +522,16 @@ class PlainAny(ThumbAny):
             for lane in range(width):
                 tir.store(sums, lane, work.constants[work.first + lane])
             start = column * g.column_stride * self.pixel_bytes
-            with T.serial(0, g.kernel_rows) as r, T.serial(0, g.kernel_columns) as c:
-                word = work.constants[weights + r * g.kernel_columns + c]
-                tap = start + r * work.pitch + c * (g.column_dilation * self.pixel_bytes)
-                for lane in range(width):
-                    weight = (word << (24 - 8 * lane)) >> 24
-                    tir.store(sums, lane, sums[lane] + T.cast(work.rows[tap + lane], "int32") * weight)
+            with T.serial(0, g.kernel_rows) as r:
+                beyond = work.first_row + r * g.row_dilation
+                row = T.Select(beyond >= g.reach, beyond - g.reach, beyond)
+                from_tap = start + row * (g.length * self.pixel_bytes)
+                with T.serial(0, g.kernel_columns) as c:
+                    word = work.constants[weights + r * g.kernel_columns + c]
+                    tap = from_tap + c * (g.column_dilation * self.pixel_bytes)
+                    for lane in range(width):
+                        weight = (word << (24 - 8 * lane)) >> 24
+                        tir.store(sums, lane, sums[lane] + T.cast(work.rows[tap + lane], "int32") * weight)
             for lane in range(width):
                 with T.If(work.lanes > lane), T.Then():
                     scale = work.first + width + 2 * lane

@@ -1,12 +1,14 @@
 """Convolution by the DSP instructions: how windows become a panel of int16 pairs, and columns go over it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, tir
-from edgec.kernels.compact_conv2d import Geometry, Layer, Variant, Window, window
+from edgec.kernels.compact_conv2d import Form, Geometry, Layer, Variant, Window, scattered, window
+from edgec.kernels.compact_thumb import copy_taps
 from edgec.kernels.isa import dsp
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operators import Conv2d
@@ -37,12 +39,14 @@ class Dsp:
         exact = scaled * np.float32(dsp.SCALE) == operation.multiplier
         return bool(reach < 2**31 // dsp.SCALE and exact.all())
 
-    def variant(self, operation: Conv2d, dense: bool, pointwise: bool, aliased: bool) -> Variant:
+    def variant(self, operation: Conv2d, form: Form) -> Variant:
         """See `CompactSet.variant`."""
-        ragged = len(operation.weights) % _width(dense) > 0
-        words = dense or operation.input_shape[3] % 4 == 0
-        residual = operation.residual is not None
-        return Variant(dense, pointwise and words, words, ragged, operation.saturating, residual, aliased)
+        ragged = len(operation.weights) % _width(form.dense) > 0
+        words = form.dense or (operation.input_shape[3] % 4 == 0 and not form.scattered)
+        residual, pointwise = operation.residual is not None, form.pointwise and words
+        return Variant(
+            form.dense, pointwise, form.scattered, words, ragged, operation.saturating, residual, form.aliased
+        )
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
         """One stream, see `dsp.stream`."""
@@ -80,22 +84,23 @@ class Dsp:
             windows = [window(g, image, pixel) for pixel in pixels]
             _gather_words(g, layer.x, layer.scratch, windows, image, pixels[0])
         else:
-            _gather_bytes(g, layer.x, layer.scratch, image, pixels[0])
+            _gather_bytes(layer, image, pixels[0])
 
     def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
         g, (stream,), variant = layer.geometry, layer.weights, layer.variant
         panel, count = address(layer.scratch, 0), g.length // self.step
+        width = _width(variant.dense)
+        words, before = g.length * width // 4, layer.blocks_before(width)
         if _plain(variant):
             outputs = [address(layer.y, rows[0]), *(row - rows[0] for row in rows[1:])]
             zero_point = layer.ending.output(layer.values).zero_point
-            _columns(variant).call(None, address(stream, 0), panel, count, *outputs, g.outputs, zero_point)
+            start = address(stream, before * (words + 2 * width))
+            _columns(variant).call(None, start, panel, count, *outputs, g.outputs, zero_point)
             return
-        width = _width(variant.dense)
         sums = T.alloc_buffer((4,), "int32", scope="global")
-        words = g.length * width // 4
         with T.serial(0, (g.outputs + (width - 1)) // width) as block:
-            first, channel = block * (words + 2 * width), block * width
+            first, channel = (before + block) * (words + 2 * width), block * width
             for i in range(4):
                 tir.store(sums, i, stream[first + i % width])
             _columns(variant).call(sums, panel, address(stream, first + width), count)
@@ -156,15 +161,20 @@ def _gather_words(
                 )
 
 
-def _gather_bytes(g: Geometry, x: Buffer, panel: Buffer, image: Expr, first: Expr) -> None:
+def _gather_bytes(layer: Layer, image: Expr, first: Expr) -> None:
     """Copy both windows behind the panel, byte by byte, and widen them from there."""
+    g, panel = layer.geometry, layer.scratch
     behind = g.length * 4
     dsp.FILL_WORDS.call(None, address(panel, behind), g.padding, g.length // 2)
     with T.serial(0, 2) as i:
-        one = window(g, image, T.min(first + i, g.pixels - 1))
-        with T.If(one.some), T.Then():
-            to = address(panel, behind + i * g.length + one.offset)
-            source, between = address(x, one.source), g.pitch - one.size
-            dsp.COPY.call(None, source, to, one.size, one.rows, between, g.segment - one.size)
+        pixel, start = T.min(first + i, g.pixels - 1), behind + i * g.length
+        if layer.variant.scattered:
+            scattered(layer, image, pixel, partial(copy_taps, layer, start))
+        else:
+            one = window(g, image, pixel)
+            with T.If(one.some), T.Then():
+                to = address(panel, start + one.offset)
+                source, between = address(layer.x, one.source), g.pitch - one.size
+                dsp.COPY.call(None, source, to, one.size, one.rows, between, g.segment - one.size)
     copies = [address(panel, behind + i * g.length) for i in range(2)]
     dsp.WIDEN_PAIR.call(None, *copies, address(panel, 0), g.length // 4, T.int32(1), T.int32(0))

@@ -1,12 +1,13 @@
 """Convolution by Helium: windows are copied as they are, and results requantized as vectors."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, tir
-from edgec.kernels.compact_conv2d import Layer, Variant, window
+from edgec.kernels.compact_conv2d import Form, Layer, Variant, scattered, window
 from edgec.kernels.isa import generic, mve
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operators import Conv2d
@@ -27,11 +28,13 @@ class Mve:
         """Any int8 weights."""
         return operation.weights.dtype == np.int8
 
-    def variant(self, operation: Conv2d, dense: bool, pointwise: bool, aliased: bool) -> Variant:
+    def variant(self, operation: Conv2d, form: Form) -> Variant:
         """See `CompactSet.variant`; the loops take any number of bytes and channels, and any bounds."""
         residual = operation.residual is not None
         ragged = residual and len(operation.weights) % 4 > 0
-        return Variant(dense, pointwise, True, ragged, False, residual, aliased)
+        return Variant(
+            form.dense, form.pointwise, form.scattered, True, ragged, False, residual, form.aliased
+        )
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
         """One stream, see `mve.stream`."""
@@ -66,13 +69,23 @@ class Mve:
                 mve.COPY.call(None, source, to, g.channels, *_one_row())
         else:
             with T.serial(0, 2) as i:
-                one = window(g, image, T.min(pixels[0] + i, g.pixels - 1))
-                to = i * g.length
+                pixel, to = T.min(pixels[0] + i, g.pixels - 1), i * g.length
+                if layer.variant.scattered:
+                    mve.FILL.call(None, address(layer.scratch, to), g.padding, g.length)
+                    scattered(layer, image, pixel, partial(self._copy_taps, layer, to))
+                    return
+                one = window(g, image, pixel)
                 with T.If(T.Not(one.whole)), T.Then():
                     mve.FILL.call(None, address(layer.scratch, to), g.padding, g.length)
                 with T.If(one.some), T.Then():
                     source, at = address(layer.x, one.source), address(layer.scratch, to + one.offset)
                     mve.COPY.call(None, source, at, one.size, one.rows, g.pitch, g.segment)
+
+    def _copy_taps(
+        self, layer: Layer, start: Expr, source: Expr, to: Expr, taps: Expr, size: Expr, step: Expr
+    ) -> None:
+        places = address(layer.x, source), address(layer.scratch, start + to)
+        mve.COPY.call(None, *places, size, taps, step, size)
 
     def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
@@ -82,8 +95,9 @@ class Mve:
         pitch = (g.outputs + 3) // 4 * 4
         if layer.variant.residual:
             outputs = [address(scratch, behind + i * pitch) for i in range(len(rows))]
+        stream = layer.blocks_before(mve.WIDTH) * (g.length + 2 * mve.WIDTH)
         _columns(layer.variant).call(
-            None, address(layer.weights[0], 0), address(scratch, 0), g.length, *outputs, g.outputs,
+            None, address(layer.weights[0], stream), address(scratch, 0), g.length, *outputs, g.outputs,
             address(layer.parameters, 0),
         )  # fmt: skip
         if layer.variant.residual:

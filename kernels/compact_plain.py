@@ -1,9 +1,10 @@
 """Convolution for any core without an FPU: what `compact_thumb` does in assembler, as loops for LLVM."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from edgec.kernels import tir
-from edgec.kernels.compact_conv2d import Layer, Variant, window
+from edgec.kernels.compact_conv2d import Layer, Variant, scattered, window
 from edgec.kernels.compact_thumb import Thumb
 from edgec.kernels.isa.assembly import Assembly
 from edgec.kernels.isa.base import Output
@@ -33,7 +34,11 @@ class Plain(Thumb):
         with T.serial(0, g.length * 2) as at:
             tir.store(panel, at, T.cast(g.padding, "int8"))
         with T.serial(0, 2) as i:
-            one = window(g, image, T.min(pixels[0] + i, g.pixels - 1))
+            pixel = T.min(pixels[0] + i, g.pixels - 1)
+            if layer.variant.scattered:
+                scattered(layer, image, pixel, partial(_copy_taps, layer, i * g.length))
+                return
+            one = window(g, image, pixel)
             with T.If(one.some), T.Then(), T.serial(0, one.rows) as row:
                 source, to = one.source + row * g.pitch, i * g.length + one.offset + row * g.segment
                 _copy(layer.x, source, panel, to, one.size)
@@ -62,6 +67,11 @@ class Unrolled(Plain):
     name = "unrolled"
     arch: str | None = "riscv32"
     step = 4
+
+
+def _copy_taps(layer: Layer, start: Expr, source: Expr, to: Expr, taps: Expr, size: Expr, step: Expr) -> None:
+    with T.serial(0, taps) as tap:
+        _copy(layer.x, source + tap * step, layer.scratch, start + to + tap * size, size)
 
 
 def _copy(x: Buffer, source: Expr, panel: Buffer, to: Expr, size: Expr) -> None:

@@ -1,12 +1,13 @@
 """Convolution on cores without DSP instructions and FPU."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, tir
-from edgec.kernels.compact_conv2d import Layer, Variant, window
+from edgec.kernels.compact_conv2d import Form, Layer, Variant, scattered, window
 from edgec.kernels.isa import dsp, fixed, thumb
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.isa.base import Output
@@ -28,11 +29,12 @@ class Thumb:
         """Any int8 weights, with multipliers of the usual size."""
         return operation.weights.dtype == np.int8 and thumb.holds(operation.multiplier)
 
-    def variant(self, operation: Conv2d, dense: bool, pointwise: bool, aliased: bool) -> Variant:
+    def variant(self, operation: Conv2d, form: Form) -> Variant:
         """See `CompactSet.variant`."""
-        del pointwise
-        ragged, residual = len(operation.weights) % _width(dense) > 0, operation.residual is not None
-        return Variant(dense, False, False, ragged, operation.saturating, residual, aliased)
+        ragged, residual = len(operation.weights) % _width(form.dense) > 0, operation.residual is not None
+        return Variant(
+            form.dense, False, form.scattered, False, ragged, operation.saturating, residual, form.aliased
+        )
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
         """Weights [block, length, channel of the block], biases and scales, padded to whole blocks."""
@@ -65,7 +67,11 @@ class Thumb:
             return
         dsp.FILL_WORDS.call(None, address(panel, 0), g.padding, g.length // 2)
         with T.serial(0, 2) as i:
-            one = window(g, image, T.min(pixels[0] + i, g.pixels - 1))
+            pixel = T.min(pixels[0] + i, g.pixels - 1)
+            if layer.variant.scattered:
+                scattered(layer, image, pixel, partial(copy_taps, layer, i * g.length))
+                return
+            one = window(g, image, pixel)
             with T.If(one.some), T.Then():
                 source, to = address(layer.x, one.source), address(panel, i * g.length + one.offset)
                 dsp.COPY.call(None, source, to, one.size, one.rows, g.pitch - one.size, g.segment - one.size)
@@ -75,17 +81,18 @@ class Thumb:
         g, (_, bias, scales) = layer.geometry, layer.weights
         variant, width = layer.variant, _width(layer.variant.dense)
         sums = T.alloc_buffer((4,), "int32", scope="global")
+        before = layer.blocks_before(width)
         with T.serial(0, (g.outputs + (width - 1)) // width) as block:
-            channel = block * width
+            channel, packed = block * width, (before + block) * width
             for i in range(4):
-                tir.store(sums, i, bias[channel + i % width])
-            self.products(layer, sums, block * (g.length * width))
+                tir.store(sums, i, bias[packed + i % width])
+            self.products(layer, sums, (before + block) * (g.length * width))
             for c in range(width):
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
-                        self._column(layer, rows, sums, scales, channel, c)
+                        self._column(layer, rows, sums, scales, channel, packed, c)
                 else:
-                    self._column(layer, rows, sums, scales, channel, c)
+                    self._column(layer, rows, sums, scales, channel, packed, c)
 
     def products(self, layer: Layer, sums: Buffer, weights: Expr) -> None:
         """Write the loop that adds the products of the panel and a block of weights to four sums."""
@@ -99,10 +106,11 @@ class Thumb:
         return thumb.clamped(value, output)
 
     def _column(
-        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, c: int
-    ) -> None:
+        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, packed: Expr,
+        c: int,
+    ) -> None:  # fmt: skip
         output, width = layer.ending.output(layer.values), 4 // len(rows)
-        at = (channel + c) * 2
+        at = (packed + c) * 2
         for i, row in enumerate(rows):
             value = thumb.requantize(sums[i * width + c], scales[at], scales[at + 1], output.zero_point)
             value = self.clamped(value, output)
@@ -110,6 +118,12 @@ class Thumb:
                 other, addition = layer.other[row + channel + c], layer.ending.addition(layer.values)
                 value = fixed.combine("add", value, T.cast(other, "int32"), addition, 1)
             tir.store(layer.y, row + channel + c, T.cast(value, "int8"))
+
+
+def copy_taps(layer: Layer, start: Expr, source: Expr, to: Expr, taps: Expr, size: Expr, step: Expr) -> None:
+    """Write what `scattered` asks for, into the window that begins at `start` in the scratch."""
+    places = address(layer.x, source), address(layer.scratch, start + to)
+    dsp.COPY.call(None, *places, size, taps, step - size, T.int32(0))
 
 
 def _width(dense: bool) -> int:

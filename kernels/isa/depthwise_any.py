@@ -24,6 +24,34 @@ MOVE = Assembly(
 """$2 times two words from $1 to $0, which lies before it."""
 
 
+COPY_CHANNEL = Assembly(
+    "edgec_copy_channel", 0, "pipii",
+    """
+    1: ldrb r2, [$0]
+    add $0, $0, $1
+    subs $4, $4, #1
+    strb r2, [$2]
+    add $2, $2, $3
+    bne 1b
+    """,
+    ("r2",),
+)  # fmt: skip
+"""$4 bytes, $1 apart from $0 on, to $2, $3 apart there."""
+
+WIDEN_CHANNEL = Assembly(
+    "edgec_widen_channel", 0, "pipi",
+    """
+    1: ldrsb r2, [$0]
+    add $0, $0, $1
+    subs $3, $3, #1
+    strh r2, [$2], #2
+    bne 1b
+    """,
+    ("r2",),
+)  # fmt: skip
+"""$3 bytes, $1 apart from $0 on, to int16 next to each other at $2."""
+
+
 @cache
 def dsp_row(pairs: int) -> Assembly:
     """Return the loops over one channel's outputs, two at a time, with `pairs` words of taps in a row.
@@ -32,16 +60,21 @@ def dsp_row(pairs: int) -> Assembly:
     $3 the output, $4 the bytes to the next one, $5 how many there are, $6 rows of the window, $7 bytes from
     one output's window to the next's, $8 the zero point.
     """
-    products = "\n".join(
-        f"""
-        ldr r3, [r2, #{4 * pair}]
-        ldr $8, [$2], #4
-        ldr r4, [r5, #{4 * pair}]
-        smlad $4, $8, r3, $4
-        smlad $5, $8, r4, $5
-        """
-        for pair in range(pairs)
-    )
+    lines = []
+    for pair in range(0, pairs - 1, 2):
+        at = 4 * pair
+        lines += ["ldrd $8, r6, [$2], #8", f"ldrd r3, r4, [r2, #{at}]", "smlad $4, $8, r3, $4"]
+        lines += [
+            "smlad $4, r6, r4, $4",
+            f"ldr r3, [r5, #{at}]",
+            f"ldr r4, [r5, #{at + 4}]",
+        ]  # at no whole word
+        lines += ["smlad $5, $8, r3, $5", "smlad $5, r6, r4, $5"]
+    if pairs % 2:
+        at = 4 * (pairs - 1)
+        lines += ["ldr $8, [$2], #4", f"ldr r3, [r2, #{at}]", f"ldr r4, [r5, #{at}]"]
+        lines += ["smlad $4, $8, r3, $4", "smlad $5, $8, r4, $5"]
+    products = "\n".join(lines)
     return Assembly(
         f"edgec_depthwise_any_{pairs}", 0, "pippiiiii",
         f"""
@@ -83,47 +116,73 @@ def dsp_row(pairs: int) -> Assembly:
         vmov s13, $8
         bhi 1b
         """,
-        ("r2", "r3", "r4", "r5", "s0", "s1", "s2", *(f"s{i}" for i in range(10, 15))),
+        ("r2", "r3", "r4", "r5", "r6", "s0", "s1", "s2", *(f"s{i}" for i in range(10, 15))),
     )  # fmt: skip
 
 
 @cache
-def thumb_row(columns: int, dilation: int) -> Assembly:
-    """Return the loops over one channel's outputs, of windows with `columns` taps, `dilation` pixels apart.
+def thumb_row(columns: int, dilation: int, stride: int) -> Assembly:
+    """Return the loops over one channel's outputs, two at a time, of windows with `columns` taps in a row.
 
-    $0 is the channel in the first row, four bytes a pixel, $1 the pitch; $2 the constants: rows, bias,
-    `thumb.scales`, weights; $3 the output, $4 the bytes to the next one, $5 how many there are, $6 bytes from
-    one output's window to the next's, $7 the zero point.
+    Taps are `dilation` pixels apart, windows `stride`. $0 is the channel in the first row, four bytes a
+    pixel, $1 the pitch; $2 the constants: rows, bias, `thumb.scales`, weights; $3 the output, $4 the bytes
+    to the next one, $5 how many there are, $6 the zero point.
     """
-    products = "\n".join(
-        f"ldrsb r0, [r5, #{4 * dilation * column}]\nldrsb r1, [r4], #1\nmla r3, r0, r1, r3"
-        for column in range(columns)
-    )
+    held: dict[str, int] = {}  # register: pixel of the row that it holds
+    lines = []
+
+    def loaded(pixel: int, other: int) -> str:
+        """Write the loading of a pixel, unless a register holds it; the `other` one stays where it is."""
+        for register, content in held.items():
+            if content == pixel:
+                return register
+        free = next(register for register in ("r0", "r1") if held.get(register) != other)
+        held[free] = pixel
+        lines.append(f"ldrsb {free}, [$0, #{4 * pixel}]")
+        return free
+
+    for column in range(columns):
+        one, two = column * dilation, column * dilation + stride
+        lines.append("ldrsb r6, [r4], #1")
+        lines.append(f"mla r3, {loaded(one, two)}, r6, r3")
+        lines.append(f"mla r5, {loaded(two, one)}, r6, r5")
+    products = "\n".join(lines)
+
+    def rounded(register: str) -> str:
+        return f"""
+        smull r4, {register}, {register}, r0
+        asr {register}, {register}, r1
+        add {register}, {register}, #1
+        add {register}, $6, {register}, asr #1
+        ssat {register}, #8, {register}
+        """
+
     return Assembly(
-        f"edgec_depthwise_any_{columns}_{dilation}", 0, "pippiiii",
+        f"edgec_depthwise_any_{columns}_{dilation}_{stride}", 0, "pippiii",
         f"""
         1: ldr r2, [$2]
         ldr r3, [$2, #4]
         add r4, $2, #16
-        mov r5, $0
+        mov r5, r3
         2: {products}
         subs r2, r2, #1
-        add r5, r5, $1
+        add $0, $0, $1
         bne 2b
-        ldr r0, [$2, #8]
-        ldr r1, [$2, #12]
-        smull r0, r3, r3, r0
-        asr r3, r3, r1
-        add r3, r3, #1
-        add r3, $7, r3, asr #1
-        ssat r3, #8, r3
+        ldr r2, [$2]
+        ldrd r0, r1, [$2, #8]
+        mls $0, r2, $1, $0
+        {rounded("r3")}
+        {rounded("r5")}
         strb r3, [$3]
-        subs $5, $5, #1
-        add $3, $3, $4
-        add $0, $0, $6
-        bne 1b
+        cmp $5, #1
+        it hi
+        strbhi r5, [$3, $4]
+        add $0, $0, #{8 * stride}
+        add $3, $3, $4, lsl #1
+        subs $5, $5, #2
+        bhi 1b
         """,
-        ("r0", "r1", "r2", "r3", "r4", "r5"),
+        ("r0", "r1", "r2", "r3", "r4", "r5", "r6"),
     )  # fmt: skip
 
 

@@ -31,14 +31,14 @@ class Figures(NamedTuple):
 
 
 FIGURES = {
-    ("fmnist_dscnn", "cortex-m0plus"): Figures(3.238, 4920, 8160, 17800, 412),
-    ("fmnist_dscnn", "riscv32"): Figures(1.678, 4920, 6016, 17872, 304),
+    ("fmnist_dscnn", "cortex-m0plus"): Figures(3.339, 4920, 8492, 17896, 460),
+    ("fmnist_dscnn", "riscv32"): Figures(1.647, 4920, 5958, 17968, 300),
     ("fmnist_dscnn", "cortex-m3"): Figures(1.069, 4920, 7248, 18312, 308),
     ("fmnist_dscnn", "cortex-m4"): Figures(0.590, 5136, 7582, 18776, 308),
     ("fmnist_dscnn", "cortex-m7"): Figures(0.592, 5136, 7628, 18776, 308),
     ("fmnist_dscnn", "cortex-m55"): Figures(0.178, 5136, 6408, 16512, 336),
-    ("mlperf_kws_dscnn", "cortex-m0plus"): Figures(22.896, 8128, 8974, 30464, 412),
-    ("mlperf_kws_dscnn", "riscv32"): Figures(12.213, 8128, 6844, 30464, 304),
+    ("mlperf_kws_dscnn", "cortex-m0plus"): Figures(23.730, 8128, 9310, 30512, 460),
+    ("mlperf_kws_dscnn", "riscv32"): Figures(11.803, 8128, 6780, 30512, 300),
     ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.333, 8336, 6650, 31216, 308),
     ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.249, 8672, 6526, 31936, 308),
     ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.252, 8672, 6574, 31936, 308),

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from edgec.kernels import codegen, elf
+from edgec.kernels import codegen, elf, reference
 from edgec.kernels.isa import dsp, mve, thumb
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d
 from edgec.kernels.reference import fixed_point
 from edgec.kernels.table import candidates
 from edgec.targets import loader
+from tests.kernels.harness import Call, Machines
+from tests.kernels.test_exactness import check
 
 CORES = ("cortex-m3", "cortex-m4", "cortex-m55")
 
@@ -115,3 +117,77 @@ def test_the_stream_for_helium_holds_every_weight_once() -> None:
         assert words.nbytes == 2 * 4 * (4 + 32 + 4)  # two blocks of four channels
         found = np.sort(words.view(np.int8))
         assert set(np.unique(weights)) <= set(np.unique(found))
+
+
+EVERY_CORE = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55", "riscv32")
+
+# Image, outputs, window, strides, pads, dilations, groups: small ones of shapes that real networks have.
+DEPTHWISE = {
+    "5x5 of EfficientNet": ((9, 11, 24), 24, (5, 5), (1, 1), (2, 2, 2, 2), (1, 1)),
+    "5x5 of MobileNetV3, stride 2": ((14, 14, 16), 16, (5, 5), (2, 2), (1, 1, 2, 2), (1, 1)),
+    "3x3 with holes": ((10, 9, 8), 8, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)),
+    "3x3 with holes of two sizes, strided": ((13, 12, 8), 8, (3, 3), (2, 1), (3, 2, 1, 0), (2, 3)),
+    "7x7, odd channels": ((8, 7, 13), 13, (7, 7), (1, 1), (3, 3, 3, 3), (1, 1)),
+    "whole image": ((5, 4, 12), 12, (5, 4), (1, 1), (0, 0, 0, 0), (1, 1)),
+    "two outputs a channel": ((7, 6, 6), 12, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    "ten outputs a channel, 10x4": ((12, 8, 2), 20, (10, 4), (2, 2), (4, 1, 5, 1), (1, 1)),
+    "stride beyond the window": ((11, 10, 5), 5, (2, 1), (4, 3), (0, 0, 0, 0), (1, 1)),
+    "even window": ((6, 9, 8), 8, (4, 2), (1, 2), (1, 0, 2, 1), (1, 1)),
+}
+OTHERS = {
+    "grouped": ((7, 6, 12), 20, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 4),
+    "grouped, pointwise": ((5, 5, 16), 24, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 2),
+    "grouped, odd": ((6, 5, 9), 15, (3, 2), (2, 1), (0, 1, 1, 0), (1, 1), 3),
+    "with holes": ((9, 8, 8), 6, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2), 1),
+    "with large holes, strided": ((11, 13, 5), 4, (3, 2), (2, 2), (4, 3, 2, 1), (4, 3), 1),
+    "grouped, with holes": ((8, 9, 8), 8, (2, 3), (1, 1), (1, 2, 1, 2), (1, 2), 2),
+}
+
+
+def shaped(
+    image: tuple[int, int, int], outputs: int, window: tuple[int, int], strides: tuple[int, int],
+    pads: tuple[int, int, int, int], dilations: tuple[int, int], groups: int,
+) -> Conv2d:  # fmt: skip
+    rng = np.random.default_rng(sum(image) + outputs)
+    weights = rng.integers(-127, 128, (outputs, *window, image[2] // groups)).astype(np.int8)
+    bias = rng.integers(-999, 999, outputs).astype(np.int32)
+    multiplier = (rng.uniform(0.5, 2, outputs) * 0.01 / np.sqrt(weights[0].size)).astype(np.float32)
+    return Conv2d((2, *image), weights, bias, multiplier, -7, 3, -128, 127, strides, pads, dilations, groups)
+
+
+@pytest.mark.parametrize("core", EVERY_CORE)
+@pytest.mark.parametrize("family", ["depthwise", "others"])
+def test_any_geometry_is_exact_in_a_small_function(core: str, family: str, machines: Machines) -> None:
+    target = loader.load(f"{core}-int8")
+    if family == "depthwise":
+        layers = [shaped(*geometry, groups=geometry[0][2]) for geometry in DEPTHWISE.values()]
+    else:
+        layers = [shaped(*geometry) for geometry in OTHERS.values()]
+    calls = []
+    for op in layers:
+        kernel, code = next(candidates(op, target))
+        assert code.key.startswith("compact_"), kernel.name
+        # The most is Armv6-M's, whose instructions do the least; unrolled for one shape it is 4 to 18 KB.
+        assert elf.loaded_bytes(codegen.compile_object(code.make(), "kernel", target)) < 2400
+        x = np.random.default_rng(1).integers(-128, 128, op.input_shape).astype(np.int8)
+        (expected,) = reference.compute(op, (x,), target.requantization)
+        calls += [
+            Call(code, (x,), expected, (0, 1, code.tiles), inplace=inplace)
+            for inplace in (None, *code.inplace)
+        ]
+    check(machines, target, calls)
+
+
+@pytest.mark.parametrize("core", EVERY_CORE)
+def test_layers_of_one_window_share_a_function(core: str) -> None:
+    one, two = (shaped((size, size, 24), 24, (5, 5), (1, 1), (2,) * 4, (1, 1), 24) for size in (9, 14))
+    assert code(one, core).key == code(two, core).key
+    assert code(one, core).inplace == (0,)
+    grouped, also = (shaped((size, size, 16), 16, (3, 3), (1, 1), (1,) * 4, (1, 1), 4) for size in (6, 8))
+    assert code(grouped, core).key == code(also, core).key
+
+
+def test_a_window_too_wide_to_be_written_out_is_left_to_others() -> None:
+    wide = shaped((3, 90, 4), 4, (1, 70), (1, 1), (0, 0, 0, 0), (1, 1), 4)
+    assert next(candidates(wide, loader.load("cortex-m4-int8")))[0].name == "depthwise_generic"
+    assert next(candidates(wide, loader.load("cortex-m3-int8")))[0].name == "depthwise_any_plain"

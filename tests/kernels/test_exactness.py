@@ -56,6 +56,8 @@ def lines(operation: type = object) -> Iterator[Any]:
             devices += ["cortex-m33"] * (kernel.features == {"dsp"})
         else:  # x86-64-v3 and rpi5 but for those products
             devices = [d for d in devices if d not in ("x86-64-avxvnni", "cortex-a720")]
+        if not kernel.name.endswith(FIXED_POINT):  # what only moves elements is LLVM's, as on others
+            devices = [d for d in devices if d not in ("cortex-m0plus", "riscv32")]
         targets = [loader.load(f"{device}-int8") for device in devices]
         if kernel.operation is Chain:  # of which none is made for microcontrollers
             targets = [target for target in targets if target.hosted]
