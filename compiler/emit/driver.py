@@ -41,6 +41,8 @@ FIRMWARE_PACKAGES = {
     "zephyr/module.yml": "zephyr_module.yml.jinja",
 }
 """Path in the bundle -> template of kernels/runtime/packages."""
+CORTEX_M_PACKAGES = {"edgec.{name}.pdsc": "package.pdsc.jinja"}
+"""The same for Arm's cores alone, which CMSIS is for."""
 
 MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
 """What fits a job of the thread pool (pool.h)."""
@@ -116,9 +118,15 @@ def render(
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
         packages={
             path.format(name=identifier): _render(f"packages/{template}", context)
-            for path, template in (PACKAGES | ({} if program.target.hosted else FIRMWARE_PACKAGES)).items()
+            for path, template in _packages(program.target).items()
         },
     )
+
+
+def _packages(target: Target) -> dict[str, str]:
+    if target.hosted:
+        return PACKAGES
+    return PACKAGES | FIRMWARE_PACKAGES | (CORTEX_M_PACKAGES if target.arch == "arm-m" else {})
 
 
 def _context(
@@ -161,6 +169,7 @@ def _context(
         "hosted": program.target.hosted,
         "arch": program.target.arch,
         "gcc": _gcc(program.target),
+        "pack": _pack(program.target),
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
@@ -189,6 +198,16 @@ def _gcc(target: Target) -> str:
         return f"riscv64-unknown-elf-gcc -march=rv32i{extensions} -mabi=ilp32"
     hard = target.c_target.endswith("hf")
     return f"arm-none-eabi-gcc -mthumb -mcpu={target.cpu} -mfloat-abi={'hard' if hard else 'soft'}"
+
+
+def _pack(target: Target) -> dict[str, Any]:
+    """Return what a CMSIS-Pack's condition says of the devices that the library fits."""
+    optional = {"dsp": ("Ddsp", "DSP"), "mve.fp": ("Dmve", "FP_MVE")} if "thumbv8" in target.triple else {}
+    return {
+        "core": f"Cortex-{target.cpu.removeprefix('cortex-').upper().replace('PLUS', '+')}",
+        "fpus": ("SP_FPU", "DP_FPU") if target.c_target.endswith("hf") else (),
+        "required": [value for feature, value in optional.items() if feature in target.features],
+    }
 
 
 def context_bytes(program: Program) -> int:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -224,6 +225,44 @@ def test_zephyr_and_arduino_find_what_they_look_for(tiny: Bundle) -> None:
     assert "precompiled=true\nldflags=-ltiny\n" in tiny.file("arduino/library.properties").read_text()
     assert tiny.file("zephyr/module.yml").read_text().endswith("name: tiny\nbuild:\n  cmake: zephyr\n")
     assert "/../lib/libtiny.a)" in tiny.file("zephyr/CMakeLists.txt").read_text()
+
+
+def test_a_cmsis_pack_lists_what_firmware_takes(tiny: Bundle) -> None:
+    """As written down in tiny.pdsc, which PACK.xsd 1.7.60 of the specification validates."""
+    text = tiny.file("edgec.tiny.pdsc").read_text()
+    assert text == (Path(__file__).parent / "tiny.pdsc").read_text()
+    root = ElementTree.fromstring(text)
+    named = [file.attrib["name"] for file in root.iter("file")]
+    assert named == ["include/tiny.h", "lib/libtiny.a", "example/main.c"]
+    assert set(named) <= set(tiny.manifest["files"])
+
+
+@pytest.mark.parametrize(
+    ("core", "condition"),
+    [
+        ("cortex-m0plus", [("accept", {"Dcore": "Cortex-M0+"})]),
+        (
+            "cortex-m55",
+            [
+                ("accept", {"Dcore": "Cortex-M55", "Dfpu": "SP_FPU"}),
+                ("accept", {"Dcore": "Cortex-M55", "Dfpu": "DP_FPU"}),
+                ("require", {"Ddsp": "DSP"}),
+                ("require", {"Dmve": "FP_MVE"}),
+            ],
+        ),
+        ("riscv32", None),
+    ],
+)
+def test_a_cmsis_pack_is_for_the_very_core(
+    tmp_path: Path, core: str, condition: list[tuple[str, dict[str, str]]] | None
+) -> None:
+    built = build(EXAMPLE, tmp_path, f"{core}-int8")
+    file = "edgec.fmnist_dscnn.pdsc"
+    assert (file in built.manifest["files"]) == (condition is not None)
+    if condition is not None:
+        found = ElementTree.fromstring(built.file(file).read_text()).find("conditions/condition")
+        assert found is not None
+        assert [(rule.tag, rule.attrib) for rule in found if rule.tag != "description"] == condition
 
 
 # ---- On the board
