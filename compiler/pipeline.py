@@ -127,7 +127,7 @@ def build(
             raise UnsupportedError(
                 f"--optimize ram chains layers, which kernels for {described.device} can't yet: leave it away"
             )
-        network = _network(model, with_int8_io)
+        network = _network(model, with_int8_io, described)
         feed = data.feed(0)
         floats = _float_outputs(source, feed) if model is not source else None
         inputs = {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
@@ -224,12 +224,13 @@ def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Targ
 
 def network_of(path: Path, with_int8_io: bool = False) -> Network:
     """Return the network that a bundle's model.onnx was lowered to, with float ends or int8 ones."""
-    return _network(load(path), with_int8_io)
+    return _network(load(path), with_int8_io, None)
 
 
-def _network(model: Model, with_int8_io: bool) -> Network:
+def _network(model: Model, with_int8_io: bool, target: Target | None) -> Network:
     network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
-    return int8_io(network) if with_int8_io else network
+    core = target.device if target is not None and target.requantization == "fixed-point" else ""
+    return int8_io(network, core) if with_int8_io else network
 
 
 @contextmanager

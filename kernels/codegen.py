@@ -99,8 +99,13 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
         else elf.FREESTANDING | software.functions(target)
     )
     if foreign := elf.global_symbols(code) - {symbol} - allowed:
-        problem = f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have"
-        raise AssertionError(problem) if target.hosted else UnsupportedError(problem)
+        needed = ", ".join(sorted(foreign))
+        if target.hosted:
+            raise AssertionError(f"{symbol} needs {needed}, which is no function of the C library's")
+        raise UnsupportedError(
+            f"it computes in float by {needed}, which firmware for {target.device} doesn't have: use "
+            "operators that run in int8 (docs/operators.md)"
+        )
     return code
 
 

@@ -218,6 +218,10 @@ def _check_architecture(data: dict[str, Any], origin: str) -> None:
         if not data[key].startswith(_PREFIXES[arch]):
             must = f"with arch '{arch}' it must begin with '{_PREFIXES[arch]}'"
             raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
+    hard = [data[key].endswith("hf") for key in ("triple", "c_target")]
+    if arch == "arm-m" and hard[0] != hard[1]:
+        must = f"with triple '{data['triple']}' it must{'' if hard[0] else ' not'} end with 'hf'"
+        raise TargetError(f"{origin}: key 'c_target' is {data['c_target']!r}; {must}: there is one float ABI")
     for feature in data["features"]:
         if feature not in FEATURES[arch]:
             hint = _closest(feature, list(FEATURES[arch])) or f" (it has {', '.join(FEATURES[arch])})"

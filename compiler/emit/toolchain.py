@@ -9,8 +9,8 @@ from pathlib import Path
 
 import platformdirs
 
-from edgec.errors import ToolchainError
-from edgec.targets.descriptor import Target
+from edgec.errors import LimitError, ToolchainError
+from edgec.targets.descriptor import Board, Target
 
 C_FLAGS = (
     "-std=gnu11",
@@ -56,9 +56,21 @@ def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path)
 
 
 def link_image(target: Target, objects: Sequence[str], script: str, output: str, folder: Path) -> None:
-    """Link `objects` into an image for a board, as the linker's `script` says. Raises ToolchainError."""
+    """Link `objects` into an image for a board, as the linker's `script` says.
+
+    Raises LimitError where it doesn't fit the board, ToolchainError for all else.
+    """
     flags = ("-nostdlib", "-static", "-Wl,--gc-sections", "-Wl,--build-id=none", "-T", script)
-    zig(folder, "cc", *_machine(target), *flags, *objects, "-o", output)
+    try:
+        zig(folder, "cc", *_machine(target), *flags, *objects, "-o", output)
+    except ToolchainError as error:
+        if not isinstance(target.emulator, Board) or not re.search(r"will not fit|doesn't fit", str(error)):
+            raise
+        board = target.emulator
+        raise LimitError(
+            f"the image doesn't fit {board.machine}, a stand-in with {board.flash[1] >> 10} KiB of flash and "
+            f"{board.ram[1] >> 10} KiB of RAM: take a smaller model, or name another board in a descriptor"
+        ) from error
 
 
 def _machine(target: Target) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from edgec.kernels import reference
 from edgec.kernels.operators import Dequantize, Network, Operator, Quantization, Quantize, Tensor
 
 
-def int8_io(network: Network) -> Network:
+def int8_io(network: Network, core: str = "") -> Network:
     """Return `network` without the conversions at its ends: who calls it quantizes, or has int8 anyway.
 
     x -> quantize -> layers -> dequantize -> y  -->  x -> layers -> y, which have scales and zero points.
-    Raises UnsupportedError, naming them, where float inputs or outputs are used otherwise.
+    Raises UnsupportedError, naming them, where float inputs or outputs are used otherwise. `core` names one
+    that has no other way, as it has no FPU; then there is nothing to leave away.
     """
     renamed: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
@@ -45,7 +46,8 @@ def int8_io(network: Network) -> Network:
         removed.add(writer.name)
         tensors[name] = _int8(network.tensors[name], writer.operation)
     if refused:
-        raise UnsupportedError(f"{'; '.join(refused)}: leave --io int8 away")
+        advice = f"{core} has no FPU, choose a core with one" if core else "leave --io int8 away"
+        raise UnsupportedError(f"{'; '.join(refused)}: {advice}")
     return replace(
         network,
         operators=tuple(_renamed(o, renamed) for o in network.operators if o.name not in removed),

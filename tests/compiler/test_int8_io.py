@@ -77,6 +77,8 @@ def test_float_ends_that_are_used_are_told(made: Network, words: str) -> None:
         int8_io(made)
     assert words in str(caught.value)
     assert str(caught.value).endswith(": leave --io int8 away")
+    with pytest.raises(UnsupportedError, match=r": cortex-m3 has no FPU, choose a core with one$"):
+        int8_io(made, "cortex-m3")
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,9 @@ static _Noreturn void fail(const char *what) {
     finish(3);
 }
 
-__attribute__((used, aligned(4))) static _Noreturn void fault(void) { fail("faults, by an address or an instruction that the core doesn't have\n"); }
+__attribute__((used, aligned(4))) static _Noreturn void fault(void) {
+    fail("faults, by an address or an instruction that the core doesn't have\n");
+}
 
 static int32_t opened(const char *name, size_t length, uint32_t mode) {
     const uint32_t arguments[3] = {(uint32_t)name, mode, length};

@@ -104,6 +104,12 @@ def test_a_base_may_be_a_file_beside(tmp_path: Path) -> None:
         ('base = "arm64"\n[emulator]\nsysrot = "/"', ["unknown key 'emulator.sysrot'", "'sysroot'"]),
         ('base = "arm64"\n[emulator]\nmachine = "virt"', ["unknown key 'emulator.sysroot'"]),
         ('base = "cortex-m4"\n[emulator]\nram = [0]', ["'emulator.ram' is [0]", "an address and a number"]),
+        (
+            'base = "cortex-m4"\nc_target = "thumb-freestanding-gnueabi"',
+            ["'c_target' is 'thumb-freestanding-gnueabi'", "must end with 'hf'", "one float ABI"],
+        ),
+        ('base = "cortex-m3"\nc_target = "thumb-freestanding-gnueabihf"', ["must not end with 'hf'"]),
+        ('base = "riscv32"\ntriple = "thumbv7m-none-eabi"', ["'triple'", "must begin with 'riscv32'"]),
         ('base = "cortex-m4"\nrequantization = "int"', ["'requantization'", "float32 or fixed-point"]),
         ('base = "cortex-m4"\nram_bytes = "64K"', ["'ram_bytes' is '64K'", "above 0"]),
         ('base = "arm64"\nfeatures = ["dotprd"]', ["'features'", "'dotprd'", "did you mean 'dotprod'"]),
