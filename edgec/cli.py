@@ -168,27 +168,32 @@ def tune(
     bundle: BundlePath,
     budget: Annotated[str, typer.Option(metavar="BUDGET", help="60s, 5m, ...")] = "60s",
     device: DeviceName = None,
+    level: LevelName = None,
     as_json: AsJson = False,
 ) -> None:
     """Search for faster kernels for a bundle, on a device, and build it anew with them in its place.
 
-    The results stay the same, bit for bit.
+    Of several instruction-set levels the best that the device has is tuned, or the one named. The results
+    stay the same, bit for bit.
     """
     from edgec import output as show
     from edgec.bench.bundle import Bundle
 
     seconds = _parse_seconds(budget)
     opened = Bundle.load(bundle)
-    connected = opened.device(device)
+    chosen = opened if level is None else opened.at(level)
+    connected = chosen.device(device)
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")
         from edgec.bench import report, tuning
+        from edgec.bench.levels import running
         from edgec.compiler import pipeline
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []
-        tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append)
+        level = level and running(chosen, connected)
+        tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append, level)
         rebuilt = pipeline.retune(opened, tuner, progress)
     report.print_tuning(out, found[0])
     show.print_build(out, str(rebuilt.path), rebuilt.manifest)
