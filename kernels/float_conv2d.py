@@ -6,7 +6,7 @@ are four times as large, so that threads share out the output channels of small 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -37,15 +37,9 @@ class _Shape:
     """All that decides the code."""
 
     geometry: Geometry
-    parts: int
-    """Ranges of output channels, each computed for all pixel tiles before the next."""
     residual: bool
     low: float
     high: float
-
-    @property
-    def tiles(self) -> int:
-        return self.parts * self.geometry.tiles
 
 
 def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[KernelCode]:
@@ -91,7 +85,7 @@ def _shape(
     )  # fmt: skip
     parts = 1 if operation.groups > 1 else max(1, min(blocks, -(-_WANTED_TILES // geometry.tiles)))
     parts = -(-blocks // -(-blocks // parts))  # none empty
-    return _Shape(geometry, parts, operation.residual, operation.low, operation.high)
+    return _Shape(replace(geometry, parts=parts), operation.residual, operation.low, operation.high)
 
 
 def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
@@ -106,7 +100,7 @@ def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
         key=f"float_conv2d {isa.name} {shape}",
         make=partial(_function, isa, shape, packed.size),
         constants=(packed, np.concatenate([operation.bias, tail])),
-        tiles=shape.tiles,
+        tiles=geometry.tiles,
         scratch_bytes=geometry.stripe_bytes,
         inplace=(1,) if shape.residual and operation.runs is None else (),
         configuration=f"{rows}x{vectors} registers, {geometry.tile_rows}x{geometry.tile_columns} pixels",
@@ -127,13 +121,9 @@ def _body(isa: FloatSet, shape: _Shape, x: Buffer, *buffers: Buffer) -> None:
     *others, weights, bias, y, scratch, begin, end = buffers
     rows, vectors = shape.geometry.register_tile
     accumulators = [T.alloc_buffer((vectors * isa.lanes,), "float32", scope="global") for _ in range(rows)]
-    tiles = shape.geometry.tiles
     with T.serial(begin, end) as index:
-        part = index // tiles if shape.parts > 1 else 0
-        where = stripe.tile(
-            shape.geometry, x, scratch, index % tiles if shape.parts > 1 else index, T.float32(0)
-        )
-        _Block(isa, shape, accumulators, where, part, weights, bias, others, y).emit()
+        where = stripe.tile(shape.geometry, x, scratch, index, begin, T.float32(0))
+        _Block(isa, shape, accumulators, where, weights, bias, others, y).emit()
 
 
 @dataclass(frozen=True)
@@ -144,7 +134,6 @@ class _Block:
     shape: _Shape
     accumulators: list[Buffer]
     where: stripe.Tile
-    part: Expr
     weights: Buffer
     bias: Buffer
     others: list[Buffer]
@@ -155,9 +144,7 @@ class _Block:
         geometry, walk = self.shape.geometry, reduction(self.shape.geometry)
         length = math.prod(walk.taps) * walk.run
         rows = partial(stripe.each_row, geometry, self.where.row0)
-        register_tiles(
-            geometry, self.isa.lanes, length, self.where, rows, self._tile, self.part, self.shape.parts
-        )
+        register_tiles(geometry, self.isa.lanes, length, self.where, rows, self._tile)
 
     def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
         geometry, starts, lanes = self.shape.geometry, pixels.starts, self.isa.lanes
