@@ -257,7 +257,7 @@ class Block:
         walk = reduction(self.shape)
         return math.prod(walk.taps) * tile.padded_run(self.isa, walk)
 
-    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
+    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, _chunk: Expr, pixels: Pixels) -> None:
         shape = self.shape
         lanes = columns.vectors * self.isa.lanes
 

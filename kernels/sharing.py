@@ -15,10 +15,13 @@ from edgec.targets.descriptor import Target
 _LARGER = 2.0
 
 
-def over_channels(shape: Geometry, weights: int, lanes: int, target: Target) -> Geometry | None:
+def over_channels(
+    shape: Geometry, weights: int, lanes: int, target: Target, chunks: int = 1
+) -> Geometry | None:
     """Return the geometry whose tiles are parts of the output channels, of all pixels each.
 
-    `weights` are bytes, `lanes` the outputs of a vector. None where threads had better share out pixels.
+    `weights` are bytes, `lanes` the outputs of a vector; one of `chunks` of the reduction is used at a time.
+    None where threads had better share out pixels.
     """
     whole = replace(shape, tile_rows=shape.rows, tile_columns=shape.columns)
     activations = whole.stripe_rows * whole.pitch * tir.lanes_bytes(whole.dtype)
@@ -27,7 +30,7 @@ def over_channels(shape: Geometry, weights: int, lanes: int, target: Target) -> 
         return None
     width = lanes * shape.register_tile[1]
     # Beside the activations the L2 cache holds the block of weights in use and the next one.
-    if activations + 2 * weights * width / shape.outputs > target.l2_bytes:
+    if activations + 2 * weights * width / shape.outputs / chunks > target.l2_bytes:
         return None
     parts = _parts(shape.outputs, width)
     return replace(whole, parts=parts) if parts > 1 else None

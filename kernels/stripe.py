@@ -248,7 +248,7 @@ def fill(
             else:  # the last block of pixels is shorter
                 last = (shape.columns % shape.tile_columns) * channels
                 whole = column0 + shape.tile_columns <= shape.columns
-                _either(whole, lambda: copy(taken), lambda: copy(last))
+                tir.either(whole, lambda: copy(taken), lambda: copy(last))
             pad(target + (left + taken) * repeats, right)
 
         always = not shape.pads[0] and shape.rows % shape.tile_rows == 0 and _rows_inside(shape)
@@ -256,7 +256,7 @@ def fill(
             inside()
         else:
             within = T.And(in_row >= 0, in_row < shape.in_rows)
-            _either(within, inside, lambda: pad(target, shape.stripe_columns * channels))
+            tir.either(within, inside, lambda: pad(target, shape.stripe_columns * channels))
 
     tir.serial(shape.stripe_rows, row)
 
@@ -264,11 +264,3 @@ def fill(
 def _rows_inside(shape: Geometry) -> bool:
     """Whether the last tile's stripe ends within the image."""
     return (shape.rows - shape.tile_rows) * shape.strides[0] + shape.stripe_rows <= shape.in_rows
-
-
-def _either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
-    with T.If(condition):
-        with T.Then():
-            then()
-        with T.Else():
-            otherwise()

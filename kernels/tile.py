@@ -18,8 +18,8 @@ from edgec.kernels.tir import Buffer, Expr, T
 CACHE_LINE = 64
 """Bytes."""
 
-# Bytes that the L2 cache gives in the time of a product, of which there are two a cycle (measured on Zen 5).
-_STREAM = 13.0
+STREAM = 13.0
+"""Bytes that the L2 cache gives in the time of a product, two of which are a cycle (measured on Zen 5)."""
 
 # Instructions to address a tile and to start and end its loops, as counted on arm64.
 _TILE_OVERHEAD = 15.0
@@ -138,7 +138,7 @@ def ranked(
 
     def group_cost(height: int, width: int) -> float:
         if not isa.unroll:
-            loading = width * vector / _STREAM if streamed else 0.0
+            loading = width * vector / STREAM if streamed else 0.0
             return max(height * width, isa.chains, loading) + 0.5 * (height + width) + 1.0
         left = (height + pixels - 1) / pixels * isa.group / isa.steps[0]
         right = width * isa.group * isa.lanes / 32  # bytes of one `ldp`

@@ -198,6 +198,18 @@ def serial(extent: Expr, body: Callable[[Expr], None]) -> None:
         body(index)
 
 
+def either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    """if condition: then() else: otherwise(); decided at once where the condition is Python's own."""
+    if isinstance(condition, bool):
+        (then if condition else otherwise)()
+        return
+    with T.If(condition):
+        with T.Then():
+            then()
+        with T.Else():
+            otherwise()
+
+
 def vectors(count: int, lanes: int, body: Callable[[Expr, int], None]) -> None:
     """Cover `count` elements: body(offset, lanes) for whole vectors in a loop, then smaller pieces."""
     full = count // lanes

@@ -8,11 +8,6 @@ from edgec.kernels import stripe, tile, tir
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Expr, T
 
-# Weights that an L1 cache holds are there after the first tile. And where so many pixels share them, products
-# take a hundred times what their way from memory does (Zen 5, VNNI: 2 ns and 0.03 ns a byte).
-_NEAR_BYTES = 32768
-_MOST_PIXELS = 1024
-
 
 @dataclass(frozen=True)
 class Pixels:
@@ -31,8 +26,8 @@ class Pixels:
     """Of the register tile, among those of the tile that read the same weights one after the other."""
 
 
-Write = Callable[[tile.Columns, Expr, Expr, Pixels], None]
-"""Takes a block of output channels, its first channel, the first of its packed weights, and the pixels."""
+Write = Callable[[tile.Columns, Expr, Expr, Expr, Pixels], None]
+"""Takes a block of output channels, its first channel, its first packed weight, the chunk, and the pixels."""
 
 
 Rows = Callable[[Callable[[Expr], None]], None]
@@ -40,11 +35,12 @@ Rows = Callable[[Callable[[Expr], None]], None]
 
 
 def register_tiles(
-    shape: Geometry, lanes: int, length: int, where: stripe.Tile, rows: Rows, write: Write
+    shape: Geometry, lanes: int, length: int, where: stripe.Tile, rows: Rows, write: Write, chunks: int = 1
 ) -> None:
     """Write the loops over one tile of the output, and inside what `write` writes of a register tile.
 
-    `lanes` are a vector's outputs, `length` the packed weights of an output.
+    `lanes` are a vector's outputs, `length` the packed weights of an output. Of a reduction in `chunks` each
+    goes over all pixels before the next.
     """
     part, parts = where.part, shape.parts
     per_group = shape.outputs // shape.groups
@@ -59,7 +55,10 @@ def register_tiles(
             def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
                 channel = g * per_group + columns.start + n * width
                 offset = g * group_size + columns.weights_start + n * width * length
-                _rows(shape, where, rows, g, partial(write, columns, channel, offset))
+                tir.serial(
+                    chunks,
+                    lambda c: _rows(shape, where, rows, g, partial(write, columns, channel, offset, c)),
+                )
 
             if parts == 1:
                 tir.serial(columns.blocks, block)
@@ -82,14 +81,13 @@ def next_block(
 
     Register tiles that read one block have the time of all their products for the next to come; each takes a
     cache line for every step of the reduction, of `step` weights of `element` bytes an output. In a bundle,
-    what the next layer reads first lies behind the last block. None where it doesn't pay.
+    what the next layer reads first lies behind the last block. None where it doesn't pay: where weights are
+    read more than once, most of them would be there already.
     """
     stretch = tile.CACHE_LINE // (step * element)
     shares = -(-columns.vectors * lanes // stretch)
     register_tiles = shape.tile_rows * -(-shape.tile_columns // shape.register_tile[0])
-    near = shape.outputs * length * element <= _NEAR_BYTES
-    many = shape.images * shape.rows * shape.columns > _MOST_PIXELS
-    if near or many or register_tiles < shares:
+    if shape.parts == 1 or shape.pixel_tiles > 1 or register_tiles < shares:
         return None
     number = T.min(pixels.number, shares - 1)
     return tile.Ahead(offset + columns.vectors * lanes * length + number * (length * stretch), stretch)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgec.kernels import codegen, conv2d, reference, sharing
-from edgec.kernels.isa import arm64, x86
+from edgec.kernels import codegen, conv2d, float_conv2d, reference, sharing
+from edgec.kernels.isa import arm64, fma, x86
 from edgec.kernels.isa.base import InstructionSet
-from edgec.kernels.operators import Conv2d, Runs
+from edgec.kernels.operators import Binary, Conv2d, FloatConv2d, Runs
 from edgec.targets import loader
 from tests.kernels.harness import Call, Machines
 from tests.kernels.operations import BUILDING, Case, called
-from tests.kernels.test_exactness import check
+from tests.kernels.test_exactness import check, check_sums
 
 SETS = [
     pytest.param(x86.AVX512VNNI, "x86-64-v4", id="avx512vnni"),
@@ -43,10 +43,10 @@ def convolution(
     return op if not residual else replace(op, residual=_addition(op))
 
 
-def _addition(op: Conv2d) -> reference.Binary:
+def _addition(op: Conv2d) -> Binary:
     shape = op.output_shape
     strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(4))
-    return reference.Binary("add", shape, (strides, strides), (-3, 9), (0.5, 0.75), 4, -100, 120)
+    return Binary("add", shape, (strides, strides), (-3, 9), (0.5, 0.75), 4, -100, 120)
 
 
 @pytest.mark.parametrize(("isa", "device"), SETS)
@@ -138,3 +138,43 @@ def test_weights_are_prefetched_where_that_was_measured_to_gain(
     code = next(conv2d.codes(isa, operation, target))
     text = codegen.assembly(code.make(), "kernel", target)
     assert bool(re.search(r"\bprefetcht1\b|\bprfm\b", text)) == prefetches
+
+
+@pytest.mark.parametrize(
+    ("isa", "device"),
+    [
+        pytest.param(fma.AVX512, "x86-64-v4", id="avx512"),
+        pytest.param(fma.AVX2, "x86-64-v3", id="avx2"),
+        pytest.param(fma.NEON, "rpi5", id="neon"),
+    ],
+)
+@settings(BUILDING, max_examples=3)
+@given(data=st.data())
+def test_chunks_of_a_float_window_add_up(
+    isa: fma.FloatSet, device: str, machines: Machines, data: st.DataObject
+) -> None:
+    target = replace(loader.load(f"{device}-fp32"), l1d_bytes=256)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    cases, calls = [], []
+    for _ in range(4):
+        size, channels = data.draw(st.integers(1, 5)), data.draw(st.integers(4, 20))
+        outputs, window = data.draw(st.integers(130, 300)), data.draw(st.sampled_from((1, 3)))
+        op = FloatConv2d(
+            (1, size, size, channels),
+            rng.standard_normal((outputs, window, window, channels)).astype(np.float32),
+            rng.standard_normal(outputs).astype(np.float32), low=0.0, high=3.0,
+            strides=(1, data.draw(st.integers(1, 2))), pads=(window // 2,) * 4,
+            residual=data.draw(st.booleans()),
+        )  # fmt: skip
+        codes = [code for code in float_conv2d.codes(isa, op, target) if f"chunks={window}" in code.key]
+        code = data.draw(st.sampled_from([code for code in codes if "parts" in code.configuration]))
+        shapes = [op.input_shape, op.output_shape][: 1 + op.residual]
+        case = Case(op, tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
+        (expected,) = reference.compute(op, case.inputs, target.requantization)
+        cuts = sorted(data.draw(st.lists(st.integers(0, code.tiles), max_size=3)))
+        assert not (code.inplace and window > 1), "the residual would be overwritten"
+        inplace = data.draw(st.sampled_from((None, *code.inplace)))
+        call = Call(code, case.inputs, expected, (0, *cuts, code.tiles), inplace=inplace)
+        cases.append(case)
+        calls.append(call)
+    check_sums(machines, target, cases, calls)
