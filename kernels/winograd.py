@@ -323,7 +323,7 @@ def _body(isa: WordSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
     )
     values = tir.registers(parameters, plan.ending.parameters)
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index // plan.parts, epilogue.padding(values))
+        where = stripe.tile(shape, x, scratch, index // plan.parts, begin, epilogue.padding(values))
         job = _Job(
             isa, plan, _Scratch.of(isa, plan), local, where, index % plan.parts, scratch, weights, bias,
             multiplier, values, others[0] if plan.ending.residual else None, y,
