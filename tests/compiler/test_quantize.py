@@ -22,6 +22,7 @@ from edgec.compiler.compress.weights import quantize_operand, quantize_weights
 from edgec.compiler.frontend.load import load
 from edgec.compiler.model import Model, is_qdq, serialize
 from edgec.errors import CalibrationError, DataError, ModelError
+from edgec.kernels.isa.x86 import AVX2BYTES
 
 SHARED = Path(__file__).parents[2] / "../shared"
 random = np.random.default_rng(11)
@@ -308,6 +309,17 @@ def test_quantizations_cover_their_range_and_zero(one: float, other: float) -> N
     for end in (low, high):
         q = np.clip(np.rint(end / chosen.scale) + chosen.zero_point, -128, 127)
         assert abs((q - chosen.zero_point) * chosen.scale - end) <= chosen.scale * 1.001
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 9))
+def test_a_reduced_range_always_fits_pairs_of_byte_products(seed: int, outputs: int, inputs: int) -> None:
+    weights = np.random.default_rng(seed).normal(size=(outputs, inputs)).astype(np.float32)
+    weights *= np.where(np.random.default_rng(seed).random(weights.shape) < 0.5, 1, 1e3).astype(np.float32)
+    bias, means = np.zeros(outputs, np.float32), np.zeros(inputs)
+    whole, reduced = (quantize_weights(weights, bias, 0.1, means, largest=largest) for largest in (127, 64))
+    assert np.abs(reduced.weights.astype(int)).max(axis=1).tolist() == [64] * outputs
+    assert AVX2BYTES.accepts(reduced.weights.reshape(outputs, 1, 1, inputs))
+    np.testing.assert_allclose(reduced.weight_scales, whole.weight_scales * (127 / 64), rtol=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e3), st.floats(0, 1e6))
