@@ -241,6 +241,10 @@ def main(
     """Measure accuracy of int8 against float."""
     from edgec.compiler.frontend.load import load
 
+    unknown = set(models or ()) - {task.model for task in TASKS}
+    if unknown:
+        known = ", ".join(task.model for task in TASKS)
+        raise DataError(f"no model '{min(unknown)}' to evaluate: choose of {known}")
     results = []
     for task in TASKS:
         if models and task.model not in models:

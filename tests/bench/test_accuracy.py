@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec.bench import datasets
-from edgec.bench.accuracy import AUC, TOP_1, Task, area_under_curve, evaluate, found
+from edgec.bench.accuracy import AUC, TOP_1, Task, area_under_curve, evaluate, found, main
 from edgec.bench.datasets import Dataset
 from edgec.errors import DataError
 
@@ -57,6 +57,11 @@ def test_an_anomaly_is_what_is_reconstructed_badly() -> None:
     assert (result.float_accuracy, result.int8_accuracy, result.official_accuracy) == (100.0, 50.0, 100.0)
     assert result.samples == 6
     assert not result.passed
+
+
+def test_a_model_that_is_unknown_is_told_with_those_there_are() -> None:
+    with pytest.raises(DataError, match=r"^no model 'kws' to evaluate: choose of mlperf_kws_dscnn, "):
+        main(["kws", "mlperf_kws_dscnn"])
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:

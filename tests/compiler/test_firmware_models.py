@@ -82,7 +82,7 @@ CODE_BYTES, STACK_BYTES = 24_000, 1_000
 """Of each."""
 FEWER, FEWER_CYCLES = 0.45, 0.35
 """Share of TFLM's instructions, and of its modelled cycles, that edgec does without, at least."""
-PER_CHANNEL = "a bias and a multiplier for each of 1544 channels: 1 KB more than a multiplier per layer"
+PER_CHANNEL = "1 to 2 KB more: a multiplier for each of 1544 channels, where the official model has 10"
 
 
 def source(name: str) -> Path:
