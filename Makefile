@@ -41,7 +41,7 @@ demo: .venv/installed
 
 CORES ?= cortex-m4 cortex-m7 cortex-m55
 MODEL ?= examples/$(EXAMPLE).onnx
-CALIBRATION ?= $(if $(filter examples/%,$(MODEL)),examples/fmnist_calibration.npz)
+CALIBRATION ?= $(if $(filter examples/$(EXAMPLE).onnx,$(MODEL)),examples/fmnist_calibration.npz)
 FIRMWARE := $(foreach core,$(CORES),build/$(notdir $(basename $(MODEL)))-$(core)-int8.edgec)
 
 firmware-demo: .venv/installed
