@@ -26,9 +26,14 @@ DEEPEST_ATTRIBUTES = "+mve.fp,+fp64,+dsp,+lob"
 """With which LLVM knows every instruction of an M-profile core, whatever the target has."""
 _LOOPS = re.compile(r"(dls|dlstp|wls|wlstp|le|letp)[.\t ]")
 """Low-overhead loops, which no model has and which cost next to nothing: a `nop` stands for each."""
-MODELS = {"cortex-a76": "neoverse-n1", "max": "neoverse-n2", "generic-rv32": "sifive-e31"}
-"""CPU -> the one whose scheduling model stands in: the A76's server twin, a core with every extension, and
-a small one."""
+MODELS = {
+    "cortex-a76": "neoverse-n1",
+    "max": "neoverse-n2",
+    "cortex-m0plus": "cortex-m3",
+    "generic-rv32": "sifive-e31",
+}
+"""CPU -> the one whose scheduling model stands in: the A76's server twin, a core with every extension, and for
+small cores without a model of their own the next."""
 
 
 def model_of(target: Target) -> str:

@@ -52,7 +52,7 @@ def main(bundles: list[str]) -> None:
         instructions = benchmark(bundle, device).instructions or 0
         with tempfile.TemporaryDirectory() as folder:
             images = {"zig": bundle.bench}
-            if shutil.which(GCC):
+            if shutil.which(GCC) and bundle.described(None).arch == "arm-m":
                 images["gcc"] = Path(folder) / "image"
                 link_by_gcc(bundle, images["gcc"])
             said = {

@@ -15,7 +15,7 @@ def thumb_frame_bytes(piece: Piece) -> int:
     Prologues push registers and subtract constants; where one of several paths does so, it counts.
     """
     total, realigned, copied = 0, False, 0
-    for first, second in _instructions(piece):
+    for first, second in thumb_instructions(piece):
         word = first << 16 | second
         if first & 0xFE00 == 0xB400:  # push
             total += 4 * (first & 0x1FF).bit_count()
@@ -37,7 +37,7 @@ def thumb_frame_bytes(piece: Piece) -> int:
     return total + copied + _REALIGNMENT if realigned else total
 
 
-def _instructions(piece: Piece) -> Iterator[tuple[int, int]]:
+def thumb_instructions(piece: Piece) -> Iterator[tuple[int, int]]:
     """Yield the halfwords of each instruction of Thumb code, the second 0 where there is one."""
     at = 0
     while at + 2 <= len(piece.data):

@@ -10,6 +10,7 @@ uint64_t __aeabi_llsl(uint64_t a, uint32_t by);
 uint64_t __aeabi_uidivmod(uint32_t dividend, uint32_t divisor);
 uint32_t __aeabi_uidiv(uint32_t dividend, uint32_t divisor);
 int32_t __aeabi_idiv(int32_t dividend, int32_t divisor);
+uint64_t __aeabi_idivmod(int32_t dividend, int32_t divisor);
 
 static uint32_t low(uint64_t value)
 {
@@ -90,6 +91,12 @@ __attribute__((weak)) int32_t __aeabi_idiv(int32_t dividend, int32_t divisor)
     const uint32_t b = divisor < 0 ? 0u - (uint32_t)divisor : (uint32_t)divisor;
     const uint32_t quotient = __aeabi_uidiv(a, b);
     return (int32_t)((dividend ^ divisor) < 0 ? 0u - quotient : quotient);
+}
+
+__attribute__((weak)) uint64_t __aeabi_idivmod(int32_t dividend, int32_t divisor)
+{
+    const int32_t quotient = __aeabi_idiv(dividend, divisor);
+    return joined((uint32_t)(dividend - quotient * divisor), (uint32_t)quotient);
 }
 
 #define ALSO(name) __attribute__((weak, alias(name)))

@@ -12,8 +12,9 @@ import pytest
 from edgec.bench import devices
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import Execution
-from edgec.compiler.emit import toolchain
+from edgec.compiler.emit import frames, toolchain
 from edgec.errors import ToolchainError
+from edgec.kernels import elf
 from edgec.targets import loader
 from tests.compiler.building import build
 from tests.compiler.test_emit import STRICT, make, nm, write
@@ -173,6 +174,21 @@ def test_a_core_without_the_arithmetic_gets_it_with_the_library(tmp_path: Path) 
     defined = {name for kind, name in symbols if kind.isupper() and kind != "U"}
     assert {"__aeabi_lmul", "__muldi3", "__clzsi2"} <= defined
     assert {name for kind, name in symbols if kind == "U"} - defined <= {"memset", "memcpy"}
+
+
+def test_code_for_armv6m_has_no_later_instruction(tmp_path: Path) -> None:
+    """QEMU's M3, which stands in for the M0+, would execute it: of 32 bits there is `bl` alone here."""
+    built = build(EXAMPLE, tmp_path, "cortex-m0plus-int8")
+    toolchain.zig(tmp_path, "ar", "x", str(built.file("lib/libfmnist_dscnn.a")))
+    functions = 0
+    for file in tmp_path.glob("*.o"):
+        for piece in elf.pieces(file.read_bytes()):
+            if not piece.executable:
+                continue
+            functions += 1
+            for first, second in frames.thumb_instructions(piece):
+                assert first >> 11 < 0x1D or (first >> 11 == 0x1E and second & 0xD000 == 0xD000), piece.name
+    assert functions > 10
 
 
 # ---- In build systems
