@@ -32,8 +32,8 @@ MODELS = {
     "cortex-m0plus": "cortex-m3",
     "generic-rv32": "sifive-e31",
 }
-"""CPU -> the one whose scheduling model stands in: the A76's server twin, a core with every extension, and for
-small cores without a model of their own the next."""
+"""CPU -> the one whose scheduling model stands in: the A76's server twin, a core with every extension, the
+nearest small one."""
 
 
 def model_of(target: Target) -> str:

@@ -5,7 +5,8 @@ from edgec.targets.descriptor import Target
 SOURCE = "arithmetic_v6m.c"
 """In kernels/runtime."""
 _NAMES = """
-    __aeabi_lmul __aeabi_lasr __aeabi_llsr __aeabi_llsl __aeabi_idiv __aeabi_idivmod __aeabi_uidiv __aeabi_uidivmod
+    __aeabi_lmul __aeabi_lasr __aeabi_llsr __aeabi_llsl
+    __aeabi_idiv __aeabi_idivmod __aeabi_uidiv __aeabi_uidivmod
     __muldi3 __ashrdi3 __lshrdi3 __ashldi3 __divsi3 __udivsi3 __modsi3 __umodsi3 __clzsi2
 """
 FUNCTIONS = frozenset(_NAMES.split())
