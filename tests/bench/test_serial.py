@@ -1,5 +1,6 @@
 """A board on a serial line: here one of QEMU's, whose UART is a pseudo-terminal."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -26,7 +27,10 @@ from edgec.bench.report import print_measurement
 from edgec.compiler.emit import toolchain
 from edgec.errors import DeviceError
 from edgec.targets import loader
+from edgec.targets.descriptor import Board
+from tests.compiler.building import build
 from tests.compiler.test_emit import make, write
+from tests.conftest import board_of
 
 pytestmark = pytest.mark.slow
 
@@ -38,32 +42,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.load(write(make(M4), tmp_path_factory.mktemp("tiny")).path)
 
 
-@pytest.fixture(scope="module")
-def board(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory, board_emulator: None) -> Iterator[str]:
-    """The name of a device: the bundle's example for serial lines, flashed."""
-    folder = tmp_path_factory.mktemp("board")
-    for file in tiny.manifest["files"]:
+@contextlib.contextmanager
+def flashed(bundle: Bundle, folder: Path) -> Iterator[str]:
+    """The name of a device: the bundle's example for serial lines, on the board that QEMU has of its core."""
+    target, name = bundle.described(None), bundle.identifier
+    assert isinstance(target.emulator, Board)
+    for file in bundle.manifest["files"]:
         if file.startswith(("include/", "lib/", "src/")) or file == "example/serial.c":
-            shutil.copy(tiny.file(file), folder)
-    units = ("tiny_bench", "startup", "serial")
+            shutil.copy(bundle.file(file), folder)
+    units = (f"{name}_bench", "startup", "serial")
     for unit in units:
         (folder / f"with_{unit}.c").write_text(f'#define EDGEC_SERIAL\n#include "{unit}.c"\n')
-        toolchain.compile_c(M4, [f"with_{unit}.c"], f"{unit}.o", folder)
-    objects = [*(f"{unit}.o" for unit in units), "libtiny.a"]
-    toolchain.link_image(M4, objects, "image.ld", "image", folder)
-    command = [
-        "qemu-system-arm",
-        "-M",
-        "mps2-an386",
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-        "-serial",
-        "pty",
-    ]
+        toolchain.compile_c(target, [f"with_{unit}.c"], f"{unit}.o", folder)
+    objects = [*(f"{unit}.o" for unit in units), f"lib{name}.a"]
+    toolchain.link_image(target, objects, "image.ld", "image", folder)
+    machine = ["-M", target.emulator.machine, "-cpu", target.emulator.cpu, "-bios", "none"]
+    quiet = ["-display", "none", "-monitor", "none", "-serial", "pty"]
     with subprocess.Popen(
-        [*command, "-kernel", folder / "image"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [target.emulator.program, *machine, *quiet, "-kernel", folder / "image"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as emulator:
         assert emulator.stdout is not None
         said = emulator.stdout.readline()
@@ -73,6 +72,24 @@ def board(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory, board_emulator
             yield f"serial:{found[0]}"
         finally:
             emulator.kill()
+
+
+@pytest.fixture(scope="module")
+def board(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory, board_emulator: None) -> Iterator[str]:
+    with flashed(tiny, tmp_path_factory.mktemp("board")) as name:
+        yield name
+
+
+def test_riscv_talks_over_its_own_uart_and_starts_again(tmp_path: Path) -> None:
+    board_of("riscv32")
+    bundle = build(Path(__file__).parents[2] / "examples" / "fmnist_dscnn.onnx", tmp_path, "riscv32-int8")
+    (tmp_path / "board").mkdir()
+    with flashed(bundle, tmp_path / "board") as name:
+        device = bundle.device(name)
+        for _ in range(2):
+            done = device.execute(bundle.bench, ["--selftest"])
+            assert done.returncode == 0, done.stderr
+            assert '"selftest":"ok"' in done.stdout
 
 
 def test_the_self_test_runs_again_and_again(tiny: Bundle, board: str) -> None:
