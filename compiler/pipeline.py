@@ -123,10 +123,6 @@ def build(
             raise UnsupportedError(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
-        if optimize is Optimize.RAM and not described.hosted:
-            raise UnsupportedError(
-                f"--optimize ram chains layers, which kernels for {described.device} can't yet: leave it away"
-            )
         network = _network(model, with_int8_io)
         feed = data.feed(0)
         floats = _float_outputs(source, feed) if model is not source else None
@@ -167,8 +163,9 @@ def _compile(
     network = lowered.network
     if lowered.optimize is Optimize.FLASH:
         network = compact_weights(network)
-    if target.hosted:  # kernels for microcontrollers write whole results, layer by layer
-        network = place_concats(fuse_chains(network, target, records, lowered.optimize))
+    network = fuse_chains(network, target, records, lowered.optimize, lowered.origin.arena_io)
+    if target.hosted:  # kernels for microcontrollers write whole results
+        network = place_concats(network)
     dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))

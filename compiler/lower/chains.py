@@ -58,7 +58,7 @@ def fused(network: Network, chosen: Iterable[Members]) -> Network:
     inner = {member.name for members in last.values() for member in members[:-1]}
     gone = {member.outputs[0] for members in last.values() for member in members[:-1]}
     operators = tuple(
-        operator if operator.name not in last else _joined(last[operator.name])
+        operator if operator.name not in last else joined(last[operator.name])
         for operator in network.operators
         if operator.name not in inner
     )
@@ -76,7 +76,8 @@ def operation_of(members: Members) -> Chain:
     return Chain(tuple(m.operation for m in members if isinstance(m.operation, Conv2d)))
 
 
-def _joined(members: Members) -> Operator:
+def joined(members: Members) -> Operator:
+    """Return a chain as one operator."""
     # The first's input, and the last's residual if it has one.
     inputs = members[0].inputs[0], *members[-1].inputs[1:]
     return Operator(name_of(members), operation_of(members), inputs, members[-1].outputs)

@@ -15,6 +15,7 @@ from edgec.compiler.lower.select import choose, lower
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Program
 from edgec.compiler.tune.records import Records
+from edgec.errors import UnsupportedError
 from edgec.kernels.chain import LEAST_TILES
 from edgec.kernels.operators import Chain, Conv2d, Island, Network, Operator
 from edgec.targets.descriptor import Target
@@ -26,16 +27,18 @@ _CACHE = 0.75
 _TWICE = 0.1
 
 
-def fuse_chains(network: Network, target: Target, records: Records, optimize: Optimize) -> Network:
+def fuse_chains(
+    network: Network, target: Target, records: Records, optimize: Optimize, arena_io: bool = False
+) -> Network:
     """Return `network` with chains of convolutions as one operator each, the same for all levels of `target`.
 
-    For speed those that pay; for ram what lowers the arena, and less scratch for whatever needs the most.
-    Float convolutions stay.
+    For speed those that pay; for ram what lowers the arena, in which with `arena_io` inputs and outputs lie
+    too, and less scratch for whatever needs the most. Float convolutions stay.
     """
     around = chains.around_depthwise(network)
     paying = [members for members in around if pays(chains.operation_of(members), target)]
     if optimize is Optimize.RAM:
-        return _Search(network, target, records).smallest(around, paying)
+        return _Search(network, target, records, arena_io).smallest(around, paying)
     return chains.fused(network, paying)
 
 
@@ -43,9 +46,9 @@ def pays(operation: Chain, target: Target) -> bool:
     """Whether a chain is expected to be faster than its convolutions by themselves.
 
     It is where one of them reads and writes more than the L2 cache holds, so that the next finds little of it
-    there, unless tiles of few rows would compute much twice.
+    there, unless tiles of few rows would compute much twice. Without a cache there is nothing to gain.
     """
-    leaves = any(
+    leaves = target.l2_bytes > 0 and any(
         prod(stage.input_shape) + prod(stage.output_shape) > _CACHE * target.l2_bytes
         for stage in operation.stages
     )
@@ -67,8 +70,8 @@ def twice(operation: Chain) -> float:
 class _Search:
     """Looks for the chains with which a network needs the least memory."""
 
-    def __init__(self, network: Network, target: Target, records: Records) -> None:
-        self._network, self._target, self._records = network, target, records
+    def __init__(self, network: Network, target: Target, records: Records, arena_io: bool) -> None:
+        self._network, self._target, self._records, self._arena_io = network, target, records, arena_io
         self._single = chains.members_of(network)
         self._calls: dict[tuple[str, int | None], Call] = {}
 
@@ -78,7 +81,7 @@ class _Search:
         Chains are joined or cut at the busiest step, as long as that helps. Then every step gets the scratch
         that it is fastest with, or as much of it as the peak leaves.
         """
-        chosen = list(start)
+        chosen = [members for members in start if self._has_kernel(members)]
         found = self._sorted(chosen)
         while True:
             options = [(self._sorted(option), option) for option in self._changes(chosen)]
@@ -110,6 +113,7 @@ class _Search:
         program = Program(
             self._target, tuple(self._call(_limited(operator, 0)) for operator in operators), {}, tensors, {},
             tuple(tensors[name] for name in network.inputs), tuple(tensors[name] for name in network.outputs),
+            self._arena_io,
         )  # fmt: skip
         return dict(zip((operator.name for operator in operators), needs(program), strict=True))
 
@@ -134,6 +138,14 @@ class _Search:
             self._calls[key] = call
         return self._calls[key]
 
+    def _has_kernel(self, members: Members) -> bool:
+        """Whether every level can compute a chain."""
+        try:
+            self._call(_limited(chains.joined(members), 0))
+        except UnsupportedError:
+            return False
+        return True
+
     def _changes(self, chosen: Sequence[Members]) -> Iterator[list[Members]]:
         """Yield other choices of chains, which differ at the step that needs most."""
         needed = self._needs(chosen)
@@ -146,7 +158,7 @@ class _Search:
         for _, other in steps:
             for one, two in ((here, other), (other, here)):
                 joined = chains.join(self._network, one, two)
-                if joined is not None:
+                if joined is not None and self._has_kernel(joined):
                     yield [*(each for each in chosen if each is not one and each is not two), joined]
         rest = [each for each in chosen if each is not here]
         for cut in range(1, len(here)):

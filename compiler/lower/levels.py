@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgec.compiler.lower.select import select
-from edgec.compiler.program import Call, Program
+from edgec.compiler.program import Call, Program, reached
 from edgec.compiler.tune.records import Records
 from edgec.kernels.operators import Island, Network
 from edgec.targets.descriptor import Target
@@ -42,7 +42,7 @@ def _with_islands_of(base: Program, program: Program) -> Program:
     return replace(
         program,
         calls=calls,
-        functions={call.symbol: functions[call.symbol] for call in calls},
+        functions=reached(functions, calls),
         tensors=base.tensors,
         constants=base.constants | program.constants,
     )
