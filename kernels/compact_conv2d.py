@@ -18,7 +18,7 @@ from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.extent import Extent
 from edgec.kernels.isa.assembly import Assembly, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -33,6 +33,8 @@ class Geometry:
     extent: Extent
     columns: Expr
     outputs: Expr
+    step: Expr
+    """Bytes from one pixel of the output to the next."""
     length: Expr
     """Of the reduction, padded."""
     channels: Expr
@@ -136,8 +138,8 @@ class CompactSet(Protocol):
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
         """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
-        """Write the loop over output channels; `rows` are the pixels' first elements of the output."""
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
+        """Write the loop over output channels; `pixels` are the output's, counted over all images."""
 
 
 def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
@@ -157,11 +159,12 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
     pointwise = not padded and kernel == operation.strides == (1, 1)
     outputs, pixels = len(weights), int(np.prod(operation.output_shape[1:3]))
     inplace = []
-    # Pixels are written in order, and each after it was read.
-    if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
-        inplace.append(0)
-    if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
-        inplace.append(1)
+    if operation.runs is None:
+        # Pixels are written in order, and each after it was read.
+        if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
+            inplace.append(0)
+        if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
+            inplace.append(1)
     variant = isa.variant(operation, dense, pointwise and not dense, bool(inplace))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
@@ -181,7 +184,8 @@ def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDAr
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, _ = operation.weights.shape
     geometry = Geometry(
-        Extent(rows, in_rows, operation.pads[0]), columns, outputs, length, channels, in_columns,
+        Extent(rows, in_rows, operation.pads[0]), columns, outputs, pitch(operation.runs, outputs), length,
+        channels, in_columns,
         *operation.strides, operation.pads[1], kernel_rows, kernel_columns,
         segment=kernel_columns * channels,
         pitch=in_columns * channels,
@@ -220,7 +224,7 @@ def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffe
 
     def pixels(image: Expr, chosen: list[Expr]) -> None:
         isa.gather(layer, image, chosen)
-        isa.columns(layer, [(image * geometry.pixels + pixel) * geometry.outputs for pixel in chosen])
+        isa.columns(layer, [image * geometry.pixels + pixel for pixel in chosen])
 
     def images() -> None:
         with T.serial(begin, end) as image:

@@ -19,7 +19,7 @@ from edgec.kernels.extent import Extent
 from edgec.kernels.isa import dsp, mve, thumb
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -121,7 +121,8 @@ def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
     images, stride = operation.input_shape[0], operation.strides[0]
     same = operation.input_shape == operation.output_shape
     # Outputs lie in front of the inputs that they are made of, row by row.
-    inplace = (0,) if same or (images == 1 and not turned and _behind(operation)) else ()
+    behind = same or (images == 1 and not turned and _behind(operation))
+    inplace = (0,) if behind and operation.runs is None else ()
     weights = operation.weights[..., 0]
     parameters, length = _parameters(isa, operation, turned)
     return KernelCode(
@@ -154,13 +155,14 @@ def _parameters(
         in_rows, in_columns, rows, columns, top, left = in_columns, in_rows, columns, rows, left, top
     # The window of the last pair of outputs; even, so that rows of int16 begin at words.
     length = -(-max(columns * stride + _WINDOW, left + in_columns) // 2) * 2
-    steps = [(columns * channels, channels), (in_columns * channels, channels)]
+    step = pitch(operation.runs, channels)
+    steps = [(columns * step, step), (in_columns * channels, channels)]
     if turned:
-        steps = [(channels, rows * channels), (channels, in_rows * channels)]
+        steps = [(step, rows * step), (channels, in_rows * channels)]
     geometry = Geometry(
         Extent(rows, in_rows, top), isa.padding(operation.input_zero_point), channels // isa.channels,
         columns, *steps[0], in_columns, *steps[1], stride, stride, left, length,
-        in_rows * in_columns * channels, rows * columns * channels,
+        in_rows * in_columns * channels, rows * columns * step,
     )  # fmt: skip
     _, *values = (getattr(geometry, name) for name in Geometry.__dataclass_fields__)
     parameters = np.concatenate([epilogue.parameters(operation, 0)[:3], np.array(values, np.int32)])

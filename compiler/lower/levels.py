@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgec.compiler.lower.plan import needs
 from edgec.compiler.lower.select import select
 from edgec.compiler.program import Call, Program, reached
 from edgec.compiler.tune.records import Records
@@ -32,6 +33,12 @@ def common(programs: Sequence[Program]) -> Program:
     *_, base = programs
     calls = tuple(map(common_call, zip(*(program.calls for program in programs), strict=True)))
     return replace(base, calls=calls)
+
+
+def most_needed(network: Network, target: Target, records: Records, arena_io: bool) -> int:
+    """Return the bytes alive at the step that needs the most: scratch counts, and what works in place."""
+    program = common(levels(network, target, records))
+    return max(needs(replace(program, arena_io=arena_io)), default=0)
 
 
 def _with_islands_of(base: Program, program: Program) -> Program:

@@ -29,16 +29,16 @@ CORES = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 SPEED, RAM = Optimize.SPEED, Optimize.RAM
 
 MOBILENET = {
-    ("cortex-m3", SPEED): Figures(21.920, 55312, 8742, 246948, 308),
-    ("cortex-m3", RAM): Figures(22.017, 21744, 9126, 246916, 484),
-    ("cortex-m4", SPEED): Figures(10.410, 55328, 10022, 250900, 304),
-    ("cortex-m4", RAM): Figures(10.570, 22368, 10368, 250868, 448),
-    ("cortex-m7", SPEED): Figures(10.412, 55328, 10074, 250900, 304),
-    ("cortex-m7", RAM): Figures(10.572, 22368, 10416, 250868, 448),
-    ("cortex-m33", SPEED): Figures(10.410, 55328, 10046, 250900, 304),
-    ("cortex-m33", RAM): Figures(10.570, 22368, 10392, 250868, 448),
-    ("cortex-m55", SPEED): Figures(2.981, 55328, 7712, 232428, 324),
-    ("cortex-m55", RAM): Figures(3.025, 22368, 8068, 232396, 460),
+    ("cortex-m3", SPEED): Figures(21.881, 55312, 8770, 246948, 308),
+    ("cortex-m3", RAM): Figures(21.978, 21744, 9154, 246916, 484),
+    ("cortex-m4", SPEED): Figures(10.415, 55328, 10050, 250900, 304),
+    ("cortex-m4", RAM): Figures(10.575, 22368, 10396, 250868, 448),
+    ("cortex-m7", SPEED): Figures(10.416, 55328, 10050, 250900, 304),
+    ("cortex-m7", RAM): Figures(10.576, 22368, 10392, 250868, 448),
+    ("cortex-m33", SPEED): Figures(10.415, 55328, 10070, 250900, 304),
+    ("cortex-m33", RAM): Figures(10.575, 22368, 10416, 250868, 448),
+    ("cortex-m55", SPEED): Figures(2.969, 55328, 7684, 232428, 332),
+    ("cortex-m55", RAM): Figures(3.013, 22368, 8040, 232396, 460),
 }
 
 

@@ -31,18 +31,18 @@ class Figures(NamedTuple):
 
 
 FIGURES = {
-    ("fmnist_dscnn", "cortex-m3"): Figures(1.065, 4920, 7224, 18356, 308),
-    ("fmnist_dscnn", "cortex-m4"): Figures(0.591, 5136, 7606, 18820, 304),
-    ("fmnist_dscnn", "cortex-m7"): Figures(0.591, 5136, 7676, 18820, 304),
-    ("fmnist_dscnn", "cortex-m55"): Figures(0.179, 5136, 6558, 16556, 324),
-    ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.320, 8336, 6656, 31248, 308),
-    ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.249, 8672, 6560, 31968, 304),
-    ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.251, 8672, 6652, 31968, 304),
-    ("mlperf_kws_dscnn", "cortex-m55"): Figures(0.883, 8672, 5834, 28640, 324),
-    ("mlperf_ic_resnet8", "cortex-m3"): Figures(31.993, 33344, 7012, 83624, 400),
-    ("mlperf_ic_resnet8", "cortex-m4"): Figures(12.780, 33920, 7508, 82296, 340),
-    ("mlperf_ic_resnet8", "cortex-m7"): Figures(12.804, 33920, 7664, 82296, 340),
-    ("mlperf_ic_resnet8", "cortex-m55"): Figures(2.578, 33344, 5512, 82296, 448),
+    ("fmnist_dscnn", "cortex-m3"): Figures(1.062, 4920, 7252, 18356, 308),
+    ("fmnist_dscnn", "cortex-m4"): Figures(0.591, 5136, 7634, 18820, 304),
+    ("fmnist_dscnn", "cortex-m7"): Figures(0.591, 5136, 7652, 18820, 304),
+    ("fmnist_dscnn", "cortex-m55"): Figures(0.178, 5136, 6530, 16556, 332),
+    ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.310, 8336, 6672, 31248, 308),
+    ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.250, 8672, 6580, 31968, 304),
+    ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.252, 8672, 6640, 31968, 304),
+    ("mlperf_kws_dscnn", "cortex-m55"): Figures(0.882, 8672, 5818, 28640, 332),
+    ("mlperf_ic_resnet8", "cortex-m3"): Figures(32.087, 33344, 7132, 83648, 416),
+    ("mlperf_ic_resnet8", "cortex-m4"): Figures(12.764, 33920, 7564, 82320, 348),
+    ("mlperf_ic_resnet8", "cortex-m7"): Figures(12.789, 33920, 7650, 82320, 352),
+    ("mlperf_ic_resnet8", "cortex-m55"): Figures(2.583, 33344, 5544, 82320, 460),
 }
 
 
