@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import prod
 
 from edgec.kernels.operators import Chain, Conv2d, Network, Operator
 
@@ -50,6 +51,27 @@ def around_depthwise(network: Network) -> list[Members]:
             found.append(members)
             taken.update(member.name for member in members)
     return found
+
+
+def between_waists(network: Network) -> list[Members]:
+    """Return the chains between tensors that are smaller than those before and behind them.
+
+    first -> depthwise, pointwise -> depthwise at stride 2: each begins where tensors grow again.
+    """
+    found: list[Members] = []
+    shrunk = False
+    for members in members_of(network).values():
+        operation = members[0].operation
+        assert isinstance(operation, Conv2d), "chains are of convolutions"
+        change = prod(operation.output_shape) - prod(operation.input_shape)
+        joined = join(network, found[-1], members) if found and not (shrunk and change > 0) else None
+        if joined is None:
+            found.append(members)
+            shrunk = change < 0
+        else:
+            found[-1] = joined
+            shrunk = shrunk or change < 0
+    return [members for members in found if len(members) > 1]
 
 
 def fused(network: Network, chosen: Iterable[Members]) -> Network:

@@ -3,7 +3,7 @@
 expand -> depthwise -> project  -->  one step, and no tensors between them
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -38,7 +38,8 @@ def fuse_chains(
     around = chains.around_depthwise(network)
     paying = [members for members in around if pays(chains.operation_of(members), target)]
     if optimize is Optimize.RAM:
-        return _Search(network, target, records, arena_io).smallest(around, paying)
+        starts = around, chains.between_waists(network)
+        return _Search(network, target, records, arena_io).smallest(starts, paying)
     return chains.fused(network, paying)
 
 
@@ -75,20 +76,12 @@ class _Search:
         self._single = chains.members_of(network)
         self._calls: dict[tuple[str, int | None], Call] = {}
 
-    def smallest(self, start: Sequence[Members], paying: Sequence[Members]) -> Network:
-        """Return the network with the least peak found from `start`, and of equal ones that with `paying`.
+    def smallest(self, starts: Iterable[Sequence[Members]], paying: Sequence[Members]) -> Network:
+        """Return the network with the least peak found from `starts`, and of equal ones that with `paying`.
 
-        Chains are joined or cut at the busiest step, as long as that helps. Then every step gets the scratch
-        that it is fastest with, or as much of it as the peak leaves.
+        Every step then gets the scratch that it is fastest with, or as much of it as the peak leaves.
         """
-        chosen = [members for members in start if self._has_kernel(members)]
-        found = self._sorted(chosen)
-        while True:
-            options = [(self._sorted(option), option) for option in self._changes(chosen)]
-            least, option = min(options, key=lambda one: one[0], default=(found, chosen))
-            if least >= found:
-                break
-            found, chosen = least, option
+        found, chosen = min(map(self._improved, starts), key=lambda one: one[0][0])
         peak = found[0]
         for members in list(chosen):
             inside = [one for one in paying if {m.name for m in one} <= {m.name for m in members}]
@@ -100,6 +93,17 @@ class _Search:
         return replace(
             fastest, operators=tuple(self._within(o, peak - needed[o.name]) for o in fastest.operators)
         )
+
+    def _improved(self, start: Sequence[Members]) -> tuple[list[int], list[Members]]:
+        """Return what `_sorted` says, and chains: joined or cut at the busiest step as long as that helps."""
+        chosen = [members for members in start if self._has_kernel(members)]
+        found = self._sorted(chosen)
+        while True:
+            options = [(self._sorted(option), option) for option in self._changes(chosen)]
+            least, option = min(options, key=lambda one: one[0], default=(found, chosen))
+            if least >= found:
+                return found, chosen
+            found, chosen = least, option
 
     def _sorted(self, chosen: Sequence[Members]) -> list[int]:
         """Return the bytes that every step needs, the most first."""

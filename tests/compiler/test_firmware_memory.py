@@ -30,15 +30,15 @@ SPEED, RAM = Optimize.SPEED, Optimize.RAM
 
 MOBILENET = {
     ("cortex-m3", SPEED): Figures(21.881, 55312, 8770, 246948, 308),
-    ("cortex-m3", RAM): Figures(21.978, 21744, 9154, 246916, 484),
+    ("cortex-m3", RAM): Figures(22.171, 16464, 9882, 246836, 532),
     ("cortex-m4", SPEED): Figures(10.415, 55328, 10050, 250900, 304),
-    ("cortex-m4", RAM): Figures(10.575, 22368, 10396, 250868, 448),
+    ("cortex-m4", RAM): Figures(10.889, 16800, 11302, 250788, 464),
     ("cortex-m7", SPEED): Figures(10.416, 55328, 10050, 250900, 304),
-    ("cortex-m7", RAM): Figures(10.576, 22368, 10392, 250868, 448),
+    ("cortex-m7", RAM): Figures(10.889, 16800, 11290, 250788, 480),
     ("cortex-m33", SPEED): Figures(10.415, 55328, 10070, 250900, 304),
-    ("cortex-m33", RAM): Figures(10.575, 22368, 10416, 250868, 448),
+    ("cortex-m33", RAM): Figures(10.889, 16800, 11322, 250788, 464),
     ("cortex-m55", SPEED): Figures(2.969, 55328, 7684, 232428, 332),
-    ("cortex-m55", RAM): Figures(3.013, 22368, 8040, 232396, 460),
+    ("cortex-m55", RAM): Figures(3.107, 16800, 8824, 232316, 508),
 }
 
 
