@@ -13,8 +13,8 @@ BIN := .venv/bin
 EXAMPLE := fmnist_dscnn
 ARM := build/$(EXAMPLE)-arm64-int8.edgec
 HOST := build/$(EXAMPLE)-host-int8.edgec
-AVX2 := build/avx2.toml
-TARGETS ?= $(AVX2)-int8 x86-64-v4-int8
+RECORDS := build/records
+LEVELS ?= x86-64-v3 x86-64-v4
 BUDGET ?= 2m
 
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
@@ -41,7 +41,7 @@ demo: .venv/installed
 
 CORES ?= cortex-m4 cortex-m7 cortex-m55
 MODEL ?= examples/$(EXAMPLE).onnx
-CALIBRATION ?= $(if $(filter examples/%,$(MODEL)),examples/fmnist_calibration.npz)
+CALIBRATION ?= $(if $(filter examples/$(EXAMPLE).onnx,$(MODEL)),examples/fmnist_calibration.npz)
 FIRMWARE := $(foreach core,$(CORES),build/$(notdir $(basename $(MODEL)))-$(core)-int8.edgec)
 
 firmware-demo: .venv/installed
@@ -77,11 +77,12 @@ bench: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch .venv/installed $@
 
-records: export XDG_DATA_HOME := $(CURDIR)/build/records
+records: export XDG_DATA_HOME := $(CURDIR)/$(RECORDS)
 records: .venv/installed
-	mkdir -p build && echo 'base = "x86-64-v3"' > $(AVX2)	# without its variants, of which the best is tuned
-	set -e; for model in examples/$(EXAMPLE).onnx $(wildcard $(MODELS)/*.onnx); do for target in $(TARGETS); do \
-	  $(BIN)/edgec build $$model --target $$target --tune $(BUDGET) --output build/records/tuned.edgec; done; done
+	mkdir -p build
+	set -e; for model in examples/$(EXAMPLE).onnx $(wildcard $(MODELS)/*.onnx); do \
+	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --output $(RECORDS)/tuned.edgec; \
+	  for level in $(LEVELS); do $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level $$level --budget $(BUDGET); done; done
 	$(BIN)/python -m edgec.compiler.tune.shipped
 
 clean:

@@ -1,7 +1,8 @@
 """Accuracy of int8 against float on real data: `python -m edgec.bench.accuracy`.
 
-Models and data lie in the folder `shared` beside the checkout, or where --data-root says. Calibration samples
-take no part in the evaluation. Exits with 1 when a model loses more than its allowance.
+Models and data lie in the folder `shared` beside the checkout, or where --data-root says; models that the
+project brings are in `examples/`. Calibration samples take no part in the evaluation. Exits with 1 when a
+model loses more than its allowance.
 """
 
 import json
@@ -17,43 +18,82 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from edgec.bench import datasets
+from edgec.bench.datasets import DATA_ROOT, Dataset
+from edgec.bench.peers.engines import dequantized, quantized
+from edgec.errors import DataError, PackageError, reported
+
 if TYPE_CHECKING:
     from edgec.compiler.model import Model
 
 Array = NDArray[Any]
 Predictor = Callable[[Array], Array]
-"""Samples [S, *input shape] to scores [S, classes]."""
+"""Samples [S, *input shape] to outputs [S, elements]."""
 
-DATA_ROOT = Path(__file__).resolve().parents[1].parent / "shared"
+REPORT_WIDTH = 120
+"""Columns, where stdout is no terminal."""
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """What a model is calibrated and evaluated on."""
+@dataclass(frozen=True)
+class Metric:
+    """How good a model's outputs are."""
 
-    calibration: Array
-    """[samples, *input shape]."""
-    images: Array
-    """[S, *input shape]."""
-    labels: Array
-    """[S]."""
+    name: str
+    verdicts: Callable[[Dataset, Array], Array]
+    """What the outputs say of every label's samples: [labels]."""
+    share: Callable[[Array, Array], float]
+    """Of verdicts and labels, from 0 to 1."""
+    same: Callable[[Array, Array], Array]
+    """Which verdicts of two models agree."""
+
+
+def anomaly_scores(data: Dataset, outputs: Array) -> Array:
+    """Return the mean squared error of each clip's reconstruction: [labels]."""
+    errors = np.square(outputs - data.images.reshape(outputs.shape)).mean(axis=1)
+    of_clips: Array = errors.reshape(len(data.labels), -1).mean(axis=1)
+    return of_clips
+
+
+def area_under_curve(scores: Array, labels: Array) -> float:
+    """Return how often a sample labelled 1 has a higher score than one labelled 0, from 0 to 1."""
+    higher = np.subtract.outer(scores[labels == 1], scores[labels == 0])
+    return float(np.mean((higher > 0) + 0.5 * (higher == 0)))
+
+
+TOP_1 = Metric(
+    "top-1",
+    lambda _data, outputs: outputs.argmax(axis=1),
+    lambda classes, labels: float(np.mean(classes == labels)),
+    lambda one, other: one == other,
+)
+AUC = Metric(
+    "AUC",
+    anomaly_scores,
+    area_under_curve,
+    # Above the median or not: the half that a model finds the stranger one.
+    lambda one, other: (one > np.median(one)) == (other > np.median(other)),
+)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One model, its data, and the points of accuracy that int8 may cost."""
+    """One model, its data, and the points that int8 may cost."""
 
     model: str
     read: Callable[[Path], Dataset]
     allowed_loss: float
+    metric: Metric = TOP_1
 
 
 @dataclass(frozen=True)
 class Result:
-    """Top-1 accuracy in percent, over the same samples."""
+    """The metric in percent, over the same samples."""
 
     model: str
+    metric: str
     samples: int
+    """With a label each."""
     calibration_samples: int
     float_accuracy: float
     int8_accuracy: float
@@ -61,7 +101,9 @@ class Result:
     """In points; negative is a loss."""
     allowed_loss: float
     agreement: float
-    """Samples with the same class from both, in percent."""
+    """Samples with the same class from both, in percent; of AUC, in the same half."""
+    official_accuracy: float | None = None
+    """Of the model's publisher's own int8 file."""
 
     @property
     def passed(self) -> bool:
@@ -69,50 +111,23 @@ class Result:
         return self.difference >= -self.allowed_loss
 
 
-def keyword_spotting(root: Path) -> Dataset:
-    """MLPerf Tiny keyword spotting: the first 100 of 500 recordings calibrate."""
-    with np.load(root / "data/kws01_dev500.npz") as data:
-        features = (data["mfcc_int8"].astype(np.float64) - data["zero_point"]) * data["scale"]
-        labels = data["label"]
-    samples = features.astype(np.float32)[:, np.newaxis]
-    return Dataset(samples[:100], samples[100:], labels[100:])
-
-
-def cifar10(root: Path) -> Dataset:
-    """CIFAR-10: the first 200 of 2000 images calibrate."""
-    with np.load(root / "data/cifar10_dev2000.npz") as data:
-        images, labels = data["image"].astype(np.float32)[:, np.newaxis], data["label"]
-    return Dataset(images[:200], images[200:], labels[200:])
-
-
-def fashion_mnist(root: Path) -> Dataset:
-    """Fashion-MNIST: the first 200 training images calibrate, 5000 test images evaluate."""
-    with np.load(root / "data/fashion_mnist_dev.npz") as data:
-        train, test = (
-            (data[name].astype(np.float32) / 255)[:, np.newaxis, np.newaxis]
-            for name in ("train_image", "test_image")
-        )
-        return Dataset(train[:200], test, data["test_label"])
-
-
-def imagenet(root: Path) -> Dataset:
-    """ImageNet: every fifth of 500 images calibrates."""
-    from PIL import Image
-
-    files = sorted((root / "data/imagenet_dev500").glob("*.jpg"))
-    pixels = np.stack([np.asarray(Image.open(file).convert("RGB"), np.float32) for file in files])
-    images = ((pixels - 127) / 128).transpose(0, 3, 1, 2)[:, np.newaxis]
-    labels = np.array([int(file.name[:4]) for file in files])
-    calibrates = np.arange(len(files)) % 5 == 0
-    return Dataset(images[calibrates], images[~calibrates], labels[~calibrates])
-
-
 TASKS = (
-    Task("mlperf_kws_dscnn", keyword_spotting, 0.6),
-    Task("mlperf_ic_resnet8", cifar10, 0.5),
-    Task("fmnist_dscnn", fashion_mnist, 0.3),
-    Task("efficientnet_lite0", imagenet, 2.0),
+    Task("mlperf_kws_dscnn", datasets.keyword_spotting, 0.6),
+    Task("mlperf_ic_resnet8", datasets.cifar10, 0.5),
+    Task("fmnist_dscnn", datasets.fashion_mnist, 0.3),
+    Task("vww_mobilenetv1", datasets.animals, 0.6),
+    Task("anomaly_autoencoder", datasets.machines, 0.6, AUC),
+    Task("efficientnet_lite0", datasets.imagenet, 2.0),
 )
+
+
+def found(model: str, root: Path) -> Path:
+    """Return the file of a task's model; raises DataError where there is none."""
+    paths = [EXAMPLES / f"{model}.onnx", root / "models" / f"{model}.onnx"]
+    for path in paths:
+        if path.exists():
+            return path
+    raise DataError(f"{model}.onnx is in neither {paths[0].parent} nor {paths[1].parent}")
 
 
 def onnx_predictor(model: bytes, optimize: bool) -> Predictor:
@@ -160,22 +175,54 @@ def qdq_predictor(model: "Model", calibration: dict[str, Array], observer: str) 
     return onnx_predictor(serialize(quantized), optimize=False)
 
 
-def evaluate(task: Task, data: Dataset, reference: Predictor, int8: Predictor) -> Result:
-    """Compare two predictors on a task's evaluation samples."""
-    expected, actual = (predict(data.images).argmax(axis=1) for predict in (reference, int8))
-    float_accuracy, int8_accuracy, agreement = (
-        round(100 * float(np.mean(same)), 2)
-        for same in (expected == data.labels, actual == data.labels, expected == actual)
-    )
+def official_predictor(path: Path) -> Predictor:
+    """Return a predictor that runs an int8 .tflite by LiteRT's reference kernels.
+
+    Raises PackageError where LiteRT isn't installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ModuleNotFoundError as error:
+        raise PackageError("ai-edge-litert isn't installed: pip install 'edgec[peers]'") from error
+    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def predict(samples: Array) -> Array:
+        outputs = []
+        for sample in samples:
+            interpreter.set_tensor(given["index"], quantized(given, sample.reshape(given["shape"])))
+            interpreter.invoke()
+            outputs.append(dequantized(result, interpreter.get_tensor(result["index"])).reshape(1, -1))
+        return np.concatenate(outputs)
+
+    return predict
+
+
+def evaluate(
+    task: Task, data: Dataset, reference: Predictor, int8: Predictor, official: Predictor | None = None
+) -> Result:
+    """Compare predictors on a task's evaluation samples."""
+    metric = task.metric
+
+    def percent(share: float) -> float:
+        return round(100 * share, 2)
+
+    expected, actual = (metric.verdicts(data, predict(data.images)) for predict in (reference, int8))
+    float_accuracy, int8_accuracy = (percent(metric.share(one, data.labels)) for one in (expected, actual))
     return Result(
         model=task.model,
+        metric=metric.name,
         samples=len(data.labels),
         calibration_samples=len(data.calibration),
         float_accuracy=float_accuracy,
         int8_accuracy=int8_accuracy,
         difference=round(int8_accuracy - float_accuracy, 2),
         allowed_loss=task.allowed_loss,
-        agreement=agreement,
+        agreement=percent(float(np.mean(metric.same(expected, actual)))),
+        official_accuracy=percent(metric.share(metric.verdicts(data, official(data.images)), data.labels))
+        if official
+        else None,
     )
 
 
@@ -184,27 +231,36 @@ def main(
     target: Annotated[str, typer.Option(help="What bundles are built for.")] = "host-int8",
     qdq: Annotated[bool, typer.Option("--qdq", help="Run the QDQ model in ONNX Runtime instead.")] = False,
     observer: Annotated[str, typer.Option(help="min-max or percentile, with --qdq.")] = "min-max",
+    official: Annotated[
+        bool,
+        typer.Option("--official", help="Run the publisher's MODEL_int8.tflite too, where there is one."),
+    ] = False,
     data_root: Annotated[Path, typer.Option(help="Folder with models/ and data/.")] = DATA_ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Measure top-1 accuracy of int8 against float."""
+    """Measure accuracy of int8 against float."""
     from edgec.compiler.frontend.load import load
 
-    if not (data_root / "data").is_dir():
-        raise typer.BadParameter(f"{data_root} has no folder 'data'", param_hint="--data-root")
+    unknown = set(models or ()) - {task.model for task in TASKS}
+    if unknown:
+        known = ", ".join(task.model for task in TASKS)
+        raise DataError(f"no model '{min(unknown)}' to evaluate: choose of {known}")
     results = []
     for task in TASKS:
         if models and task.model not in models:
             continue
-        data, path = task.read(data_root), data_root / "models" / f"{task.model}.onnx"
+        data, path = task.read(data_root), found(task.model, data_root)
         model = load(path, {})
         calibration = {str(model.ir.graph.inputs[0].name): data.calibration}
+        published = data_root / "models" / f"{task.model}_int8.tflite"
+        theirs = official_predictor(published) if official and published.exists() else None
         with tempfile.TemporaryDirectory() as folder:
             if qdq:
                 int8 = qdq_predictor(model, calibration, observer)
             else:
                 int8 = bundle_predictor(path, target, calibration, Path(folder))
-            results.append(evaluate(task, data, onnx_predictor(path.read_bytes(), optimize=True), int8))
+            reference = onnx_predictor(path.read_bytes(), optimize=True)
+            results.append(evaluate(task, data, reference, int8, theirs))
     if as_json:
         engine = (
             {"engine": "onnxruntime", "observer": observer} if qdq else {"engine": "bundle", "target": target}
@@ -212,24 +268,29 @@ def main(
         entries = [asdict(result) | {"passed": result.passed} for result in results]
         print(json.dumps(engine | {"results": entries}, indent=2))
     else:
-        Console().print(table(results, "QDQ in ONNX Runtime" if qdq else target))
+        shown = Console()
+        shown.width = shown.width if shown.is_terminal else REPORT_WIDTH
+        shown.print(table(results, "QDQ in ONNX Runtime" if qdq else target))
     raise typer.Exit(0 if all(result.passed for result in results) else 1)
 
 
 def table(results: list[Result], title: str) -> Table:
     """Return the results as a table for people."""
     shown = Table(
-        title=f"Top-1 accuracy in percent, int8 ({title}) against float",
+        title=f"Accuracy in percent, int8 ({title}) against float",
         title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("model", "samples", "calibration", "float", "int8", "points", "allowed", "agree", ""):
-        shown.add_column(heading, justify="left" if heading in ("model", "") else "right", no_wrap=True)
+    left = ("model", "", "metric")
+    figures = ("samples", "calibration", "float", "int8", "points", "allowed", "agree", "official")
+    for heading in ("model", "metric", *figures, ""):
+        shown.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
     for result in results:
         shown.add_row(
             result.model,
+            result.metric,
             str(result.samples),
             str(result.calibration_samples),
             f"{result.float_accuracy:.2f}",
@@ -237,10 +298,12 @@ def table(results: list[Result], title: str) -> Table:
             f"{result.difference:+.2f}",
             f"-{result.allowed_loss:.1f}",
             f"{result.agreement:.1f}",
+            "" if result.official_accuracy is None else f"{result.official_accuracy:.2f}",
             "ok" if result.passed else "too low",
         )
     return shown
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with reported():
+        typer.run(main)

@@ -149,18 +149,22 @@ def make(name: str) -> nn.Module:
 
 def write(name: str, folder: Path) -> Path:
     """Write one of NETWORKS to `folder` as <name>.onnx, the same bytes each time, and return its path."""
-    path = folder / f"{name}.onnx"
+    return export(make(name), (1, *IMAGE), folder / f"{name}.onnx", "image", "scores")
+
+
+def export(network: nn.Module, shape: tuple[int, ...], path: Path, input: str, output: str) -> Path:
+    """Write a network with one input of `shape` and one output to `path`, and return it."""
     logging.getLogger("torch.onnx").setLevel(
         logging.ERROR
     )  # torchvision is missing, it says, which isn't used
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         torch.onnx.export(
-            make(name),
-            (torch.randn(1, *IMAGE),),
+            network,
+            (torch.randn(shape),),
             path,
-            input_names=["image"],
-            output_names=["scores"],
+            input_names=[input],
+            output_names=[output],
             opset_version=OPSET,
             external_data=False,
             verbose=False,

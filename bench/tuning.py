@@ -28,11 +28,12 @@ def tuner(
     budget: float,
     progress: Callable[[float, str], None] = lambda _seconds, _text: None,
     found: Callable[[Tuning], None] = lambda _tuning: None,
+    level: str | None = None,
 ) -> Tuner:
     """Return what tunes a network on `device` in `budget` seconds, and keeps what it finds for later builds.
 
-    Of several instruction-set levels, the best that the device has is tuned. `progress` is told the seconds
-    gone and what is being done, `found` the result.
+    Of several instruction-set levels, `level` is tuned, or the best that the device has. `progress` is told
+    the seconds gone and what is being done, `found` the result.
     """
 
     def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
@@ -40,9 +41,9 @@ def tuner(
             raise TuningError(
                 f"{target.device} runs no tuner's probe yet: its kernels are chosen by their models"
             )
-        level = _level(target, device)
+        tuned = _level(target, device, level)
         tuning = tune.tune(
-            network, level, inputs, meter(device, level), budget, known, records.keep, progress
+            network, tuned, inputs, meter(device, tuned), budget, known, records.keep, progress
         )
         found(tuning)
         return tuning
@@ -50,8 +51,10 @@ def tuner(
     return run
 
 
-def _level(target: Target, device: Device) -> Target:
-    """Return the best level of `target` that `device` has; an emulator's CPU is that of the last."""
+def _level(target: Target, device: Device, name: str | None) -> Target:
+    """Return the level named, or else the best that `device` has; an emulator's CPU is that of the last."""
+    if name is not None:
+        return next(level for level in target.levels if level.device == name)
     if isinstance(device, CountingDevice):
         return target.levels[-1]
     has = loader.load(f"host-{target.precision}").features

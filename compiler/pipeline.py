@@ -68,6 +68,7 @@ def build(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
     optimize: Optimize = Optimize.SPEED,
+    reduce_range: bool = False,
     max_ram: int | None = None,
     max_flash: int | None = None,
     with_int8_io: bool | None = None,
@@ -82,7 +83,7 @@ def build(
     A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `optimize` says what goes first where speed
-    costs memory; `dump` receives every stage as files.
+    costs memory; with `reduce_range` weights are rounded to 7 bits; `dump` receives every stage as files.
     `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
     With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
     has no FPU. With `arena_io` they lie in the arena, on targets without an operating system. Kernels are
@@ -101,6 +102,9 @@ def build(
     dumps.model("imported", source)
     if described.precision == "fp32" and is_qdq(source):
         raise ModelError(f"{path.name} is quantized: build it for '{described.device}-int8'")
+    if reduce_range and (described.precision == "fp32" or is_qdq(source)):
+        why = "it is quantized already" if is_qdq(source) else f"{described.name} doesn't quantize"
+        raise ModelError(f"{path.name}: --reduce-range rounds weights, and {why}: leave it away")
     data = _samples(calibration, source)
     with _naming(path):
         check(source, described)
@@ -109,9 +113,9 @@ def build(
     model = source
     if described.precision == "int8":
         report("quantize", "")
-        model = source if is_qdq(source) else quantize(source, data)
+        model = source if is_qdq(source) else quantize(source, data, reduce_range=reduce_range)
         dumps.model("quantized", model)
-        report("quantize", _quantized(model, source))
+        report("quantize", _quantized(model, source, reduce_range))
 
     report("lower", "")
     with _naming(path):
@@ -298,13 +302,14 @@ def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -
     )
 
 
-def _quantized(model: Model, source: Model) -> str:
+def _quantized(model: Model, source: Model, reduce_range: bool) -> str:
     if model is source:
         return "as the model has it"
     provenance = model.calibration
     assert provenance is not None, "quantize() sets it"
     kind = "synthetic " if provenance.kind == "synthetic" else ""
-    return f"int8 per channel, {provenance.samples} {kind}samples"
+    weights = ", weights of 7 bits" if reduce_range else ""
+    return f"int8 per channel{weights}, {provenance.samples} {kind}samples"
 
 
 def _faithful(golden: Golden, network: Network) -> str:

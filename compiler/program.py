@@ -72,6 +72,14 @@ class Program:
     arena_io: bool = False
     """Inputs and outputs lie in the arena too: one inference overwrites the inputs."""
 
+    def moved_bytes(self, call: Call) -> int:
+        """Return the bytes of all that `call` reads and writes, each once."""
+        names = dict.fromkeys(call.arguments)
+        return sum(
+            self.constants[name].nbytes if name in self.constants else self.tensors[name].bytes
+            for name in names
+        )
+
     def home(self, name: str) -> str:
         """Return the tensor that a tensor lies in: itself, where it is part of no other."""
         place = self.tensors[name].place

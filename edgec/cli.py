@@ -83,6 +83,10 @@ def build(
         Literal["speed", "ram", "flash"],
         typer.Option(help="What goes first where faster code takes more memory."),
     ] = "speed",
+    reduce_range: Annotated[
+        bool,
+        typer.Option("--reduce-range", help="Weights of 7 bits: faster on AVX2 without VNNI, less accurate."),
+    ] = False,
     max_ram: Annotated[
         str | None,
         typer.Option(metavar="BYTES", help="Fail if arena, stack and context take more: 64K, 1M, ..."),
@@ -146,6 +150,7 @@ def build(
             shapes=dict(map(_parse_shape, shape or [])),
             name=name,
             optimize=Optimize(optimize),
+            reduce_range=reduce_range,
             max_ram=ram,
             max_flash=flash,
             with_int8_io=int8_io,
@@ -168,27 +173,32 @@ def tune(
     bundle: BundlePath,
     budget: Annotated[str, typer.Option(metavar="BUDGET", help="60s, 5m, ...")] = "60s",
     device: DeviceName = None,
+    level: LevelName = None,
     as_json: AsJson = False,
 ) -> None:
     """Search for faster kernels for a bundle, on a device, and build it anew with them in its place.
 
-    The results stay the same, bit for bit.
+    Of several instruction-set levels the best that the device has is tuned, or the one named. The results
+    stay the same, bit for bit.
     """
     from edgec import output as show
     from edgec.bench.bundle import Bundle
 
     seconds = _parse_seconds(budget)
     opened = Bundle.load(bundle)
-    connected = opened.device(device)
+    chosen = opened if level is None else opened.at(level)
+    connected = chosen.device(device)
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")
         from edgec.bench import report, tuning
+        from edgec.bench.levels import running
         from edgec.compiler import pipeline
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []
-        tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append)
+        level = level and running(chosen, connected)
+        tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append, level)
         rebuilt = pipeline.retune(opened, tuner, progress)
     report.print_tuning(out, found[0])
     show.print_build(out, str(rebuilt.path), rebuilt.manifest)

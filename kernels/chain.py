@@ -27,9 +27,8 @@ from edgec.targets.descriptor import Target
 _SHARES = (3.0, 6.0, 1.5)
 # Adjacent pixels of a depthwise convolution.
 _PIXELS = (4, 3, 2)
-# Tiles that a chain is cut into at least, where it can be, so that threads share them out; there are more,
-# unless more than this part of their rows would be computed twice.
-LEAST_TILES = 4
+# A chain is cut into more tiles than threads need at least, unless more than this part of their rows would be
+# computed twice.
 _TWICE = 1 / 8
 
 
@@ -112,7 +111,7 @@ class Plan:
 
 def _steps(stages: Sequence[Stage], rows: int) -> int:
     """Return the steps of a tile: few, for many tiles, unless those would compute much twice."""
-    most = max(1, (-(-stages[-1].shape.rows // rows) - 1) // (LEAST_TILES - 1))
+    most = max(1, (-(-stages[-1].shape.rows // rows) - 1) // (stripe.LEAST_TILES - 1))
     for steps in range(1, most):
         if all(
             stage.shape.stripe_rows - stage.fresh <= _TWICE * steps * stage.advance for stage in stages[1:]
@@ -152,7 +151,7 @@ def plans(
 ) -> Iterator[Plan]:
     """Yield the ways to cut a chain, the one expected to be fastest first."""
     found: dict[Plan, None] = {}
-    most = max(1, operation.output_shape[1] // LEAST_TILES)
+    most = max(1, operation.output_shape[1] // stripe.LEAST_TILES)
     for pixels in _PIXELS:
         smallest = _plan(dense, channelwise, operation, 1, pixels)
         for share in _SHARES:
@@ -161,13 +160,8 @@ def plans(
             rows = 1
             while rows < most and _bytes(smallest.of(rows + 1)) <= limit:
                 rows += 1
-            found[smallest.of(_even(operation.output_shape[1], rows))] = None
+            found[smallest.of(stripe.even(operation.output_shape[1], rows, least=1))] = None
     yield from found
-
-
-def _even(total: int, most: int) -> int:
-    """Return the rows of a step, `most` or fewer, that cut `total` most evenly."""
-    return -(-total // -(-total // most))
 
 
 def _bytes(plan: Plan) -> int:

@@ -170,7 +170,7 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",
         make=partial(_function, isa, variant),
-        constants=(*isa.pack(operation, length, dense), *_parameters(operation, length)),
+        constants=(*isa.pack(operation, length, dense), *_parameters(operation, length)[: 2 - dense]),
         tiles=images,
         scratch_bytes=isa.scratch_bytes(variant, outputs, length),
         inplace=tuple(inplace),
@@ -179,7 +179,7 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
 
 
 def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Parameters and extent."""
+    """Parameters and extent, which a dense layer needs none of."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, _ = operation.weights.shape
@@ -205,7 +205,7 @@ def _function(isa: CompactSet, variant: Variant) -> object:
             *([("int8", _ANY)] if variant.residual else []),
             *((dtype, _ANY) for dtype in isa.dtypes),
             ("int32", _FIELDS + ending.parameters),
-            ("int32", extent.FIELDS),
+            *([] if variant.dense else [("int32", extent.FIELDS)]),
             ("int8", _ANY),
         ],
         "int8",
@@ -215,10 +215,14 @@ def _function(isa: CompactSet, variant: Variant) -> object:
 
 
 def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Buffer) -> None:
-    *others, parameters, covered, y, scratch, begin, end = buffers
+    *others, y, scratch, begin, end = buffers
     other = others.pop(0) if variant.residual else None
+    covered = Extent(*map(T.int32, (1, 1, 0)))
+    if not variant.dense:
+        covered = Extent(*tir.registers(others.pop(), extent.FIELDS))
+    parameters = others.pop()
     values = tir.registers(parameters, ending.parameters + _FIELDS)
-    geometry = Geometry(Extent(*tir.registers(covered, extent.FIELDS)), *values[ending.parameters :])
+    geometry = Geometry(covered, *values[ending.parameters :])
     values = values[: ending.parameters]
     layer = Layer(variant, geometry, ending, values, x, other, others, parameters, y, scratch)
 

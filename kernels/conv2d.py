@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.errors import UnsupportedError
-from edgec.kernels import epilogue, padding, stripe, tile, tir
+from edgec.kernels import epilogue, padding, sharing, stripe, tile, tir
 from edgec.kernels.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
@@ -25,7 +25,7 @@ from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.padding import PaddingRows
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
-from edgec.kernels.walk import Pixels, Rows, register_tiles
+from edgec.kernels.walk import Pixels, Rows, next_block, register_tiles
 from edgec.targets.descriptor import Target
 
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
@@ -44,15 +44,24 @@ _STRIPE_SHARES = (0.5, 4.0)
 def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Geometry]:
     """Yield the ways to tile a convolution on an instruction set, the one expected to be fastest first."""
     columns = operation.output_shape[2] if not _pointwise(operation) else math.prod(operation.input_shape[:3])
-    walk = reduction(_geometry(operation, isa, target.l1d_bytes, isa.tiles[0], _PIXELS[0]))
-    tiles = tile.ranked(isa, columns, operation.output_shape[3] // operation.groups, walk)
+    first = _geometry(operation, isa, target.l1d_bytes, isa.tiles[0], _PIXELS[0])
+    walk, outputs = reduction(first), operation.output_shape[3] // operation.groups
+    uneven = partial(sharing.unevenness, outputs, isa.lanes)
+    tiles = tile.ranked(isa, columns, outputs, walk, uneven, streamed=True)
+    weights = operation.weights.size * tir.lanes_bytes(isa.weights)
+    by_channels = (
+        sharing.over_channels(replace(first, register_tile=register_tile), weights, isa.lanes, target)
+        for register_tile in tiles[:_TILES]
+    )
+    whole = [shape for shape in by_channels if shape and stripe.fits(operation, shape.stripe_bytes)]
+    tiles = tile.ranked(isa, columns, outputs, walk)
     # All register tiles of one size before the next size: what is fastest is found sooner.
-    shapes = (
+    by_pixels = (
         _geometry(operation, isa, int(target.l1d_bytes * share), register_tile, pixels)
         for share, pixels in product(_STRIPE_SHARES, _PIXELS)
         for register_tile in tiles[:_TILES]
     )
-    yield from dict.fromkeys(shapes)
+    yield from dict.fromkeys([*whole, *by_pixels])
 
 
 def _pointwise(operation: Conv2d) -> bool:
@@ -150,7 +159,8 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
         inplace=(1,) if ending.residual and operation.runs is None else (),
-        configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels",
+        configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels"
+        + (f", {shape.parts} parts" if shape.parts > 1 else ""),
     )
 
 
@@ -211,7 +221,7 @@ def _body(isa: InstructionSet, shape: Geometry, ending: Epilogue, x: Buffer, *bu
     values = tir.registers(parameters, ending.parameters)
     other = others[0] if ending.residual else None
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index, epilogue.padding(values))
+        where = stripe.tile(shape, x, scratch, index, begin, epilogue.padding(values))
         Block(
             isa, shape, ending, accumulators, where, partial(stripe.each_row, shape, where.row0),
             weights, bias, multiplier, values, other, stripe.output(shape, where, y),
@@ -239,11 +249,15 @@ class Block:
 
     def emit(self) -> None:
         """Write the code."""
-        walk = reduction(self.shape)
-        length = math.prod(walk.taps) * tile.padded_run(self.isa, walk)
-        register_tiles(self.shape, self.isa.lanes, length, self.where, self.rows, self._tile)
+        register_tiles(self.shape, self.isa.lanes, self._length, self.where, self.rows, self._tile)
 
-    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
+    @property
+    def _length(self) -> int:
+        """Packed weights of an output."""
+        walk = reduction(self.shape)
+        return math.prod(walk.taps) * tile.padded_run(self.isa, walk)
+
+    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, _chunk: Expr, pixels: Pixels) -> None:
         shape = self.shape
         lanes = columns.vectors * self.isa.lanes
 
@@ -264,8 +278,12 @@ class Block:
         if left_out.biases > 1:
             *tap_rows, index = padding.window(shape, left_out, pixels.row)
             bias_start = index * (shape.outputs + shape.register_tile[1] * self.isa.lanes) + channel
+        ahead = None
+        if self.isa.prefetches:
+            step, element = self.isa.steps[-1], tir.lanes_bytes(self.isa.weights)
+            ahead = next_block(shape, columns, self.isa.lanes, self._length, step, element, offset, pixels)
         tile.emit(
             self.isa, self.accumulators, columns.vectors, self.where.source, pixels.starts, reduction(shape),
             tap_rows, self.weights, offset, self.bias, bias_start, self.multiplier, channel,
-            self.ending.output(self.parameters), store, residual,
+            self.ending.output(self.parameters), store, residual, ahead,
         )  # fmt: skip

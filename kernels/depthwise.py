@@ -259,7 +259,7 @@ def _body(
     accumulators = allocate(isa, shape)
     constants = Constants(weights, bias, multiplier, ending.output(parameters))
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index, epilogue.padding(parameters))
+        where = stripe.tile(shape, x, scratch, index, begin, epilogue.padding(parameters))
         writer = Writer(isa, shape, accumulators, where, constants, stripe.output(shape, where, y))
         if shape.register_tile[1] == 1:
             stripe.each_row(shape, where.row0, writer.emit)

@@ -1,24 +1,26 @@
 """Convolution and matrix product in float32: implicit GEMM, in place or over a padded stripe of input rows.
 
 As `conv2d`, but for what float32 changes: nothing is converted, so that only padding needs a stripe; weights
-are four times as large, so that threads share out the output channels of small images.
+are four times as large, so that threads share out the output channels of small images, and where they are the
+larger part rows of the window are added up one after the other, in the output: the L2 cache holds the weights
+of one.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from edgec.kernels import float_tile, stripe, tile, tir
+from edgec.kernels import float_tile, sharing, stripe, tile, tir
 from edgec.kernels.conv2d import reduction
 from edgec.kernels.isa.fma import FloatSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import FloatConv2d, pitch
 from edgec.kernels.stripe import Geometry
 from edgec.kernels.tir import Buffer, Expr, T
-from edgec.kernels.walk import Pixels, register_tiles
+from edgec.kernels.walk import Pixels, next_block, register_tiles
 from edgec.targets.descriptor import Target
 
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is near.
@@ -37,15 +39,11 @@ class _Shape:
     """All that decides the code."""
 
     geometry: Geometry
-    parts: int
-    """Ranges of output channels, each computed for all pixel tiles before the next."""
+    chunks: int
+    """Of the window's rows, each computed for all pixels before the next."""
     residual: bool
     low: float
     high: float
-
-    @property
-    def tiles(self) -> int:
-        return self.parts * self.geometry.tiles
 
 
 def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[KernelCode]:
@@ -53,9 +51,13 @@ def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[Ker
     _, _, columns, outputs = operation.output_shape
     if _pointwise(operation):
         columns = math.prod(operation.input_shape[:3])
-    tiles = float_tile.ranked(isa, columns, outputs // operation.groups)[:_TILES]
-    shapes = (_shape(operation, isa, target, t, pixels) for t in tiles for pixels in _PIXELS)
-    for shape in dict.fromkeys(shapes):
+    per_group = outputs // operation.groups
+    uneven = partial(sharing.unevenness, per_group, isa.lanes)
+    tiles = float_tile.ranked(isa, columns, per_group, uneven, streamed=True)[:_TILES]
+    by_channels = (_over_channels(operation, isa, target, t) for t in tiles)
+    tiles = float_tile.ranked(isa, columns, per_group)[:_TILES]
+    by_pixels = (_shape(operation, isa, target, t, pixels) for t in tiles for pixels in _PIXELS)
+    for shape in dict.fromkeys([*filter(None, by_channels), *by_pixels]):
         yield _code(isa, operation, shape)
 
 
@@ -63,6 +65,16 @@ def _pointwise(operation: FloatConv2d) -> bool:
     """Whether pixels depend on one pixel each, so that all of them are rows of one matrix product."""
     window = operation.weights.shape[1:3]
     return tuple(window) == (1, 1) and operation.strides == (1, 1) and not any(operation.pads)
+
+
+def _over_channels(
+    operation: FloatConv2d, isa: FloatSet, target: Target, register_tile: tuple[int, int]
+) -> _Shape | None:
+    """Return the shape that reads weights once; None where pixels are shared out."""
+    shape = _shape(operation, isa, target, register_tile, _PIXELS[0])
+    chunks, _ = reduction(shape.geometry).taps
+    geometry = sharing.over_channels(shape.geometry, operation.weights.nbytes, isa.lanes, target, chunks)
+    return None if geometry is None else replace(shape, geometry=geometry, chunks=chunks)
 
 
 def _shape(
@@ -91,7 +103,7 @@ def _shape(
     )  # fmt: skip
     parts = 1 if operation.groups > 1 else max(1, min(blocks, -(-_WANTED_TILES // geometry.tiles)))
     parts = -(-blocks // -(-blocks // parts))  # none empty
-    return _Shape(geometry, parts, operation.residual, operation.low, operation.high)
+    return _Shape(replace(geometry, parts=parts), 1, operation.residual, operation.low, operation.high)
 
 
 def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
@@ -106,10 +118,12 @@ def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
         key=f"float_conv2d {isa.name} {shape}",
         make=partial(_function, isa, shape, packed.size),
         constants=(packed, np.concatenate([operation.bias, tail])),
-        tiles=shape.tiles,
+        tiles=geometry.tiles,
         scratch_bytes=geometry.stripe_bytes,
-        inplace=(1,) if shape.residual and operation.runs is None else (),
-        configuration=f"{rows}x{vectors} registers, {geometry.tile_rows}x{geometry.tile_columns} pixels",
+        # Sums of several chunks would lie where what is added to the last one is still to be read.
+        inplace=(1,) if shape.residual and operation.runs is None and shape.chunks == 1 else (),
+        configuration=f"{rows}x{vectors} registers, {geometry.tile_rows}x{geometry.tile_columns} pixels"
+        + (f", {geometry.parts} parts" if geometry.parts > 1 else ""),
     )
 
 
@@ -127,13 +141,9 @@ def _body(isa: FloatSet, shape: _Shape, x: Buffer, *buffers: Buffer) -> None:
     *others, weights, bias, y, scratch, begin, end = buffers
     rows, vectors = shape.geometry.register_tile
     accumulators = [T.alloc_buffer((vectors * isa.lanes,), "float32", scope="global") for _ in range(rows)]
-    tiles = shape.geometry.tiles
     with T.serial(begin, end) as index:
-        part = index // tiles if shape.parts > 1 else 0
-        where = stripe.tile(
-            shape.geometry, x, scratch, index % tiles if shape.parts > 1 else index, T.float32(0)
-        )
-        _Block(isa, shape, accumulators, where, part, weights, bias, others, y).emit()
+        where = stripe.tile(shape.geometry, x, scratch, index, begin, T.float32(0))
+        _Block(isa, shape, accumulators, where, weights, bias, others, y).emit()
 
 
 @dataclass(frozen=True)
@@ -144,37 +154,62 @@ class _Block:
     shape: _Shape
     accumulators: list[Buffer]
     where: stripe.Tile
-    part: Expr
     weights: Buffer
     bias: Buffer
     others: list[Buffer]
     """What is added to the result, if anything."""
     y: Buffer
 
+    @property
+    def chunk(self) -> tile.Reduction:
+        """Of the reduction, what is added up at a time."""
+        walk = reduction(self.shape.geometry)
+        return replace(walk, taps=(walk.taps[0] // self.shape.chunks, walk.taps[1]))
+
     def emit(self) -> None:
         geometry, walk = self.shape.geometry, reduction(self.shape.geometry)
         length = math.prod(walk.taps) * walk.run
         rows = partial(stripe.each_row, geometry, self.where.row0)
-        register_tiles(
-            geometry, self.isa.lanes, length, self.where, rows, self._tile, self.part, self.shape.parts
-        )
+        register_tiles(geometry, self.isa.lanes, length, self.where, rows, self._tile, self.shape.chunks)
 
-    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, pixels: Pixels) -> None:
-        geometry, starts, lanes = self.shape.geometry, pixels.starts, self.isa.lanes
-        sums = [[(a, j * lanes) for j in range(columns.vectors)] for a in self.accumulators[: len(starts)]]
-        for accumulators in sums:
-            for buffer, element in accumulators:
+    def _tile(self, columns: tile.Columns, channel: Expr, offset: Expr, chunk: Expr, pixels: Pixels) -> None:
+        geometry, lanes, part = self.shape.geometry, self.isa.lanes, self.chunk
+        height = len(pixels.starts)
+        sums = [[(a, j * lanes) for j in range(columns.vectors)] for a in self.accumulators[:height]]
+        vectors = [(i, *vector) for i, row in enumerate(sums) for vector in row]
+
+        def read(buffer: Buffer, pitch: int, i: int, element: int) -> Expr:
+            start = (pixels.first + i) * pitch + channel + element
+            return tir.load_first(buffer, start, lanes, columns.valid - element)
+
+        def begin() -> None:
+            for _, buffer, element in vectors:
                 tir.store(buffer, element, tir.load(self.bias, channel + element, lanes), lanes)
-        float_tile.accumulate(
-            self.isa, sums, self.where.source, starts, reduction(geometry), self.weights, offset
-        )
-        for i, accumulators in enumerate(sums):
-            start = (pixels.first + i) * geometry.output_pitch + channel
-            added = (pixels.first + i) * geometry.outputs + channel
-            for buffer, element in accumulators:
-                valid = columns.valid - element
+
+        def resume() -> None:
+            for i, buffer, element in vectors:
+                tir.store(buffer, element, read(self.y, geometry.output_pitch, i, element), lanes)
+
+        def finish() -> None:
+            for i, buffer, element in vectors:
                 value = tir.load(buffer, element, lanes)
                 for other in self.others:
-                    value = value + tir.load_first(other, added + element, lanes, valid)
+                    value = value + read(other, geometry.outputs, i, element)
                 value = tir.clipped(value, self.shape.low, self.shape.high, lanes)
-                tir.store_first(self.y, start + element, value, lanes, valid)
+                tir.store(buffer, element, value, lanes)
+
+        tir.either(chunk == 0, begin, resume)
+        length = math.prod(part.taps) * part.run
+        first = offset + chunk * (length * columns.vectors * lanes)
+        shift = chunk * (part.taps[0] * part.strides[0])
+        ahead = None
+        if self.isa.prefetches:
+            ahead = next_block(geometry, columns, lanes, length, 1, 4, first, pixels)
+        float_tile.accumulate(
+            self.isa, sums, self.where.source, [start + shift for start in pixels.starts], part, self.weights,
+            first, ahead,
+        )  # fmt: skip
+        tir.either(chunk == self.shape.chunks - 1, finish, lambda: None)
+        for i, buffer, element in vectors:
+            start = (pixels.first + i) * geometry.output_pitch + channel + element
+            tir.store_first(self.y, start, tir.load(buffer, element, lanes), lanes, columns.valid - element)

@@ -4,14 +4,14 @@ As `tile`, without what int8 products need: groups, padding and slack.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa.fma import FloatSet
-from edgec.kernels.tile import Reduction, by_cost, column_blocks
+from edgec.kernels.tile import STREAM, Ahead, Reduction, by_cost, column_blocks
 from edgec.kernels.tir import Buffer, Expr
 
 
@@ -30,12 +30,21 @@ def pack_weights(
     return np.concatenate(packed)
 
 
-def ranked(isa: FloatSet, rows: int, outputs: int) -> list[tuple[int, int]]:
+def ranked(
+    isa: FloatSet, rows: int, outputs: int,
+    weigh: Callable[[tuple[int, int]], float] = lambda _tile: 1.0, streamed: bool = False,
+) -> list[tuple[int, int]]:  # fmt: skip
     """Return the register tiles for a [rows, outputs] product, the fewest modelled instructions first.
 
     Per element of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v.
+    `weigh` and `streamed` are those of `tile.ranked`.
     """
-    return by_cost(isa.tiles, rows, -(-outputs // isa.lanes), lambda r, v: r * v + 0.5 * (r + v) + 1.0)
+
+    def cost(height: int, width: int) -> float:
+        loading = width * 4 * isa.lanes / STREAM if streamed else 0.0
+        return max(height * width, loading) + 0.5 * (height + width) + 1.0
+
+    return by_cost(isa.tiles, rows, -(-outputs // isa.lanes), cost, weigh)
 
 
 def accumulate(
@@ -46,6 +55,7 @@ def accumulate(
     reduction: Reduction,
     b: Buffer,
     offset: Expr,
+    ahead: Ahead | None = None,
 ) -> None:
     """Write the code that adds all products of one tile to its sums, a (buffer, element) for every vector.
 
@@ -65,6 +75,8 @@ def accumulate(
                     k = done + index * step
                     rows = [start + shift + k for start in starts]
                     isa.multiply_accumulate(sums, a, rows, b, offset + (first + k) * width, step)
+                    if ahead is not None:
+                        tir.prefetch(b, ahead.start + (first + k) * ahead.stretch)
 
                 if count:
                     tir.serial(count, products)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from edgec.kernels import tir
 from edgec.kernels.operators import Chain, Conv2d
@@ -53,6 +54,8 @@ class Geometry:
     """Times that the stripe holds every channel, one after the other: outputs of a depthwise convolution."""
     channels_inside: bool = False
     """Whether loops over channels lie inside those over pixels, where a convolution is depthwise."""
+    parts: int = 1
+    """Ranges of output channels, each computed for all pixels before the next: its weights are read once."""
 
     @property
     def stripe_rows(self) -> int:
@@ -75,9 +78,14 @@ class Geometry:
         return (self.images * self.rows * self.columns - 1) * self.output_pitch + self.outputs
 
     @property
-    def tiles(self) -> int:
-        """Tiles of all images."""
+    def pixel_tiles(self) -> int:
+        """Tiles of all images' pixels."""
         return self.images * math.prod(self.blocks)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the whole output."""
+        return self.parts * self.pixel_tiles
 
     @property
     def pitch(self) -> int:
@@ -119,6 +127,8 @@ class Tile:
     """The stripe, or the input itself."""
     origin: Expr
     """First element of the tile's input in `source`."""
+    part: Expr = 0
+    """Of the output channels."""
 
 
 def even(total: int, wanted: int, unit: int = 1, least: int = LEAST_TILES) -> int:
@@ -164,17 +174,26 @@ def output(shape: Geometry, where: Tile, y: Buffer) -> Destination:
     return Destination(y, pixel)
 
 
-def tile(shape: Geometry, x: Buffer, scratch: Buffer, index: Expr, pad_value: Expr) -> Tile:
-    """Write the code that makes tile `index`'s input ready, and return where everything is."""
+def tile(shape: Geometry, x: Buffer, scratch: Buffer, index: Expr, begin: Expr, pad_value: Expr) -> Tile:
+    """Write the code that makes tile `index`'s input ready, and return where everything is.
+
+    Where all tiles read one stripe, only `begin` fills it, the first of those that are computed.
+    """
     row_blocks, column_blocks = shape.blocks
-    image = index // (row_blocks * column_blocks)
-    row0 = index // column_blocks % row_blocks * shape.tile_rows
-    column0 = index % column_blocks * shape.tile_columns
-    if not shape.direct:
-        fill(shape, x, scratch, image, row0, column0, pad_value)
-        return Tile(image, row0, column0, scratch, T.int32(0))
-    first = (image * shape.in_rows + row0 * shape.strides[0]) * shape.in_columns
-    return Tile(image, row0, column0, x, (first + column0 * shape.strides[1]) * shape.channels)
+    part, number = index // shape.pixel_tiles, index % shape.pixel_tiles
+    image = number // (row_blocks * column_blocks)
+    row0 = number // column_blocks % row_blocks * shape.tile_rows
+    column0 = number % column_blocks * shape.tile_columns
+    if shape.direct:
+        first = (image * shape.in_rows + row0 * shape.strides[0]) * shape.in_columns
+        return Tile(image, row0, column0, x, (first + column0 * shape.strides[1]) * shape.channels, part)
+    filled = partial(fill, shape, x, scratch, image, row0, column0, pad_value)
+    if shape.parts > 1 and shape.pixel_tiles == 1:
+        with T.If(index == begin), T.Then():
+            filled()
+    else:
+        filled()
+    return Tile(image, row0, column0, scratch, T.int32(0), part)
 
 
 def each_row(shape: Geometry, row0: Expr, body: Callable[[Expr], None]) -> None:
@@ -229,7 +248,7 @@ def fill(
             else:  # the last block of pixels is shorter
                 last = (shape.columns % shape.tile_columns) * channels
                 whole = column0 + shape.tile_columns <= shape.columns
-                _either(whole, lambda: copy(taken), lambda: copy(last))
+                tir.either(whole, lambda: copy(taken), lambda: copy(last))
             pad(target + (left + taken) * repeats, right)
 
         always = not shape.pads[0] and shape.rows % shape.tile_rows == 0 and _rows_inside(shape)
@@ -237,7 +256,7 @@ def fill(
             inside()
         else:
             within = T.And(in_row >= 0, in_row < shape.in_rows)
-            _either(within, inside, lambda: pad(target, shape.stripe_columns * channels))
+            tir.either(within, inside, lambda: pad(target, shape.stripe_columns * channels))
 
     tir.serial(shape.stripe_rows, row)
 
@@ -245,11 +264,3 @@ def fill(
 def _rows_inside(shape: Geometry) -> bool:
     """Whether the last tile's stripe ends within the image."""
     return (shape.rows - shape.tile_rows) * shape.strides[0] + shape.stripe_rows <= shape.in_rows
-
-
-def _either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
-    with T.If(condition):
-        with T.Then():
-            then()
-        with T.Else():
-            otherwise()

@@ -15,6 +15,12 @@ from edgec.kernels import tir
 from edgec.kernels.isa.base import InstructionSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
+CACHE_LINE = 64
+"""Bytes."""
+
+STREAM = 13.0
+"""Bytes that the L2 cache gives in the time of a product, two of which are a cycle (measured on Zen 5)."""
+
 # Instructions to address a tile and to start and end its loops, as counted on arm64.
 _TILE_OVERHEAD = 15.0
 
@@ -57,6 +63,16 @@ class Residual:
     """Returns the int8 vector to add to row i."""
     parameters: Sequence[Expr]
     """Of `generic.combine`."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Weights to bring to the L2 cache while a register tile is computed: those that are read next."""
+
+    start: Expr
+    """First element."""
+    stretch: int
+    """Elements by those of the reduction."""
 
 
 def padded_run(isa: InstructionSet, reduction: Reduction) -> int:
@@ -104,8 +120,13 @@ def pack_weights(
     return np.concatenate(packed)
 
 
-def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -> list[tuple[int, int]]:
+def ranked(
+    isa: InstructionSet, rows: int, outputs: int, reduction: Reduction,
+    weigh: Callable[[tuple[int, int]], float] = lambda _tile: 1.0, streamed: bool = False,
+) -> list[tuple[int, int]]:  # fmt: skip
     """Return the register tiles for a [rows, outputs] product, the fewest modelled instructions first.
+
+    `weigh` says what else a tile costs, as a factor; `streamed` whether its weights come from the L2 cache.
 
     Per group of the reduction a tile of r rows and v vectors multiplies r * v times and loads r + v operands,
     two by one instruction. Where steps are several groups long, a row's operand is loaded once a step, and
@@ -113,10 +134,12 @@ def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -
     """
     groups = math.prod(reduction.taps) * padded_run(isa, reduction) // isa.group
     pixels = _shared_pixels(isa, reduction)
+    vector = isa.lanes * isa.group * tir.lanes_bytes(isa.weights)
 
     def group_cost(height: int, width: int) -> float:
         if not isa.unroll:
-            return height * width + 0.5 * (height + width) + 1.0
+            loading = width * vector / STREAM if streamed else 0.0
+            return max(height * width, isa.chains, loading) + 0.5 * (height + width) + 1.0
         left = (height + pixels - 1) / pixels * isa.group / isa.steps[0]
         right = width * isa.group * isa.lanes / 32  # bytes of one `ldp`
         if isa.row_pairs:
@@ -125,15 +148,16 @@ def ranked(isa: InstructionSet, rows: int, outputs: int, reduction: Reduction) -
         ends = height * (4 * width + 2 * -(-width // 2) + 2 * stores)  # bias, scale, round; narrow; store
         return height * width + left + right + 1.0 / pixels + (ends + _TILE_OVERHEAD) / groups
 
-    return by_cost(isa.tiles, rows, -(-outputs // isa.lanes), group_cost)
+    return by_cost(isa.tiles, rows, -(-outputs // isa.lanes), group_cost, weigh)
 
 
 def by_cost(
-    tiles: Sequence[tuple[int, int]], rows: int, vectors: int, cost: Callable[[int, int], float]
-) -> list[tuple[int, int]]:
+    tiles: Sequence[tuple[int, int]], rows: int, vectors: int, cost: Callable[[int, int], float],
+    weigh: Callable[[tuple[int, int]], float] = lambda _tile: 1.0,
+) -> list[tuple[int, int]]:  # fmt: skip
     """Return register tiles, the cheapest for [rows, vectors] first; `cost` is of one of (rows, vectors).
 
-    Edge tiles cost what full ones of their size do.
+    Edge tiles cost what full ones of their size do. `weigh` is a factor of a tile's costs.
     """
 
     def whole(tile: tuple[int, int]) -> float:
@@ -142,7 +166,7 @@ def by_cost(
             for width, blocks in ((tile[1], vectors // tile[1]), (vectors % tile[1], 1)):
                 if height and width:
                     total += times * blocks * cost(height, width)
-        return total
+        return total * weigh(tile)
 
     return sorted(tiles, key=whole)
 
@@ -205,6 +229,7 @@ def emit(
     output: Output,
     store: Callable[[int, Expr], None],
     residual: Residual | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
     """Write the code of one tile: `store(i, int8 vector)` is called for every row i.
 
@@ -220,7 +245,7 @@ def emit(
             tir.store(buffer, element, tir.load(bias, bias_start + j * lanes, lanes), lanes)
     if isa.row_pairs:
         _exchange(tile)
-    accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows)
+    accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows, ahead)
     if isa.row_pairs:
         _exchange(tile)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
@@ -242,6 +267,7 @@ def accumulate(
     b: Buffer,
     offset: Expr,
     tap_rows: Sequence[Expr] | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
     """Write the loops over the reduction that add A · B to the accumulators; see `emit`."""
     length = padded_run(isa, reduction)
@@ -270,6 +296,10 @@ def accumulate(
                     rows = [start + shift + pixel * part + k for start in starts]
                     at = pixels * done + ((index * unrolled + n) * pixels + pixel) * step
                     isa.multiply_accumulate(tile, a, rows, b, offset + (tap_start + at) * width, step)
+                    if ahead is not None:
+                        first = ahead.start + (tap_start + at) * ahead.stretch
+                        for line in range(0, step * ahead.stretch, CACHE_LINE):
+                            tir.prefetch(b, first + line)
 
         tir.serial(count // unrolled, body)
 

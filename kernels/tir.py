@@ -58,6 +58,13 @@ def store(buffer: Buffer, offset: Expr, value: Expr, lanes: int = 1) -> None:
     T.buffer_store(buffer, value, [offset if lanes == 1 else T.ramp(offset, 1, lanes)])
 
 
+def prefetch(buffer: Buffer, offset: Expr) -> None:
+    """Ask for an element's cache line to be brought to the L2 cache; it may lie past the buffer's end."""
+    read, l2, data = 0, 2, 1  # as LLVM numbers them
+    address = T.address_of(buffer[offset])
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, *map(T.int32, (read, l2, data))))
+
+
 def registers(buffer: Buffer, count: int) -> list[Expr]:
     """Load `count` int32 once: where buffers may overlap, LLVM would read them again after every store."""
     local = T.alloc_buffer((count,), "int32", scope="global")
@@ -189,6 +196,18 @@ def serial(extent: Expr, body: Callable[[Expr], None]) -> None:
         return
     with T.serial(0, extent) as index:
         body(index)
+
+
+def either(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    """if condition: then() else: otherwise(); decided at once where the condition is Python's own."""
+    if isinstance(condition, bool):
+        (then if condition else otherwise)()
+        return
+    with T.If(condition):
+        with T.Then():
+            then()
+        with T.Else():
+            otherwise()
 
 
 def vectors(count: int, lanes: int, body: Callable[[Expr, int], None]) -> None:

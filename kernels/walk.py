@@ -22,10 +22,12 @@ class Pixels:
     row_of_tile: Expr
     first: Expr
     """Number of the first, among all images' pixels."""
+    number: Expr
+    """Of the register tile, among those of the tile that read the same weights one after the other."""
 
 
-Write = Callable[[tile.Columns, Expr, Expr, Pixels], None]
-"""Takes a block of output channels, its first channel, the first of its packed weights, and the pixels."""
+Write = Callable[[tile.Columns, Expr, Expr, Expr, Pixels], None]
+"""Takes a block of output channels, its first channel, its first packed weight, the chunk, and the pixels."""
 
 
 Rows = Callable[[Callable[[Expr], None]], None]
@@ -33,14 +35,14 @@ Rows = Callable[[Callable[[Expr], None]], None]
 
 
 def register_tiles(
-    shape: Geometry, lanes: int, length: int, where: stripe.Tile, rows: Rows, write: Write,
-    part: Expr = 0, parts: int = 1,
-) -> None:  # fmt: skip
+    shape: Geometry, lanes: int, length: int, where: stripe.Tile, rows: Rows, write: Write, chunks: int = 1
+) -> None:
     """Write the loops over one tile of the output, and inside what `write` writes of a register tile.
 
-    `lanes` are a vector's outputs, `length` the packed weights of an output. Of `parts` of the column blocks
-    it is the one numbered `part`.
+    `lanes` are a vector's outputs, `length` the packed weights of an output. Of a reduction in `chunks` each
+    goes over all pixels before the next.
     """
+    part, parts = where.part, shape.parts
     per_group = shape.outputs // shape.groups
     blocks = tile.column_blocks(lanes, per_group, shape.register_tile[1], length)
     group_size = sum(c.blocks * c.vectors * lanes for c in blocks) * length
@@ -53,7 +55,10 @@ def register_tiles(
             def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
                 channel = g * per_group + columns.start + n * width
                 offset = g * group_size + columns.weights_start + n * width * length
-                _rows(shape, where, rows, g, partial(write, columns, channel, offset))
+                tir.serial(
+                    chunks,
+                    lambda c: _rows(shape, where, rows, g, partial(write, columns, channel, offset, c)),
+                )
 
             if parts == 1:
                 tir.serial(columns.blocks, block)
@@ -66,6 +71,26 @@ def register_tiles(
                     block(first + n)
 
     tir.serial(shape.groups, group)
+
+
+def next_block(
+    shape: Geometry, columns: tile.Columns, lanes: int, length: int, step: int, element: int, offset: Expr,
+    pixels: Pixels,
+) -> tile.Ahead | None:  # fmt: skip
+    """Return what a register tile prefetches: its share of the weights behind its block's, at `offset`.
+
+    Register tiles that read one block have the time of all their products for the next to come; each takes a
+    cache line for every step of the reduction, of `step` weights of `element` bytes an output. In a bundle,
+    what the next layer reads first lies behind the last block. None where it doesn't pay: where weights are
+    read more than once, most of them would be there already.
+    """
+    stretch = tile.CACHE_LINE // (step * element)
+    shares = -(-columns.vectors * lanes // stretch)
+    register_tiles = shape.tile_rows * -(-shape.tile_columns // shape.register_tile[0])
+    if shape.parts == 1 or shape.pixel_tiles > 1 or register_tiles < shares:
+        return None
+    number = T.min(pixels.number, shares - 1)
+    return tile.Ahead(offset + columns.vectors * lanes * length + number * (length * stretch), stretch)
 
 
 def _rows(shape: Geometry, where: stripe.Tile, rows: Rows, g: Expr, write: Callable[[Pixels], None]) -> None:
@@ -97,4 +122,5 @@ def _pixels(shape: Geometry, where: stripe.Tile, g: Expr, row: Expr, column: Exp
     base = where.origin + row * (shape.strides[0] * shape.pitch) + g * (shape.channels // shape.groups)
     starts = [base + (column + i) * (shape.strides[1] * shape.channels) for i in range(height)]
     pixel = (where.image * shape.rows + where.row0 + row) * shape.columns + where.column0 + column
-    return Pixels(starts, where.row0 + row, column, row, pixel)
+    number = row * -(-shape.tile_columns // shape.register_tile[0]) + column // shape.register_tile[0]
+    return Pixels(starts, where.row0 + row, column, row, pixel, number)

@@ -90,6 +90,11 @@ class Plan:
         return self.shape.tile_rows // self.transform.outputs
 
     @property
+    def jobs(self) -> int:
+        """Of all images: the tiles that threads share out."""
+        return self.shape.tiles * self.parts
+
+    @property
     def reduction(self) -> tile.Reduction:
         """One run of all channels per point."""
         return _reduction(self.transform, self.shape.channels)
@@ -110,7 +115,8 @@ def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCod
     """Code of a 3x3 convolution at stride 1; none where that isn't exact or isn't expected to pay."""
     direct = _direct_cycles(operation, target)
     plans = {plan: _cycles(isa, plan, target) for plan in every_plan(isa, operation, target)}
-    paying = sorted((plan for plan in plans if plans[plan] * _GAIN < direct), key=plans.__getitem__)
+    paying = [plan for plan in plans if plans[plan] * _GAIN < direct]
+    paying.sort(key=lambda plan: (plans[plan], -min(plan.jobs, _JOBS)))
     for plan in paying:
         if stripe.fits(operation, _Scratch.of(isa, plan).bytes):
             yield code(isa, operation, plan)
@@ -222,7 +228,7 @@ def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
             np.concatenate([operation.multiplier, tail.view(np.float32)]),
             epilogue.parameters(operation, isa.panel_offset),
         ),
-        tiles=plan.shape.tiles * plan.parts,
+        tiles=plan.jobs,
         scratch_bytes=_Scratch.of(isa, plan).bytes,
         inplace=(1,) if plan.ending.residual and operation.runs is None else (),
         configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles"
@@ -317,7 +323,7 @@ def _body(isa: WordSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
     )
     values = tir.registers(parameters, plan.ending.parameters)
     with T.serial(begin, end) as index:
-        where = stripe.tile(shape, x, scratch, index // plan.parts, epilogue.padding(values))
+        where = stripe.tile(shape, x, scratch, index // plan.parts, begin, epilogue.padding(values))
         job = _Job(
             isa, plan, _Scratch.of(isa, plan), local, where, index % plan.parts, scratch, weights, bias,
             multiplier, values, others[0] if plan.ending.residual else None, y,

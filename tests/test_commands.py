@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgec
+from edgec.targets.detect import host_arch
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +80,22 @@ def test_a_build_that_tunes_says_what_it_gained_and_a_bundle_is_tuned_in_place(f
     records = folder / "tuned" / "tuning.jsonl"
     same = command(*build, "--output", "same", "--records", records, "--json", cwd=folder)
     assert json.loads(same.stdout)["manifest"] == retuned["manifest"]
+
+
+@pytest.mark.skipif(host_arch() != "x86-64", reason="levels of x86-64")
+def test_a_level_is_tuned_by_its_name(folder: Path) -> None:
+    shape = ["--shape", "image=1x3x10x10"]
+    command("build", "small.onnx", "--target", "x86-64-int8", "--output", "levels", *shape, cwd=folder)
+    wrong = command("tune", "levels", "--level", "x86-64-v9", cwd=folder)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "x86-64-v9" in wrong.stderr
+    done = command("tune", "levels", "--level", "x86-64", "--budget", "3s", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (folder / "levels/tuning.jsonl").read_text().splitlines()]
+    assert {"kernel", "target"} <= records[0].keys()
+    tuned = {layer["kernel"] for layer in json.loads(done.stdout)["tuning"]["layers"]}
+    assert tuned
+    assert all(kernel.endswith("_sse2") for kernel in tuned)
 
 
 def test_a_failing_build_is_one_line_and_leaves_nothing(folder: Path) -> None:

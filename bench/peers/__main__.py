@@ -33,6 +33,9 @@ def main(
     level: Annotated[
         str | None, typer.Option(metavar="NAME", help="Level of edgec's bundle; by default the CPU's best.")
     ] = None,
+    reduce_range: Annotated[
+        bool, typer.Option("--reduce-range", help="Weights of edgec's in 7 bits.")
+    ] = False,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="Count CPU time: for a busy machine, with one thread.")
     ] = False,
@@ -58,7 +61,7 @@ def main(
         raise TargetError(f"--level {level}: bundles for {target} have {', '.join(levels)}")
     if isa is not None and level is None and len(levels) > 1:
         raise TargetError(f"--isa {isa} binds peers alone: name edgec's --level too, of {', '.join(levels)}")
-    settings = Settings(target, threads, turns, seconds, repeat, isa, cpu_time, data, level)
+    settings = Settings(target, threads, turns, seconds, repeat, isa, cpu_time, data, level, reduce_range)
     out = Console(stderr=as_json, highlight=False)
     if not out.is_terminal:
         out.width = REPORT_WIDTH

@@ -50,6 +50,8 @@ class Settings:
     """Samples by input name, as for `edgec build --calibration`; None for noise."""
     level: str | None = None
     """Instruction-set level of edgec's bundle; None for the best that the CPU has."""
+    reduce_range: bool = False
+    """Round the weights of edgec's model to 7 bits, as `edgec build --reduce-range`."""
 
     @property
     def precision(self) -> str:
@@ -102,7 +104,11 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
         calibrating, compared = _samples(path, settings.data)
         progress(f"{path.stem}: edgec build")
         bundle = api.build(
-            path, target=settings.target, calibration=_stack(calibrating), output=folder / "model.edgec"
+            path,
+            target=settings.target,
+            calibration=_stack(calibrating),
+            output=folder / "model.edgec",
+            reduce_range=settings.reduce_range,
         )
         if settings.level is not None:
             bundle = bundle.at(settings.level)

@@ -145,18 +145,19 @@ def _litert(model: Path, threads: int, first: Sample) -> Session:
 
     def place(sample: Sample) -> None:
         for detail, array in zip(inputs, sample.values(), strict=True):
-            interpreter.set_tensor(detail["index"], _quantized(detail, array.reshape(detail["shape"])))
+            interpreter.set_tensor(detail["index"], quantized(detail, array.reshape(detail["shape"])))
 
     def outputs(sample: Sample) -> list[Array]:
         place(sample)
         interpreter.invoke()
-        return [_dequantized(detail, interpreter.get_tensor(detail["index"])) for detail in results]
+        return [dequantized(detail, interpreter.get_tensor(detail["index"])) for detail in results]
 
     place(first)
     return Session(interpreter.invoke, outputs)
 
 
-def _quantized(detail: dict[str, Any], array: Array) -> Array:
+def quantized(detail: dict[str, Any], array: Array) -> Array:
+    """Return floats as LiteRT's tensor of `detail` takes them: by its scale and zero point, if it has any."""
     scale, zero_point = detail["quantization"]
     if not scale:
         return array.astype(detail["dtype"])
@@ -165,7 +166,8 @@ def _quantized(detail: dict[str, Any], array: Array) -> Array:
     return integers.astype(detail["dtype"])
 
 
-def _dequantized(detail: dict[str, Any], array: Array) -> Array:
+def dequantized(detail: dict[str, Any], array: Array) -> Array:
+    """Return what LiteRT's tensor of `detail` stands for, in floats."""
     scale, zero_point = detail["quantization"]
     return (array.astype(np.float32) - np.float32(zero_point)) * np.float32(scale) if scale else array
 

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 from edgec.compiler.compress.scales import quantization
 from edgec.kernels.operators import Quantization
 
+INT8_LARGEST = 127
+"""The largest weight, in steps of its channel's scale."""
+
+INT7_LARGEST = 64
+"""The same of a reduced range: two products of uint8 by such weights fit int16, as `vpmaddubsw` sums them."""
+
 _LARGEST_BIAS = 1 << 30
 """Half of int32, so that the sum of products has the other half."""
 
@@ -21,7 +27,7 @@ class QuantizedWeights:
     """Weights and bias of one layer in integers."""
 
     weights: NDArray[np.int8]
-    """In [-127, 127], shaped like the float weights, output channels first."""
+    """In [-largest, largest], shaped like the float weights, output channels first."""
     weight_scales: NDArray[np.float32]
     """[output channels]."""
     bias: NDArray[np.int32]
@@ -35,20 +41,22 @@ def quantize_weights(
     input_scale: float,
     input_means: NDArray[np.float64],
     groups: int = 1,
+    largest: int = INT8_LARGEST,
 ) -> QuantizedWeights:
     """Round weights symmetrically with one scale per output channel, and the bias to int32.
 
-    `weights` is [output channels, input channels / groups, ...], `input_means` [input channels]. The bias
-    takes back what rounding the weights adds to an output on average (bias correction, section 4.2 of Nagel
-    et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019).
+    `weights` is [output channels, input channels / groups, ...], `input_means` [input channels], `largest`
+    the integer that a channel's largest weight becomes. The bias takes back what rounding the weights adds to
+    an output on average (bias correction, section 4.2 of Nagel et al., "Data-Free Quantization Through Weight
+    Equalization and Bias Correction", 2019).
     """
     wide = weights.astype(np.float64).reshape(len(weights), -1)
-    scales = np.abs(wide).max(axis=1, initial=0) / 127
+    scales = np.abs(wide).max(axis=1, initial=0) / largest
     scales = np.maximum(scales, scales.max(initial=0) * _SMALLEST_SHARE)
     # A channel of tiny weights and a large bias needs coarser units for the bias to fit.
     scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS))
     scales = np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
-    rounded = np.clip(np.rint(wide / scales[:, np.newaxis]), -127, 127)
+    rounded = np.clip(np.rint(wide / scales[:, np.newaxis]), -largest, largest)
     shift = _mean_shift((rounded * scales[:, np.newaxis] - wide).reshape(weights.shape), input_means, groups)
     units = input_scale * scales
     limit = 2 * _LARGEST_BIAS - 1

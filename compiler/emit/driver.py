@@ -15,6 +15,7 @@ from edgec.compiler.emit.board import board_sources
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
+from edgec.compiler.emit.sharing import shared
 from edgec.compiler.program import Plan, Program
 from edgec.kernels.operators import Place, Runs, Tensor
 from edgec.targets.descriptor import Target
@@ -192,7 +193,7 @@ def context_bytes(program: Program) -> int:
 def _context_words(program: Program) -> int:
     """Return how many uint64 hold the driver's state: a thread pool's is the same for every model."""
     if program.target.hosted:
-        return 160
+        return 288
     words = 6 + len(program.inputs) + len(program.outputs)  # of 32 bits: model.c.jinja's `state`
     return -(-words // 2)
 
@@ -228,7 +229,7 @@ def _levels(
             }
             key = (call.name, symbols[call.symbol], *expressions)
             function = functions.setdefault(key, function)
-            steps.append({"function": function["name"], "tiles": call.tiles})
+            steps.append({"function": function["name"], "tiles": call.tiles, "shared": shared(program, call)})
         levels.append(
             {
                 "name": program.target.device,

@@ -182,7 +182,7 @@ def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:
                 "configuration": call.configuration,
                 "symbol": symbols[call.symbol],
                 "tiles": call.tiles,
-                "moved_bytes": sum(_bytes(program, name) for name in dict.fromkeys(call.arguments)),
+                "moved_bytes": program.moved_bytes(call),
             }
             for call in program.calls
         ],
@@ -213,11 +213,6 @@ def _step(call: Call, crc: int | None, program: Program) -> dict[str, Any]:
             for tensor in outputs
         ],
     }
-
-
-def _bytes(program: Program, name: str) -> int:
-    constant = program.constants.get(name)
-    return program.tensors[name].bytes if constant is None else constant.nbytes
 
 
 def _versions(packages: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:

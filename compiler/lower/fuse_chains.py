@@ -16,8 +16,8 @@ from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Program
 from edgec.compiler.tune.records import Records
 from edgec.errors import UnsupportedError
-from edgec.kernels.chain import LEAST_TILES
 from edgec.kernels.operators import Chain, Conv2d, Island, Network, Operator
+from edgec.kernels.stripe import LEAST_TILES
 from edgec.targets.descriptor import Target
 
 # Part of the L2 cache that a convolution's input and output can take; the rest is for weights and stripes.

@@ -120,6 +120,8 @@ class Neon(_Narrowing):
     weights = "int8"
     steps: tuple[int, ...] = (8, 4)
     row_pairs = False
+    prefetches = False
+    chains = 1
     unroll = 0  # LLVM would add up the sums of several groups before it accumulates them
     tiles = tuple(tile for tile in _TILES if tile[0] * tile[1] <= 16)
 

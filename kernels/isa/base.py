@@ -56,6 +56,10 @@ class InstructionSet(Protocol):
     """
     unroll: int
     """Bytes of B that the body of a loop over the reduction may read; 0: unrolling doesn't help."""
+    prefetches: bool
+    """Whether to prefetch weights was measured to gain."""
+    chains: int
+    """Sums that products must be added to in turn, or they wait for one another; 1 where they don't."""
     tiles: tuple[tuple[int, int], ...]
     """(rows, vectors) register tiles that fit the register file, the most productive first."""
 

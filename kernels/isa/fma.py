@@ -22,6 +22,8 @@ class FloatSet:
     """(rows, vectors) register tiles that fit the registers, the most productive first."""
     fused: bool = True
     """Whether a product and its sum are one instruction with one rounding; else they are two of each."""
+    prefetches: bool = False
+    """Whether to prefetch weights was measured to gain."""
     steps: tuple[int, ...] = (1,)
     """Lengths of reduction taken at once, longest first; the last is 1.
 
@@ -70,7 +72,7 @@ _TILES_NEON = (
     (2, 2), (1, 2), (5, 4), (4, 4), (3, 4), (2, 4), (1, 4), (1, 8), (12, 1), (8, 1), (4, 1), (2, 1), (1, 1),
 )  # fmt: skip
 
-AVX512 = FloatSet("avx512", "x86-64", frozenset({"avx512f"}), 16, 32, _TILES_32_REGISTERS)
-AVX2 = FloatSet("avx2", "x86-64", frozenset({"avx2", "fma"}), 8, 16, _TILES_16_REGISTERS)
+AVX512 = FloatSet("avx512", "x86-64", frozenset({"avx512f"}), 16, 32, _TILES_32_REGISTERS, prefetches=True)
+AVX2 = FloatSet("avx2", "x86-64", frozenset({"avx2", "fma"}), 8, 16, _TILES_16_REGISTERS, prefetches=True)
 NEON = FloatSet("neon", "arm64", frozenset(), 4, 32, _TILES_NEON, steps=(4, 1))
 GENERIC = FloatSet("generic", None, frozenset(), 4, 16, _TILES_16_REGISTERS, fused=False)

@@ -99,6 +99,8 @@ class Generic:
     steps: tuple[int, ...] = (1,)
     unroll = 0
     row_pairs = False
+    prefetches = False
+    chains = 1
     tiles: tuple[tuple[int, int], ...] = ((4, 2), (2, 2), (1, 4), (1, 2), (1, 1))
 
     def __init__(self, weights: str = "int8") -> None:

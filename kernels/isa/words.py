@@ -95,13 +95,15 @@ _DIRECT: tuple[tuple[InstructionSet, float], ...] = (
 )  # fmt: skip
 
 
-def direct_products(target: Target, weights: NDArray[np.generic]) -> float:
-    """Multiply-accumulates per cycle of a convolution by these weights without a transform on `target`."""
+def direct_products(target: Target, weights: NDArray[np.generic] | None = None) -> float:
+    """Multiply-accumulates per cycle of a convolution by these weights, or by any, without a transform."""
     return max(
         (
             rate
             for isa, rate in _DIRECT
-            if isa.arch == target.arch and isa.features <= target.features and isa.accepts(weights)
+            if isa.arch == target.arch
+            and isa.features <= target.features
+            and (weights is None or isa.accepts(weights))
         ),
         default=1.0,
     )

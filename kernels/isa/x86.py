@@ -131,6 +131,8 @@ class PairProducts(_Narrowing):
     steps: tuple[int, ...] = (2,)
     unroll = 0
     row_pairs = False
+    prefetches = True
+    chains = 1  # sums wait for an addition, not for the product
 
     def __init__(
         self, name: str, features: frozenset[str], lanes: int, tiles: tuple[tuple[int, int], ...]
@@ -196,6 +198,7 @@ class QuadProducts(PairProducts):
     panel = "uint8"
     panel_offset = 128
     steps: tuple[int, ...] = (4,)
+    chains = 10  # two products a cycle, and five cycles from one to the next of a sum (Intel; AMD has four)
 
     def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
         """As they are: [lanes, quad] is what `vpdpbusd` multiplies."""
@@ -233,6 +236,8 @@ class BytePairs(QuadProducts):
     leaves int16 saturates: only weights that prove that none can are accepted, as those of 7 bits always do.
     (Any int8 weights fit by way of `vpsignb`, but that was measured slower than `PairProducts`.)
     """
+
+    chains = 1
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
         """Whether no pair of products can leave int16 for activations of 0 to 255.

@@ -203,6 +203,19 @@ def test_quantized_models_are_for_int8_targets(bundles: dict[str, Bundle], tmp_p
         build(bundles["rpi4-int8"].file("model.onnx"), tmp_path, "rpi4-fp32")
 
 
+def test_a_reduced_range_is_for_weights_that_are_rounded_here(
+    bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="it is quantized already: leave it away"):
+        build(bundles["rpi4-int8"].file("model.onnx"), tmp_path, "rpi4-int8", reduce_range=True)
+    with pytest.raises(ModelError, match="rpi4-fp32 doesn't quantize: leave it away"):
+        build(SMALL, tmp_path, "rpi4-fp32", reduce_range=True)
+    built = build(SMALL, tmp_path, "x86-64-v3-int8", reduce_range=True)
+    kernels = {kernel["kernel"] for kernel in built.manifest["levels"][-1]["kernels"]}
+    assert "conv2d_avx2bytes" in kernels
+    assert not kernels & {"conv2d_avx2", "conv2d_int16_avx2"}
+
+
 MISTAKES = {
     "an unknown array": (
         ["--calibration", "name.npz"],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgec.kernels import chain, reference
+from edgec.kernels import chain, reference, stripe
 from edgec.kernels.isa import arm64, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.operators import Binary, Chain, Conv2d
@@ -101,9 +101,9 @@ def test_scratch_is_what_it_may_be() -> None:
 def test_tiles_are_for_threads_and_compute_little_twice(size: int) -> None:
     target = loader.load("x86-64-v4-int8")
     for plan in chain.plans(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI, inverted_residual(size), target):
-        assert plan.bands >= chain.LEAST_TILES
+        assert plan.bands >= stripe.LEAST_TILES
         twice = plan.stages[1].shape.stripe_rows - plan.stages[1].fresh
-        fewest = -(-plan.image_steps // (plan.steps + 1)) < chain.LEAST_TILES
+        fewest = -(-plan.image_steps // (plan.steps + 1)) < stripe.LEAST_TILES
         assert fewest or 8 * twice <= plan.steps * plan.stages[1].advance
 
 
