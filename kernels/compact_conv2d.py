@@ -13,11 +13,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import epilogue, tir
+from edgec.kernels import epilogue, extent, tir
 from edgec.kernels.epilogue import Epilogue
+from edgec.kernels.extent import Extent
 from edgec.kernels.isa.assembly import Assembly, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -27,21 +28,20 @@ _ANY = 1 << 28
 
 @dataclass(frozen=True)
 class Geometry:
-    """Run-time parameters: int32, in this order, in front of the epilogue's."""
+    """Run-time parameters: int32, in this order behind the epilogue's, but for the first, the extent."""
 
-    pixels: Expr
-    """Of the output, in an image."""
+    extent: Extent
     columns: Expr
     outputs: Expr
     """Channels of a group."""
+    step: Expr
+    """Bytes from one pixel of the output to the next."""
     length: Expr
     """Of the reduction, padded."""
     channels: Expr
-    in_rows: Expr
     in_columns: Expr
     stride_rows: Expr
     stride_columns: Expr
-    top: Expr
     left: Expr
     kernel_rows: Expr
     kernel_columns: Expr
@@ -57,11 +57,16 @@ class Geometry:
     row_dilation: Expr
     column_dilation: Expr
 
+    @property
+    def pixels(self) -> Expr:
+        """Of the output, in an image."""
+        return self.extent.rows * self.columns
+
     def corner(self, pixel: Expr) -> tuple[Expr, Expr]:
         """Return row and column of the input where the pixel's window begins; perhaps in the padding."""
         row = T.truncdiv(pixel, self.columns)  # no negative one
         column = pixel - row * self.columns
-        return row * self.stride_rows - self.top, column * self.stride_columns - self.left
+        return row * self.stride_rows - self.extent.top, column * self.stride_columns - self.left
 
     def pixel(self, image: Expr, pixel: Expr) -> Expr:
         """Return the first element of an input pixel, of those that are all windows."""
@@ -69,10 +74,10 @@ class Geometry:
 
     def start(self, image: Expr, row: Expr, column: Expr) -> Expr:
         """Return the first element of an input pixel."""
-        return ((image * self.in_rows + row) * self.in_columns + column) * self.channels
+        return ((image * self.extent.in_rows + row) * self.in_columns + column) * self.channels
 
 
-_FIELDS = len(Geometry.__dataclass_fields__)
+_FIELDS = len(Geometry.__dataclass_fields__) - 1
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,16 @@ class Layer:
         """Return how many blocks of channels the constants of the groups before have."""
         return self.group * ((self.geometry.outputs + (width - 1)) // width) if self.variant.scattered else 0
 
+    def first_output(self, pixel: Expr) -> Expr:
+        """Return where the group's results of a pixel begin."""
+        start = pixel * self.geometry.step
+        return start + self.group * self.geometry.outputs if self.variant.scattered else start
+
+    def first_other(self, pixel: Expr) -> Expr:
+        """Return the same of what is added to them, which lies densely."""
+        g = self.geometry
+        return (pixel * g.groups + self.group) * g.outputs if self.variant.scattered else pixel * g.outputs
+
 
 @dataclass(frozen=True)
 class Form:
@@ -160,8 +175,8 @@ class CompactSet(Protocol):
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
         """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
-        """Write the loop over output channels; `rows` are the pixels' first elements of the output."""
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
+        """Write the loop over output channels; `pixels` are the output's, counted over all images."""
 
 
 def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
@@ -179,18 +194,19 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
     pointwise = contiguous and kernel == operation.strides == (1, 1)
     outputs, pixels = len(weights), int(np.prod(operation.output_shape[1:3]))
     inplace = []
-    # Pixels are written in order, and each after it was read.
-    if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
-        inplace.append(0)
-    if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
-        inplace.append(1)
+    if operation.runs is None:
+        # Pixels are written in order, and each after it was read.
+        if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
+            inplace.append(0)
+        if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
+            inplace.append(1)
     groups = list(_groups(operation))
     variant = isa.variant(groups[0], Form(dense, pointwise and not dense, scattered, bool(inplace)))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",
         make=partial(_function, isa, variant),
-        constants=(*_packed(isa, groups, length, dense), _parameters(operation, length)),
+        constants=(*_packed(isa, groups, length, dense), *_parameters(operation, length)[: 2 - dense]),
         tiles=images,
         scratch_bytes=isa.scratch_bytes(variant, len(groups[0].weights), length),
         inplace=tuple(inplace),
@@ -221,13 +237,15 @@ def _packed(
         yield parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _parameters(operation: Conv2d, length: int) -> NDArray[np.int32]:
+def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Parameters and extent, which a dense layer needs none of."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, taken = operation.weights.shape
     geometry = Geometry(
-        rows * columns, columns, outputs // operation.groups, length, channels, in_rows, in_columns,
-        *operation.strides, *operation.pads[:2], kernel_rows, kernel_columns,
+        Extent(rows, in_rows, operation.pads[0]), columns, outputs // operation.groups,
+        pitch(operation.runs, outputs), length, channels, in_columns,
+        *operation.strides, operation.pads[1], kernel_rows, kernel_columns,
         segment=kernel_columns * taken,
         pitch=in_columns * channels,
         padding=np.uint32((operation.input_zero_point & 0xFF) * 0x01010101).astype(np.int32),
@@ -236,8 +254,9 @@ def _parameters(operation: Conv2d, length: int) -> NDArray[np.int32]:
         row_dilation=operation.dilations[0],
         column_dilation=operation.dilations[1],
     )  # fmt: skip
-    values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
-    return np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
+    _, *values = (getattr(geometry, name) for name in Geometry.__dataclass_fields__)
+    parameters = np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
+    return parameters, geometry.extent.array
 
 
 def _function(isa: CompactSet, variant: Variant) -> object:
@@ -249,6 +268,7 @@ def _function(isa: CompactSet, variant: Variant) -> object:
             *([("int8", _ANY)] if variant.residual else []),
             *((dtype, _ANY) for dtype in isa.dtypes),
             ("int32", _FIELDS + ending.parameters),
+            *([] if variant.dense else [("int32", extent.FIELDS)]),
             ("int8", _ANY),
         ],
         "int8",
@@ -258,17 +278,20 @@ def _function(isa: CompactSet, variant: Variant) -> object:
 
 
 def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Buffer) -> None:
-    *others, parameters, y, scratch, begin, end = buffers
+    *others, y, scratch, begin, end = buffers
     other = others.pop(0) if variant.residual else None
+    covered = Extent(*map(T.int32, (1, 1, 0)))
+    if not variant.dense:
+        covered = Extent(*tir.registers(others.pop(), extent.FIELDS))
+    parameters = others.pop()
     values = tir.registers(parameters, ending.parameters + _FIELDS)
-    geometry, values = Geometry(*values[ending.parameters :]), values[: ending.parameters]
-    pitch = geometry.outputs * geometry.groups if variant.scattered else geometry.outputs
+    geometry = Geometry(covered, *values[ending.parameters :])
+    values = values[: ending.parameters]
 
     def pixels(image: Expr, group: Expr, chosen: list[Expr]) -> None:
         layer = Layer(variant, geometry, ending, values, x, other, others, parameters, y, scratch, group)
-        rows = [(image * geometry.pixels + pixel) * pitch for pixel in chosen]
         isa.gather(layer, image, chosen)
-        isa.columns(layer, [row + group * geometry.outputs for row in rows] if variant.scattered else rows)
+        isa.columns(layer, [image * geometry.pixels + pixel for pixel in chosen])
 
     def pairs(image: Expr, group: Expr) -> None:
         with T.serial(0, (geometry.pixels + 1) // 2) as pair:
@@ -309,7 +332,7 @@ def window(g: Geometry, image: Expr, pixel: Expr) -> Window:
     """Return where the pixel's window, which isn't dilated, lies."""
     row, column = g.corner(pixel)
     above, before = T.max(T.int32(0) - row, 0), T.max(T.int32(0) - column, 0)
-    rows = T.min(g.kernel_rows, g.in_rows - row) - above
+    rows = T.min(g.kernel_rows, g.extent.in_rows - row) - above
     columns = T.min(g.kernel_columns, g.in_columns - column) - before
     return Window(
         whole=T.And(rows == g.kernel_rows, columns == g.kernel_columns),
@@ -336,7 +359,7 @@ def scattered(
     behind = T.min(T.truncdiv(T.max(g.in_columns - column, 0) + dilation - 1, dilation), g.kernel_columns)
     with T.If(before < behind), T.Then(), T.serial(0, g.kernel_rows) as r:
         in_row = row + r * g.row_dilation
-        with T.If(T.And(in_row >= 0, in_row < g.in_rows)), T.Then():
+        with T.If(T.And(in_row >= 0, in_row < g.extent.in_rows)), T.Then():
             source = g.start(image, in_row, column + before * dilation) + layer.group * g.taken
             to = (r * g.kernel_columns + before) * g.taken
             copy(source, to, behind - before, g.taken, g.channels * dilation)

@@ -19,7 +19,7 @@ from edgec.kernels.isa import depthwise_any, dsp, mve, thumb
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.isa.base import Output
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -38,6 +38,8 @@ class Geometry:
     outputs: Expr
     """Channels, as are the next two."""
     channels: Expr
+    step: Expr
+    """Bytes from one pixel of the output to the next."""
     per_channel: Expr
     """Outputs of a channel."""
     rows: Expr
@@ -152,7 +154,8 @@ def codes(isa: DepthwiseAny, operation: Conv2d, target: Target) -> Iterator[Kern
     if not operation.weights.size or not isa.accepts(operation):
         return
     adjacent = outputs == channels and outputs % isa.channels == 0
-    inplace = (0,) if outputs == channels and _behind(operation) else ()
+    behind = outputs == channels and _behind(operation)
+    inplace = (0,) if behind and operation.runs is None else ()
     parameters, reach, length = _parameters(isa, operation)
     constants = isa.constants(operation)
     yield KernelCode(
@@ -192,7 +195,8 @@ def _parameters(isa: DepthwiseAny, operation: Conv2d) -> tuple[NDArray[np.int32]
     length = -(-max(columns * column_stride + wide + 1, left + in_columns) // 2) * 2
     blocks = -(-outputs // isa.channels)
     geometry = Geometry(
-        isa.padding(operation.input_zero_point), blocks, outputs, channels, outputs // channels, rows,
+        isa.padding(operation.input_zero_point), blocks, outputs, channels,
+        pitch(operation.runs, outputs), outputs // channels, rows,
         columns, in_rows, in_columns, stride, column_stride, top, left, kernel_rows, row_dilation, reach,
         length, kernel_columns, column_dilation, isa.constants(operation).size // blocks,
     )  # fmt: skip
@@ -250,13 +254,13 @@ def _body(
             with T.serial(0, g.rows) as row:
                 lines(image, block, row)
                 first = block * isa.channels
-                to = (image * g.rows + row) * g.columns * g.outputs + first
+                to = (image * g.rows + row) * g.columns * g.step + first
                 lanes = T.min(g.outputs - first, isa.channels)
-                pitch = g.row_dilation * row_bytes
+                down = g.row_dilation * row_bytes
                 first_row = T.truncmod(row * g.row_stride, g.reach) if isa.ring else T.int32(0)
                 isa.row(
                     Work(
-                        g, form, scratch, first_row, pitch, constants, block * g.words, y, to, lanes,
+                        g, form, scratch, first_row, down, constants, block * g.words, y, to, lanes,
                         parameters, output,
                     )
                 )  # fmt: skip
@@ -341,7 +345,7 @@ class DspAny(DspRows):
             depthwise_any.dsp_row(*work.form).call(
                 None, address(work.rows, lane * (g.length * 2)), work.pitch,
                 address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.outputs, g.columns, g.kernel_rows, g.column_stride * 2,
+                address(work.y, work.to + lane), g.step, g.columns, g.kernel_rows, g.column_stride * 2,
                 work.output.zero_point,
             )  # fmt: skip
 
@@ -397,7 +401,7 @@ class MveAny(MveRows):
         depthwise_any.MVE_ROW.call(
             None, address(work.rows, 0), address(work.parameters, 3 + _FIELDS),
             address(work.constants, work.first), address(work.y, work.to), g.column_stride * self.pixel_bytes,
-            g.outputs, g.columns, address(work.parameters, 0), work.lanes,
+            g.step, g.columns, address(work.parameters, 0), work.lanes,
         )  # fmt: skip
 
 
@@ -460,7 +464,7 @@ class ThumbAny(ThumbRows):
             depthwise_any.thumb_row(*work.form).call(
                 None, address(work.rows, lane), work.pitch,
                 address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.outputs, g.columns, work.output.zero_point,
+                address(work.y, work.to + lane), g.step, g.columns, work.output.zero_point,
             )  # fmt: skip
 
 
@@ -539,4 +543,4 @@ class PlainAny(ThumbAny):
                         sums[lane], work.constants[scale], work.constants[scale + 1], work.output.zero_point
                     )
                     value = T.max(T.min(value, work.output.high), work.output.low)
-                    tir.store(work.y, work.to + column * g.outputs + lane, T.cast(value, "int8"))
+                    tir.store(work.y, work.to + column * g.step + lane, T.cast(value, "int8"))

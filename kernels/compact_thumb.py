@@ -76,7 +76,7 @@ class Thumb:
                 source, to = address(layer.x, one.source), address(panel, i * g.length + one.offset)
                 dsp.COPY.call(None, source, to, one.size, one.rows, g.pitch - one.size, g.segment - one.size)
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
         g, (_, bias, scales) = layer.geometry, layer.weights
         variant, width = layer.variant, _width(layer.variant.dense)
@@ -90,9 +90,9 @@ class Thumb:
             for c in range(width):
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
-                        self._column(layer, rows, sums, scales, channel, packed, c)
+                        self._column(layer, pixels, sums, scales, channel, packed, c)
                 else:
-                    self._column(layer, rows, sums, scales, channel, packed, c)
+                    self._column(layer, pixels, sums, scales, channel, packed, c)
 
     def products(self, layer: Layer, sums: Buffer, weights: Expr) -> None:
         """Write the loop that adds the products of the panel and a block of weights to four sums."""
@@ -106,18 +106,19 @@ class Thumb:
         return thumb.clamped(value, output)
 
     def _column(
-        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, packed: Expr,
+        self, layer: Layer, pixels: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, packed: Expr,
         c: int,
     ) -> None:  # fmt: skip
-        output, width = layer.ending.output(layer.values), 4 // len(rows)
+        output, width = layer.ending.output(layer.values), 4 // len(pixels)
         at = (packed + c) * 2
-        for i, row in enumerate(rows):
+        for i, pixel in enumerate(pixels):
             value = thumb.requantize(sums[i * width + c], scales[at], scales[at + 1], output.zero_point)
             value = self.clamped(value, output)
             if layer.other is not None:
-                other, addition = layer.other[row + channel + c], layer.ending.addition(layer.values)
+                other = layer.other[layer.first_other(pixel) + channel + c]
+                addition = layer.ending.addition(layer.values)
                 value = fixed.combine("add", value, T.cast(other, "int32"), addition, 1)
-            tir.store(layer.y, row + channel + c, T.cast(value, "int8"))
+            tir.store(layer.y, layer.first_output(pixel) + channel + c, T.cast(value, "int8"))
 
 
 def copy_taps(layer: Layer, start: Expr, source: Expr, to: Expr, taps: Expr, size: Expr, step: Expr) -> None:

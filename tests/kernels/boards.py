@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,17 @@ _LEAST_CORES = {
 _SECONDS = 300
 
 
-def run(target: Target, board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
+def run(
+    target: Target, board: Board, kernels: Mapping[int, Path], callees: Sequence[Path], folder: Path
+) -> None:
     """Run the calls of `folder`/input.bin, of kernels by their numbers; their output is output.bin.
 
-    Fails the test when a kernel faults, or writes what isn't its own.
+    `callees` are what kernels call. Fails the test when a kernel faults, or writes what isn't its own.
     """
     program = shutil.which(board.program)
     if program is None:
         pytest.skip(f"{board.program} is missing")
-    image = _linked(target, board, kernels, folder)
+    image = _linked(target, board, kernels, callees, folder)
     command = [
         program, "-machine", board.machine, "-cpu", board.cpu, "-bios", "none",
         "-display", "none", "-monitor", "none", "-serial", "none",
@@ -40,7 +42,9 @@ def run(target: Target, board: Board, kernels: Mapping[int, Path], folder: Path)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.strip()}"
 
 
-def _linked(target: Target, board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
+def _linked(
+    target: Target, board: Board, kernels: Mapping[int, Path], callees: Sequence[Path], folder: Path
+) -> Path:
     driver, core = folder / f"board-{target.arch}.o", _LEAST_CORES[target.arch]
     if not driver.exists():
         shutil.copy(_DRIVER, folder)
@@ -58,7 +62,7 @@ def _linked(target: Target, board: Board, kernels: Mapping[int, Path], folder: P
     (folder / "rows.s").write_text(_rows(kernels))
     toolchain.zig(folder, "cc", *core, "-c", "rows.s", "-o", "rows.o")
     (folder / "board.ld").write_text(_script(board))
-    objects = [driver.name, "rows.o", *(path.name for path in kernels.values())]
+    objects = [driver.name, "rows.o", *(path.name for path in (*kernels.values(), *callees))]
     if software.functions(target):
         shutil.copy(_ARITHMETIC, folder)
         toolchain.compile_c(target, [_ARITHMETIC.name], "arithmetic.o", folder)
