@@ -129,7 +129,8 @@ def describe(target: Target) -> dict[str, Any]:
 def print_targets(out: Console, targets: list[Target]) -> None:
     """Print a table of devices."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("device", "arch", "CPU", "vectors", "int8", "L1D/L2 KiB", "emulator"):
+    table.add_column("device", no_wrap=True, min_width=max(len(target.device) for target in targets))
+    for heading in ("arch", "CPU", "vectors", "int8", "L1D/L2 KiB", "emulator"):
         table.add_column(heading, no_wrap=True)
     for target in targets:
         table.add_row(
@@ -139,7 +140,7 @@ def print_targets(out: Console, targets: list[Target]) -> None:
             f"{target.vector_registers}x{target.vector_bits}",
             _int8(target),
             f"{target.l1d_bytes // 1024}/{target.l2_bytes // 1024}",
-            target.emulator.cpu if target.emulator else "-",
+            target.emulator.cpu.partition(",")[0] if target.emulator else "-",  # without its options
         )
     out.print(table)
     out.print("A target is DEVICE-int8 or DEVICE-fp32; a TOML file's path works as DEVICE too.")

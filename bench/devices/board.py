@@ -23,7 +23,7 @@ class QemuBoard:
     @property
     def cpu(self) -> str:
         """The emulated core."""
-        return f"{self.model} (emulated)"
+        return f"{self.model.partition(',')[0]} (emulated)"
 
     @property
     def conditions(self) -> dict[str, str | float]:
