@@ -23,7 +23,7 @@ from edgec.compiler.lower.fuse_chains import fuse_chains
 from edgec.compiler.lower.fuse_residuals import fuse_residuals
 from edgec.compiler.lower.int8_io import as_real, int8_io, quantized_as
 from edgec.compiler.lower.integer import integer
-from edgec.compiler.lower.levels import common, levels
+from edgec.compiler.lower.levels import common, levels, most_needed
 from edgec.compiler.lower.place_concats import place_concats
 from edgec.compiler.lower.plan import plan
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
@@ -127,10 +127,6 @@ def build(
             raise UnsupportedError(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
-        if optimize is Optimize.RAM and not described.hosted:
-            raise UnsupportedError(
-                f"--optimize ram chains layers, which kernels for {described.device} can't yet: leave it away"
-            )
         network = _network(model, with_int8_io)
         feed = data.feed(0)
         floats = _float_outputs(source, feed) if model is not source else None
@@ -171,8 +167,12 @@ def _compile(
     network = lowered.network
     if lowered.optimize is Optimize.FLASH:
         network = compact_weights(network)
-    if target.hosted:  # kernels for microcontrollers write whole results, layer by layer
-        network = place_concats(fuse_chains(network, target, records, lowered.optimize))
+    arena_io = lowered.origin.arena_io
+    network = fuse_chains(network, target, records, lowered.optimize, arena_io)
+    if target.hosted:
+        network = place_concats(network)
+    else:  # more kernels work in place there, if their results lie densely
+        network = place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))
     dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))
@@ -185,7 +185,7 @@ def _compile(
         report("tune", _tuned(tuning))
 
     report("plan", "")
-    programs = tuple(replace(program, arena_io=lowered.origin.arena_io) for program in programs)
+    programs = tuple(replace(program, arena_io=arena_io) for program in programs)
     planned = plan(common(programs))
     contract.check_arena(common(programs), planned)
     dumps.programs(programs, planned)

@@ -1,6 +1,6 @@
 """The program: an ordered list of kernel calls over buffers, ready to be planned, compiled and emitted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ class Function:
     """All that decides the code, next to the target: what the object cache is keyed by."""
     make: Callable[[], Any]
     """Returns the `tirx.PrimFunc` (without a global symbol)."""
-    pointers: int
-    """Pointer arguments before `scratch, begin, end`."""
+    callees: tuple[str, ...] = ()
+    """Symbols of functions of the program that it calls."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ class Call:
     """Bit-exact with the reference (False inside a float island)."""
 
 
+def reached(functions: Mapping[str, Function], calls: Iterable[Call]) -> dict[str, Function]:
+    """Return those of `functions`, by symbol, that `calls` lead to, in their order."""
+    called = dict.fromkeys(call.symbol for call in calls)
+    return {name: functions[name] for symbol in called for name in (symbol, *functions[symbol].callees)}
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """Calls in execution order; nothing of ONNX or Relax is left."""
@@ -57,7 +63,7 @@ class Program:
     target: Target
     calls: tuple[Call, ...]
     functions: dict[str, Function]
-    """By symbol."""
+    """By symbol: those of calls, and those that these call."""
     tensors: dict[str, Tensor]
     """Every buffer that is no constant: inputs, outputs, and what lies between."""
     constants: dict[str, NDArray[np.generic]]

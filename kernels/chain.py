@@ -128,7 +128,12 @@ def _stripe(shape: Geometry) -> int:
 def codes(
     dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, target: Target
 ) -> Iterator[KernelCode]:
-    """Code of a chain on an instruction set; none where one of its convolutions isn't exact there."""
+    """Code of a chain on an instruction set; none where one of its convolutions isn't exact there.
+
+    None for microcontrollers either: what `compact_chain` doesn't take is faster layer by layer.
+    """
+    if not target.hosted:
+        return
     for stage in operation.stages:
         if not _one_by_one(channelwise, stage) and not dense.accepts(stage.weights):
             return

@@ -10,6 +10,7 @@ with one step exchanged: `_plain_c_abi`.
 """
 
 import tempfile
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,15 @@ def _described(triple: str, cpu: str, attributes: list[str]) -> dict[str, Any]:
     return described
 
 
-def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> bytes:
+def compile_object(
+    function: tirx.PrimFunc, symbol: str, target: Target, callees: Collection[str] = ()
+) -> bytes:
     """Return the relocatable, position independent ELF object that defines `symbol`; always the same bytes.
 
-    Raises AssertionError when the object asks for more than the C library's memory and math functions: a
-    kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel. Where there is no
-    such library, raises UnsupportedError for all but memcpy and memset: what a float layer needs of it, or
-    would do by software.
+    Raises AssertionError when the object asks for more than `callees` and the C library's memory and math
+    functions: a kernel that allocates or runs parallel loops by TVM's runtime is a bug of that kernel. Where
+    there is no such library, raises UnsupportedError for all but memcpy and memset: what a float layer needs
+    of it, or would do by software.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
@@ -94,7 +97,7 @@ def compile_object(function: tirx.PrimFunc, symbol: str, target: Target) -> byte
         code = elf.strip(path.read_bytes(), symbol)
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
     allowed = _C_LIBRARY | _HALF_PRECISION | mathematics if target.hosted else elf.FREESTANDING
-    if foreign := elf.global_symbols(code) - {symbol} - allowed:
+    if foreign := elf.global_symbols(code) - {symbol, *callees} - allowed:
         problem = f"{symbol} needs {sorted(foreign)}, which {target.device} doesn't have"
         raise AssertionError(problem) if target.hosted else UnsupportedError(problem)
     return code

@@ -13,11 +13,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import epilogue, tir
+from edgec.kernels import epilogue, extent, tir
 from edgec.kernels.epilogue import Epilogue
+from edgec.kernels.extent import Extent
 from edgec.kernels.isa.assembly import Assembly, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -27,20 +28,19 @@ _ANY = 1 << 28
 
 @dataclass(frozen=True)
 class Geometry:
-    """Run-time parameters: int32, in this order, in front of the epilogue's."""
+    """Run-time parameters: int32, in this order behind the epilogue's, but for the first, the extent."""
 
-    pixels: Expr
-    """Of the output, in an image."""
+    extent: Extent
     columns: Expr
     outputs: Expr
+    step: Expr
+    """Bytes from one pixel of the output to the next."""
     length: Expr
     """Of the reduction, padded."""
     channels: Expr
-    in_rows: Expr
     in_columns: Expr
     stride_rows: Expr
     stride_columns: Expr
-    top: Expr
     left: Expr
     kernel_rows: Expr
     kernel_columns: Expr
@@ -51,11 +51,16 @@ class Geometry:
     padding: Expr
     """The byte that the image is padded with, four times."""
 
+    @property
+    def pixels(self) -> Expr:
+        """Of the output, in an image."""
+        return self.extent.rows * self.columns
+
     def corner(self, pixel: Expr) -> tuple[Expr, Expr]:
         """Return row and column of the input where the pixel's window begins; perhaps in the padding."""
         row = T.truncdiv(pixel, self.columns)  # no negative one
         column = pixel - row * self.columns
-        return row * self.stride_rows - self.top, column * self.stride_columns - self.left
+        return row * self.stride_rows - self.extent.top, column * self.stride_columns - self.left
 
     def pixel(self, image: Expr, pixel: Expr) -> Expr:
         """Return the first element of an input pixel, of those that are all windows."""
@@ -63,10 +68,10 @@ class Geometry:
 
     def start(self, image: Expr, row: Expr, column: Expr) -> Expr:
         """Return the first element of an input pixel."""
-        return ((image * self.in_rows + row) * self.in_columns + column) * self.channels
+        return ((image * self.extent.in_rows + row) * self.in_columns + column) * self.channels
 
 
-_FIELDS = len(Geometry.__dataclass_fields__)
+_FIELDS = len(Geometry.__dataclass_fields__) - 1
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,8 @@ class CompactSet(Protocol):
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
         """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
-        """Write the loop over output channels; `rows` are the pixels' first elements of the output."""
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
+        """Write the loop over output channels; `pixels` are the output's, counted over all images."""
 
 
 def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
@@ -154,17 +159,18 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
     pointwise = not padded and kernel == operation.strides == (1, 1)
     outputs, pixels = len(weights), int(np.prod(operation.output_shape[1:3]))
     inplace = []
-    # Pixels are written in order, and each after it was read.
-    if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
-        inplace.append(0)
-    if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
-        inplace.append(1)
+    if operation.runs is None:
+        # Pixels are written in order, and each after it was read.
+        if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
+            inplace.append(0)
+        if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
+            inplace.append(1)
     variant = isa.variant(operation, dense, pointwise and not dense, bool(inplace))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",
         make=partial(_function, isa, variant),
-        constants=(*isa.pack(operation, length, dense), _parameters(operation, length)),
+        constants=(*isa.pack(operation, length, dense), *_parameters(operation, length)[: 2 - dense]),
         tiles=images,
         scratch_bytes=isa.scratch_bytes(variant, outputs, length),
         inplace=tuple(inplace),
@@ -172,19 +178,22 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
     )
 
 
-def _parameters(operation: Conv2d, length: int) -> NDArray[np.int32]:
+def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Parameters and extent, which a dense layer needs none of."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, _ = operation.weights.shape
     geometry = Geometry(
-        rows * columns, columns, outputs, length, channels, in_rows, in_columns,
-        *operation.strides, *operation.pads[:2], kernel_rows, kernel_columns,
+        Extent(rows, in_rows, operation.pads[0]), columns, outputs, pitch(operation.runs, outputs), length,
+        channels, in_columns,
+        *operation.strides, operation.pads[1], kernel_rows, kernel_columns,
         segment=kernel_columns * channels,
         pitch=in_columns * channels,
         padding=np.uint32((operation.input_zero_point & 0xFF) * 0x01010101).astype(np.int32),
     )  # fmt: skip
-    values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
-    return np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
+    _, *values = (getattr(geometry, name) for name in Geometry.__dataclass_fields__)
+    parameters = np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
+    return parameters, geometry.extent.array
 
 
 def _function(isa: CompactSet, variant: Variant) -> object:
@@ -196,6 +205,7 @@ def _function(isa: CompactSet, variant: Variant) -> object:
             *([("int8", _ANY)] if variant.residual else []),
             *((dtype, _ANY) for dtype in isa.dtypes),
             ("int32", _FIELDS + ending.parameters),
+            *([] if variant.dense else [("int32", extent.FIELDS)]),
             ("int8", _ANY),
         ],
         "int8",
@@ -205,15 +215,20 @@ def _function(isa: CompactSet, variant: Variant) -> object:
 
 
 def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Buffer) -> None:
-    *others, parameters, y, scratch, begin, end = buffers
+    *others, y, scratch, begin, end = buffers
     other = others.pop(0) if variant.residual else None
+    covered = Extent(*map(T.int32, (1, 1, 0)))
+    if not variant.dense:
+        covered = Extent(*tir.registers(others.pop(), extent.FIELDS))
+    parameters = others.pop()
     values = tir.registers(parameters, ending.parameters + _FIELDS)
-    geometry, values = Geometry(*values[ending.parameters :]), values[: ending.parameters]
+    geometry = Geometry(covered, *values[ending.parameters :])
+    values = values[: ending.parameters]
     layer = Layer(variant, geometry, ending, values, x, other, others, parameters, y, scratch)
 
     def pixels(image: Expr, chosen: list[Expr]) -> None:
         isa.gather(layer, image, chosen)
-        isa.columns(layer, [(image * geometry.pixels + pixel) * geometry.outputs for pixel in chosen])
+        isa.columns(layer, [image * geometry.pixels + pixel for pixel in chosen])
 
     def images() -> None:
         with T.serial(begin, end) as image:
@@ -248,7 +263,7 @@ def window(g: Geometry, image: Expr, pixel: Expr) -> Window:
     """Return where the pixel's window, which isn't dilated, lies."""
     row, column = g.corner(pixel)
     above, before = T.max(T.int32(0) - row, 0), T.max(T.int32(0) - column, 0)
-    rows = T.min(g.kernel_rows, g.in_rows - row) - above
+    rows = T.min(g.kernel_rows, g.extent.in_rows - row) - above
     columns = T.min(g.kernel_columns, g.in_columns - column) - before
     return Window(
         whole=T.And(rows == g.kernel_rows, columns == g.kernel_columns),

@@ -14,11 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import conv2d, epilogue, tir
+from edgec.kernels import conv2d, epilogue, extent, tir
+from edgec.kernels.extent import Extent
 from edgec.kernels.isa import dsp, mve, thumb
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -29,28 +30,26 @@ _WINDOW = 3
 
 @dataclass(frozen=True)
 class Geometry:
-    """Run-time parameters: int32, in this order, behind low, high, zero point.
+    """Run-time parameters: int32, in this order behind low, high, zero point, but for the first, the extent.
 
     A row is what the loops go along.
     """
 
+    extent: Extent
     padding: Expr
     """The byte outside of the image, as the ring holds it, in a whole word."""
     blocks: Expr
     """Of channels."""
-    rows: Expr
-    """Of the output, as are the next three."""
     columns: Expr
+    """Of the output, as are the next two."""
     row_step: Expr
     """Bytes from one row to the next."""
     column_step: Expr
-    in_rows: Expr
     in_columns: Expr
     in_row_step: Expr
     in_column_step: Expr
     row_stride: Expr
     column_stride: Expr
-    top: Expr
     left: Expr
     length: Expr
     """Of a row in the ring, in pixels, padding included."""
@@ -59,7 +58,7 @@ class Geometry:
     bytes: Expr
 
 
-_FIELDS = len(Geometry.__dataclass_fields__)
+_FIELDS = len(Geometry.__dataclass_fields__) - 1
 
 
 class DepthwiseRows(Protocol):
@@ -101,7 +100,7 @@ class DepthwiseRows(Protocol):
 
 def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code of a 3x3 depthwise convolution, where the target has an FPU."""
-    images, _, _, channels = operation.input_shape
+    channels = operation.input_shape[3]
     _, rows, columns, _ = operation.output_shape
     del target
     if operation.groups != channels or len(operation.weights) != channels or channels % isa.channels:
@@ -113,16 +112,23 @@ def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[Ker
         return
     if not isa.accepts(operation):
         return
-    turned = rows > columns and stride == 1
+    if rows > columns and stride == 1:
+        yield _code(isa, operation, turned=True)
+    yield _code(isa, operation, turned=False)
+
+
+def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
+    images, stride = operation.input_shape[0], operation.strides[0]
     same = operation.input_shape == operation.output_shape
     # Outputs lie in front of the inputs that they are made of, row by row.
-    inplace = (0,) if same or (images == 1 and not turned and _behind(operation)) else ()
+    behind = same or (images == 1 and not turned and _behind(operation))
+    inplace = (0,) if behind and operation.runs is None else ()
     weights = operation.weights[..., 0]
     parameters, length = _parameters(isa, operation, turned)
-    yield KernelCode(
+    return KernelCode(
         key=f"compact_depthwise {isa.name} {stride} {bool(inplace)}",
         make=partial(_function, isa, stride, bool(inplace)),
-        constants=(isa.pack(operation, weights.swapaxes(1, 2) if turned else weights), parameters),
+        constants=(isa.pack(operation, weights.swapaxes(1, 2) if turned else weights), *parameters),
         tiles=images,
         scratch_bytes=_WINDOW * length * isa.pixel_bytes,
         inplace=inplace,
@@ -138,7 +144,10 @@ def _behind(operation: Conv2d) -> bool:
     return all((row + 1) * columns <= count * in_columns for row, count in enumerate(read))
 
 
-def _parameters(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> tuple[NDArray[np.int32], int]:
+def _parameters(
+    isa: DepthwiseRows, operation: Conv2d, turned: bool
+) -> tuple[tuple[NDArray[np.int32], ...], int]:
+    """Parameters and extent, and the length of a row in the ring."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
     stride, (top, left) = operation.strides[0], operation.pads[:2]
@@ -146,21 +155,29 @@ def _parameters(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> tuple[ND
         in_rows, in_columns, rows, columns, top, left = in_columns, in_rows, columns, rows, left, top
     # The window of the last pair of outputs; even, so that rows of int16 begin at words.
     length = -(-max(columns * stride + _WINDOW, left + in_columns) // 2) * 2
-    steps = [(columns * channels, channels), (in_columns * channels, channels)]
+    step = pitch(operation.runs, channels)
+    steps = [(columns * step, step), (in_columns * channels, channels)]
     if turned:
-        steps = [(channels, rows * channels), (channels, in_rows * channels)]
+        steps = [(step, rows * step), (channels, in_rows * channels)]
     geometry = Geometry(
-        isa.padding(operation.input_zero_point), channels // isa.channels,
-        rows, columns, *steps[0], in_rows, in_columns, *steps[1], stride, stride, top, left, length,
-        in_rows * in_columns * channels, rows * columns * channels,
+        Extent(rows, in_rows, top), isa.padding(operation.input_zero_point), channels // isa.channels,
+        columns, *steps[0], in_columns, *steps[1], stride, stride, left, length,
+        in_rows * in_columns * channels, rows * columns * step,
     )  # fmt: skip
-    values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
-    return np.concatenate([epilogue.parameters(operation, 0)[:3], np.array(values, np.int32)]), length
+    _, *values = (getattr(geometry, name) for name in Geometry.__dataclass_fields__)
+    parameters = np.concatenate([epilogue.parameters(operation, 0)[:3], np.array(values, np.int32)])
+    return (parameters, geometry.extent.array), length
 
 
 def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
     return tir.kernel(
-        [("int8", _ANY), ("int32", _ANY), ("int32", 3 + _FIELDS), ("int8", _ANY)],
+        [
+            ("int8", _ANY),
+            ("int32", _ANY),
+            ("int32", 3 + _FIELDS),
+            ("int32", extent.FIELDS),
+            ("int8", _ANY),
+        ],
         "int8",
         partial(_body, isa, stride),
         noalias=not aliased,
@@ -168,22 +185,23 @@ def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
 
 
 def _body(
-    isa: DepthwiseRows, stride: int, x: Buffer, constants: Buffer, parameters: Buffer, y: Buffer,
-    scratch: Buffer, begin: Expr, end: Expr,
+    isa: DepthwiseRows, stride: int, x: Buffer, constants: Buffer, parameters: Buffer, covered: Buffer,
+    y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     values = tir.registers(parameters, 3 + _FIELDS)
-    g, zero_point = Geometry(*values[3:]), values[2]
+    whole = Extent(*tir.registers(covered, extent.FIELDS))
+    g, zero_point = Geometry(whole, *values[3:]), values[2]
     row_bytes = g.length * isa.pixel_bytes
 
     def image(index: Expr) -> None:
         with T.serial(0, g.blocks) as block:
             isa.fill(address(scratch, 0), g.padding, row_bytes * _WINDOW)
-            with T.serial(0, g.rows) as row:
+            with T.serial(0, whole.rows) as row:
                 new = T.Select(row == 0, T.int32(_WINDOW), g.row_stride)
                 with T.serial(0, new) as i:
                     window_row = row * g.row_stride + (_WINDOW - new) + i
-                    in_row, to = window_row - g.top, window_row % _WINDOW * row_bytes
-                    with T.If(T.And(in_row >= 0, in_row < g.in_rows)):
+                    in_row, to = window_row - whole.top, window_row % _WINDOW * row_bytes
+                    with T.If(T.And(in_row >= 0, in_row < whole.in_rows)):
                         with T.Then():
                             start = index * g.in_bytes + in_row * g.in_row_step + block * isa.channels
                             isa.copy(g, x, start, scratch, to)

@@ -80,11 +80,12 @@ class Dsp:
         else:
             _gather_bytes(g, layer.x, layer.scratch, image, pixels[0])
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
         g, (stream,), variant = layer.geometry, layer.weights, layer.variant
         panel, count = address(layer.scratch, 0), g.length // self.step
         if _plain(variant):
+            rows = [pixel * g.step for pixel in pixels]
             outputs = [address(layer.y, rows[0]), *(row - rows[0] for row in rows[1:])]
             zero_point = layer.ending.output(layer.values).zero_point
             _columns(variant).call(None, address(stream, 0), panel, count, *outputs, g.outputs, zero_point)
@@ -101,21 +102,21 @@ class Dsp:
                 multiplier = T.reinterpret("float32", stream[first + width + words + c])
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
-                        self._column(layer, rows, sums, multiplier, channel + c, c)
+                        self._column(layer, pixels, sums, multiplier, channel + c, c)
                 else:
-                    self._column(layer, rows, sums, multiplier, channel + c, c)
+                    self._column(layer, pixels, sums, multiplier, channel + c, c)
 
     def _column(
-        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, multiplier: Expr, channel: Expr, c: int
+        self, layer: Layer, pixels: Sequence[Expr], sums: Buffer, multiplier: Expr, channel: Expr, c: int
     ) -> None:
         output, saturating = layer.ending.output(layer.values), layer.variant.saturating
-        width = 4 // len(rows)
-        for i, row in enumerate(rows):
+        g, width = layer.geometry, 4 // len(pixels)
+        for i, pixel in enumerate(pixels):
             value = dsp.requantize(sums[i * width + c], multiplier, output, saturating)
             if layer.other is not None:
-                other = T.cast(layer.other[row + channel], "int32")
+                other = T.cast(layer.other[pixel * g.outputs + channel], "int32")
                 value = dsp.added(value, other, layer.ending.addition(layer.values), saturating)
-            tir.store(layer.y, row + channel, T.cast(value, "int8"))
+            tir.store(layer.y, pixel * g.step + channel, T.cast(value, "int8"))
 
 
 def _plain(variant: Variant) -> bool:

@@ -72,30 +72,34 @@ class Mve:
                     source, at = address(layer.x, one.source), address(layer.scratch, to + one.offset)
                     mve.COPY.call(None, source, at, one.size, one.rows, g.pitch, g.segment)
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
         g, scratch = layer.geometry, layer.scratch
-        outputs = [address(layer.y, row) for row in rows]
-        behind = g.length * len(rows)
+        outputs = [address(layer.y, pixel * g.step) for pixel in pixels]
+        behind = g.length * len(pixels)
         pitch = (g.outputs + 3) // 4 * 4
         if layer.variant.residual:
-            outputs = [address(scratch, behind + i * pitch) for i in range(len(rows))]
+            outputs = [address(scratch, behind + i * pitch) for i in range(len(pixels))]
         _columns(layer.variant).call(
             None, address(layer.weights[0], 0), address(scratch, 0), g.length, *outputs, g.outputs,
             address(layer.parameters, 0),
         )  # fmt: skip
         if layer.variant.residual:
-            for i, row in enumerate(rows):
-                self._add(layer, behind + i * pitch, row)
+            for i, pixel in enumerate(pixels):
+                self._add(layer, behind + i * pitch, pixel)
 
-    def _add(self, layer: Layer, start: Expr, row: Expr) -> None:
-        lanes = 1 if layer.variant.ragged else 4
-        with T.serial(0, layer.geometry.outputs // lanes) as block:
-            at = row + block * lanes
+    def _add(self, layer: Layer, start: Expr, pixel: Expr) -> None:
+        g, lanes = layer.geometry, 1 if layer.variant.ragged else 4
+        with T.serial(0, g.outputs // lanes) as block:
             one = tir.load(layer.scratch, start + block * lanes, lanes)
-            two = tir.load(layer.other, at, lanes)
+            two = tir.load(layer.other, pixel * g.outputs + block * lanes, lanes)
             addition = layer.ending.addition(layer.values)
-            tir.store(layer.y, at, generic.combine("add", one, two, addition, lanes), lanes)
+            tir.store(
+                layer.y,
+                pixel * g.step + block * lanes,
+                generic.combine("add", one, two, addition, lanes),
+                lanes,
+            )
 
 
 def _columns(variant: Variant) -> Assembly:

@@ -67,12 +67,12 @@ class Thumb:
                 source, to = address(layer.x, one.source), address(panel, i * g.length + one.offset)
                 dsp.COPY.call(None, source, to, one.size, one.rows, g.pitch - one.size, g.segment - one.size)
 
-    def columns(self, layer: Layer, rows: Sequence[Expr]) -> None:
+    def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
         """See `CompactSet.columns`."""
         g, (weights, bias, scales) = layer.geometry, layer.weights
         variant, width = layer.variant, _width(layer.variant.dense)
         sums = T.alloc_buffer((4,), "int32", scope="global")
-        panels = [address(layer.scratch, i * g.length) for i in range(len(rows))]
+        panels = [address(layer.scratch, i * g.length) for i in range(len(pixels))]
         with T.serial(0, (g.outputs + (width - 1)) // width) as block:
             channel = block * width
             for i in range(4):
@@ -82,21 +82,22 @@ class Thumb:
             for c in range(width):
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
-                        self._column(layer, rows, sums, scales, channel, c)
+                        self._column(layer, pixels, sums, scales, channel, c)
                 else:
-                    self._column(layer, rows, sums, scales, channel, c)
+                    self._column(layer, pixels, sums, scales, channel, c)
 
     def _column(
-        self, layer: Layer, rows: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, c: int
+        self, layer: Layer, pixels: Sequence[Expr], sums: Buffer, scales: Buffer, channel: Expr, c: int
     ) -> None:
-        output, width = layer.ending.output(layer.values), 4 // len(rows)
+        g, output, width = layer.geometry, layer.ending.output(layer.values), 4 // len(pixels)
         at = (channel + c) * 2
-        for i, row in enumerate(rows):
+        for i, pixel in enumerate(pixels):
             value = thumb.requantize(sums[i * width + c], scales[at], scales[at + 1], output)
             if layer.other is not None:
-                other, addition = layer.other[row + channel + c], layer.ending.addition(layer.values)
+                other = layer.other[pixel * g.outputs + channel + c]
+                addition = layer.ending.addition(layer.values)
                 value = fixed.combine("add", value, T.cast(other, "int32"), addition, 1)
-            tir.store(layer.y, row + channel + c, T.cast(value, "int8"))
+            tir.store(layer.y, pixel * g.step + channel + c, T.cast(value, "int8"))
 
 
 def _width(dense: bool) -> int:

@@ -10,7 +10,7 @@ from edgec.kernels import elementwise, pooling, softmax, tir
 from edgec.kernels.elementwise import PARAMETERS
 from edgec.kernels.isa import fixed
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import AveragePool, Binary, Mean, Operation, Softmax
+from edgec.kernels.operators import AveragePool, Binary, Mean, Operation, Softmax, laid, pitch, span
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -20,38 +20,34 @@ Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
 def codes(
     requantization: str, codes_of: Codes, isa: Any, operation: Operation, target: Target
 ) -> Iterable[KernelCode]:
-    """Return codes_of(isa, operation, target) for targets of that form of requantization, none for others.
-
-    None either for a result that is part of a wider tensor: no concatenation is placed for microcontrollers.
-    """
-    if target.requantization != requantization or getattr(operation, "runs", None) is not None:
-        return ()
-    return codes_of(isa, operation, target)
+    """Return codes_of(isa, operation, target) for targets of that form of requantization, none for others."""
+    return codes_of(isa, operation, target) if target.requantization == requantization else ()
 
 
 def binary(operation: Binary, target: Target) -> KernelCode:
     """See `elementwise.binary`."""
     code = elementwise.binary(operation, target)
-    shape, (left, right) = tir.merge_dimensions(operation.shape, operation.strides)
-    sizes = [1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right)]
-    make = partial(_binary, operation.kind, shape, left, right, sizes)
+    own = laid(operation.shape, operation.runs)
+    shape, strides = tir.merge_dimensions(operation.shape, (*operation.strides, own))
+    make = partial(_binary, operation.kind, shape, strides)
     return replace(code, key=f"fixed {code.key}", make=make, tiles=math.prod(shape[:-1]))
 
 
-def _binary(kind: str, shape: list[int], left: list[int], right: list[int], sizes: list[int]) -> object:
+def _binary(kind: str, shape: list[int], strides: list[list[int]]) -> object:
     def body(a: Buffer, b: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
         parameters = tir.registers(p, PARAMETERS)
         with T.serial(begin, end) as index:
             at = tir.unravel(index, shape[:-1])
-            one, two = (
-                sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in (left, right)
-            )
+            starts = [sum((i * s for i, s in zip(at, steps, strict=False)), T.int32(0)) for steps in strides]
             with T.serial(0, shape[-1]) as i:
-                operands = a[one + i * left[-1]], b[two + i * right[-1]]
-                tir.store(y, index * shape[-1] + i, fixed.combine(kind, *operands, parameters, 1))
+                one, two, to = (start + i * steps[-1] for start, steps in zip(starts, strides, strict=True))
+                tir.store(y, to, fixed.combine(kind, a[one], b[two], parameters, 1))
 
-    parameters = [("int8", sizes[0]), ("int8", sizes[1]), ("int32", PARAMETERS), ("int8", math.prod(shape))]
+    one, two, result = (
+        ("int8", 1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True))) for steps in strides
+    )
+    parameters = [one, two, ("int32", PARAMETERS), result]
     return tir.kernel(parameters, "uint8", body, noalias=False)
 
 
@@ -88,6 +84,7 @@ def average_pool(operation: AveragePool, target: Target) -> KernelCode:
 def _average_pool(operation: AveragePool) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
 
     def body(
         x: Buffer, multiplier: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
@@ -109,14 +106,14 @@ def _average_pool(operation: AveragePool) -> object:
                     value = T.cast(x[pixel * channels + channel], "int32") - p[3]
                     tir.store(total, 0, total[0] + value)
             result = fixed.requantize([total[0]], [multiplier[row * columns + column]], bounds, 1)
-            tir.store(y, (index * columns + column) * channels + channel, result)
+            tir.store(y, (index * columns + column) * apart + channel, result)
 
     return tir.kernel(
         [
             ("int8", math.prod(operation.input_shape)),
             ("float32", rows * columns),
             ("int32", 4),
-            ("int8", math.prod(operation.output_shape)),
+            ("int8", span(operation.runs, math.prod(operation.output_shape))),
         ],
         "uint8",
         body,

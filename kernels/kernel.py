@@ -1,5 +1,6 @@
 """What a kernel is: a row of the table, and the code that the row makes for one layer."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ class KernelCode:
     """Inputs whose buffer the output may take over."""
     configuration: str = ""
     """What sets this code apart from the kernel's other ones for the layer: what tuning chooses among."""
+    callees: "tuple[tuple[Kernel, KernelCode], ...]" = ()
+    """Code whose functions it calls, by `Kernel.symbol`, and the rows of the table that they are of."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Kernel:
     """Architecture it needs, or None for any."""
     codes: Callable[[Operation, Target], Iterable[KernelCode]]
     """Yields the configurations of one layer, the one expected to be fastest first; none: not mine."""
+
+    def symbol(self, code: KernelCode) -> str:
+        """Return what the function of one of its codes is called in C."""
+        return f"edgec_{self.name}_{hashlib.sha256(code.key.encode()).hexdigest()[:12]}"
 
     def runs_on(self, target: Target) -> bool:
         """Whether `target` has every instruction this kernel may use."""

@@ -90,12 +90,12 @@ def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str
     return binary(op.residual, result, other, requantization).reshape(result.shape)
 
 
-def chain(op: Chain, x: Array, other: Array | None = None) -> Array:
+def chain(op: Chain, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:
     """See `Chain`."""
     *stages, last = op.stages
     for stage in stages:
-        x = conv2d(stage, x)
-    return conv2d(last, x, other)
+        x = conv2d(stage, x, requantization=requantization)
+    return conv2d(last, x, other, requantization)
 
 
 def float_conv2d(op: FloatConv2d, x: Array, other: Array | None = None) -> Array:
@@ -306,7 +306,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 }
 """What every exact operation computes."""
 
-REQUANTIZING = (AveragePool, Binary, Conv2d, Mean, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 

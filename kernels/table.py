@@ -6,6 +6,7 @@ from typing import Any
 
 from edgec.kernels import (
     chain,
+    compact_chain,
     compact_conv2d,
     compact_depthwise,
     conv2d,
@@ -116,6 +117,15 @@ def _single(
     return (code(operation, target),)
 
 
+_COMPACT = (
+    _compact("depthwise", compact_depthwise.codes, MveRows()),
+    _compact("depthwise", compact_depthwise.codes, DspRows()),
+    _compact("depthwise", compact_depthwise.codes, ThumbRows()),
+    _compact("conv2d", compact_conv2d.codes, Mve()),
+    _compact("conv2d", compact_conv2d.codes, Dsp()),
+    _compact("conv2d", compact_conv2d.codes, Thumb()),
+)
+
 KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_AVX512VNNI),
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_AVX512),
@@ -124,9 +134,7 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_DOTPROD),
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_NEON),
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_SSE2),
-    _compact("depthwise", compact_depthwise.codes, MveRows()),
-    _compact("depthwise", compact_depthwise.codes, DspRows()),
-    _compact("depthwise", compact_depthwise.codes, ThumbRows()),
+    *_COMPACT,
     _fixed("depthwise", depthwise.codes, fixed.FixedDepthwise()),
     _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
     _vectorized("winograd", winograd.codes, words.AVX512VNNI),
@@ -145,9 +153,6 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("conv2d", conv2d.codes, arm64.DOTPROD),
     _vectorized("conv2d", conv2d.codes, arm64.NEON),
     _vectorized("conv2d", conv2d.codes, x86.SSE2),
-    _compact("conv2d", compact_conv2d.codes, Mve()),
-    _compact("conv2d", compact_conv2d.codes, Dsp()),
-    _compact("conv2d", compact_conv2d.codes, Thumb()),
     _fixed("conv2d", conv2d.codes, fixed.Fixed()),
     _fixed("conv2d_wide", conv2d.codes, fixed.Fixed("int16")),
     _vectorized("conv2d", conv2d.codes, Generic()),
@@ -160,6 +165,7 @@ KERNELS: tuple[Kernel, ...] = (
     _chained(arm64.DOTPROD, arm64.DEPTHWISE_DOTPROD),
     _chained(arm64.NEON, arm64.DEPTHWISE_NEON),
     _chained(x86.SSE2, x86.DEPTHWISE_SSE2),
+    Kernel("chain_compact", Chain, frozenset(), "arm-m", partial(compact_chain.codes, _COMPACT)),
     _chained(Generic(), GenericDepthwise()),
     _float("float_depthwise", float_depthwise.codes, fma.AVX512),
     _float("float_depthwise", float_depthwise.codes, fma.AVX2),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edgec.compiler.emit import names
 from edgec.compiler.emit.symbols import prefix_symbols
-from edgec.compiler.program import Program
+from edgec.compiler.program import Program, reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +39,11 @@ def link(identifier: str, programs: Sequence[Program], objects: Sequence[Mapping
     for program, compiled, level in reversed(list(zip(programs, objects, levels, strict=True))):
         prefix = f"{identifier}_{level}_" if symbols else f"{identifier}_"
         own = {}
-        for symbol in dict.fromkeys(call.symbol for call in program.calls):
+        for symbol, function in reached(program.functions, program.calls).items():
             code = compiled[symbol]  # which holds its symbol: equal code has equal names
             if code not in taken:
                 taken[code] = f"{prefix}{symbol}"
-                linked[taken[code]] = prefix_symbols(code, prefix)
+                linked[taken[code]] = prefix_symbols(code, prefix, function.callees)
             own[symbol] = taken[code]
         symbols.insert(0, own)
     return Kernels(linked, levels, tuple(symbols))

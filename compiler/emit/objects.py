@@ -75,7 +75,7 @@ def _entry(function: Function, target: Target) -> Path:
 def _compile(function: Function, target: Target) -> bytes:
     from edgec.kernels.codegen import compile_object  # imports TVM: seconds that a build from the cache saves
 
-    return compile_object(function.make(), function.symbol, target)
+    return compile_object(function.make(), function.symbol, target, function.callees)
 
 
 def _content_key(function: Function, target: Target) -> str:

@@ -5,6 +5,7 @@ symbol carries its bundle's name; neither zig's objcopy nor its linker can renam
 """
 
 import struct
+from collections.abc import Collection
 
 from edgec.kernels import elf
 
@@ -16,11 +17,12 @@ _HIDDEN = 2
 _UNDEFINED = 0
 
 
-def prefix_symbols(data: bytes, prefix: str) -> bytes:
+def prefix_symbols(data: bytes, prefix: str, needed: Collection[str] = ()) -> bytes:
     """Return the object with every symbol it defines globally renamed to `prefix` + name, and hidden.
 
-    Hidden symbols bind inside a shared library and aren't exported from it. The new names go into a string
-    table appended to the file; nothing else moves.
+    So are those of `needed`, which another object of the same prefix defines. Hidden symbols bind inside a
+    shared library and aren't exported from it. The new names go into a string table appended to the file;
+    nothing else moves.
     """
     form = elf.format_of(data)
     header = form.header.unpack_from(data)
@@ -36,9 +38,9 @@ def prefix_symbols(data: bytes, prefix: str) -> bytes:
         names = bytearray(data[strings : strings + strings_length])
         for at in range(start, start + length, form.symbol.size):
             name_at, info, other, section, value, extent = form.unpack_symbol(data, at)
-            if info >> 4 == _LOCAL or section == _UNDEFINED:
-                continue
             name = names[name_at : names.index(0, name_at)]
+            if info >> 4 == _LOCAL or (section == _UNDEFINED and name.decode() not in needed):
+                continue
             renamed = len(names), info, (other & ~3) | _HIDDEN, section, value, extent
             result[at : at + form.symbol.size] = form.pack_symbol(renamed)
             names += prefix.encode() + name + b"\0"

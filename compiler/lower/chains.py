@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import prod
 
 from edgec.kernels.operators import Chain, Conv2d, Network, Operator
 
@@ -52,13 +53,34 @@ def around_depthwise(network: Network) -> list[Members]:
     return found
 
 
+def between_waists(network: Network) -> list[Members]:
+    """Return the chains between tensors that are smaller than those before and behind them.
+
+    first -> depthwise, pointwise -> depthwise at stride 2: each begins where tensors grow again.
+    """
+    found: list[Members] = []
+    shrunk = False
+    for members in members_of(network).values():
+        operation = members[0].operation
+        assert isinstance(operation, Conv2d), "chains are of convolutions"
+        change = prod(operation.output_shape) - prod(operation.input_shape)
+        joined = join(network, found[-1], members) if found and not (shrunk and change > 0) else None
+        if joined is None:
+            found.append(members)
+            shrunk = change < 0
+        else:
+            found[-1] = joined
+            shrunk = shrunk or change < 0
+    return [members for members in found if len(members) > 1]
+
+
 def fused(network: Network, chosen: Iterable[Members]) -> Network:
     """Return `network` with each of `chosen` as one operator, in the place of its last."""
     last = {members[-1].name: members for members in chosen}
     inner = {member.name for members in last.values() for member in members[:-1]}
     gone = {member.outputs[0] for members in last.values() for member in members[:-1]}
     operators = tuple(
-        operator if operator.name not in last else _joined(last[operator.name])
+        operator if operator.name not in last else joined(last[operator.name])
         for operator in network.operators
         if operator.name not in inner
     )
@@ -76,7 +98,8 @@ def operation_of(members: Members) -> Chain:
     return Chain(tuple(m.operation for m in members if isinstance(m.operation, Conv2d)))
 
 
-def _joined(members: Members) -> Operator:
+def joined(members: Members) -> Operator:
+    """Return a chain as one operator."""
     # The first's input, and the last's residual if it has one.
     inputs = members[0].inputs[0], *members[-1].inputs[1:]
     return Operator(name_of(members), operation_of(members), inputs, members[-1].outputs)

@@ -3,7 +3,7 @@
 expand -> depthwise -> project  -->  one step, and no tensors between them
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -15,6 +15,7 @@ from edgec.compiler.lower.select import choose, lower
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Program
 from edgec.compiler.tune.records import Records
+from edgec.errors import UnsupportedError
 from edgec.kernels.operators import Chain, Conv2d, Island, Network, Operator
 from edgec.kernels.stripe import LEAST_TILES
 from edgec.targets.descriptor import Target
@@ -26,16 +27,19 @@ _CACHE = 0.75
 _TWICE = 0.1
 
 
-def fuse_chains(network: Network, target: Target, records: Records, optimize: Optimize) -> Network:
+def fuse_chains(
+    network: Network, target: Target, records: Records, optimize: Optimize, arena_io: bool = False
+) -> Network:
     """Return `network` with chains of convolutions as one operator each, the same for all levels of `target`.
 
-    For speed those that pay; for ram what lowers the arena, and less scratch for whatever needs the most.
-    Float convolutions stay.
+    For speed those that pay; for ram what lowers the arena, in which with `arena_io` inputs and outputs lie
+    too, and less scratch for whatever needs the most. Float convolutions stay.
     """
     around = chains.around_depthwise(network)
     paying = [members for members in around if pays(chains.operation_of(members), target)]
     if optimize is Optimize.RAM:
-        return _Search(network, target, records).smallest(around, paying)
+        starts = around, chains.between_waists(network)
+        return _Search(network, target, records, arena_io).smallest(starts, paying)
     return chains.fused(network, paying)
 
 
@@ -43,9 +47,9 @@ def pays(operation: Chain, target: Target) -> bool:
     """Whether a chain is expected to be faster than its convolutions by themselves.
 
     It is where one of them reads and writes more than the L2 cache holds, so that the next finds little of it
-    there, unless tiles of few rows would compute much twice.
+    there, unless tiles of few rows would compute much twice. Without a cache there is nothing to gain.
     """
-    leaves = any(
+    leaves = target.l2_bytes > 0 and any(
         prod(stage.input_shape) + prod(stage.output_shape) > _CACHE * target.l2_bytes
         for stage in operation.stages
     )
@@ -67,25 +71,17 @@ def twice(operation: Chain) -> float:
 class _Search:
     """Looks for the chains with which a network needs the least memory."""
 
-    def __init__(self, network: Network, target: Target, records: Records) -> None:
-        self._network, self._target, self._records = network, target, records
+    def __init__(self, network: Network, target: Target, records: Records, arena_io: bool) -> None:
+        self._network, self._target, self._records, self._arena_io = network, target, records, arena_io
         self._single = chains.members_of(network)
         self._calls: dict[tuple[str, int | None], Call] = {}
 
-    def smallest(self, start: Sequence[Members], paying: Sequence[Members]) -> Network:
-        """Return the network with the least peak found from `start`, and of equal ones that with `paying`.
+    def smallest(self, starts: Iterable[Sequence[Members]], paying: Sequence[Members]) -> Network:
+        """Return the network with the least peak found from `starts`, and of equal ones that with `paying`.
 
-        Chains are joined or cut at the busiest step, as long as that helps. Then every step gets the scratch
-        that it is fastest with, or as much of it as the peak leaves.
+        Every step then gets the scratch that it is fastest with, or as much of it as the peak leaves.
         """
-        chosen = list(start)
-        found = self._sorted(chosen)
-        while True:
-            options = [(self._sorted(option), option) for option in self._changes(chosen)]
-            least, option = min(options, key=lambda one: one[0], default=(found, chosen))
-            if least >= found:
-                break
-            found, chosen = least, option
+        found, chosen = min(map(self._improved, starts), key=lambda one: one[0][0])
         peak = found[0]
         for members in list(chosen):
             inside = [one for one in paying if {m.name for m in one} <= {m.name for m in members}]
@@ -97,6 +93,17 @@ class _Search:
         return replace(
             fastest, operators=tuple(self._within(o, peak - needed[o.name]) for o in fastest.operators)
         )
+
+    def _improved(self, start: Sequence[Members]) -> tuple[list[int], list[Members]]:
+        """Return what `_sorted` says, and chains: joined or cut at the busiest step as long as that helps."""
+        chosen = [members for members in start if self._has_kernel(members)]
+        found = self._sorted(chosen)
+        while True:
+            options = [(self._sorted(option), option) for option in self._changes(chosen)]
+            least, option = min(options, key=lambda one: one[0], default=(found, chosen))
+            if least >= found:
+                return found, chosen
+            found, chosen = least, option
 
     def _sorted(self, chosen: Sequence[Members]) -> list[int]:
         """Return the bytes that every step needs, the most first."""
@@ -110,6 +117,7 @@ class _Search:
         program = Program(
             self._target, tuple(self._call(_limited(operator, 0)) for operator in operators), {}, tensors, {},
             tuple(tensors[name] for name in network.inputs), tuple(tensors[name] for name in network.outputs),
+            self._arena_io,
         )  # fmt: skip
         return dict(zip((operator.name for operator in operators), needs(program), strict=True))
 
@@ -134,6 +142,14 @@ class _Search:
             self._calls[key] = call
         return self._calls[key]
 
+    def _has_kernel(self, members: Members) -> bool:
+        """Whether every level can compute a chain."""
+        try:
+            self._call(_limited(chains.joined(members), 0))
+        except UnsupportedError:
+            return False
+        return True
+
     def _changes(self, chosen: Sequence[Members]) -> Iterator[list[Members]]:
         """Yield other choices of chains, which differ at the step that needs most."""
         needed = self._needs(chosen)
@@ -146,7 +162,7 @@ class _Search:
         for _, other in steps:
             for one, two in ((here, other), (other, here)):
                 joined = chains.join(self._network, one, two)
-                if joined is not None:
+                if joined is not None and self._has_kernel(joined):
                     yield [*(each for each in chosen if each is not one and each is not two), joined]
         rest = [each for each in chosen if each is not here]
         for cut in range(1, len(here)):

@@ -145,7 +145,7 @@ class _Lowering:
             text = stage.function.script()
             symbol = f"edgec_relax_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
             buffers = [names[buffer] for buffer in (*stage.reads, *stage.writes)]
-            self._functions[symbol] = Function(symbol, text, partial(_itself, stage.function), len(buffers))
+            self._functions[symbol] = Function(symbol, text, partial(_itself, stage.function))
             self._calls.append(
                 Call(
                     name=f"{self._operator.name}.{function}" + (f".{number}" if len(made) > 1 else ""),

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgec.compiler.lower.plan import needs
 from edgec.compiler.lower.select import select
-from edgec.compiler.program import Call, Program
+from edgec.compiler.program import Call, Program, reached
 from edgec.compiler.tune.records import Records
 from edgec.kernels.operators import Island, Network
 from edgec.targets.descriptor import Target
@@ -34,6 +35,12 @@ def common(programs: Sequence[Program]) -> Program:
     return replace(base, calls=calls)
 
 
+def most_needed(network: Network, target: Target, records: Records, arena_io: bool) -> int:
+    """Return the bytes alive at the step that needs the most: scratch counts, and what works in place."""
+    program = common(levels(network, target, records))
+    return max(needs(replace(program, arena_io=arena_io)), default=0)
+
+
 def _with_islands_of(base: Program, program: Program) -> Program:
     """Return `base` with the calls that `program` has too, by what they write, as `program` has them."""
     own = {call.outputs: call for call in program.calls}
@@ -42,7 +49,7 @@ def _with_islands_of(base: Program, program: Program) -> Program:
     return replace(
         program,
         calls=calls,
-        functions={call.symbol: functions[call.symbol] for call in calls},
+        functions=reached(functions, calls),
         tensors=base.tensors,
         constants=base.constants | program.constants,
     )

@@ -26,25 +26,6 @@ from edgec.kernels.operators import (
 )
 
 
-def place_concats(network: Network) -> Network:
-    """Return `network` with inputs of concatenations placed in their results.
-
-    c = f(a); y = concat(b, c)  -->  y = concat(b), in which f has written c, one run of it per pixel of y
-
-    Placed is what only the concatenation reads, at the result's own scale, if its kernel can write so. The
-    result is then alive from the first of its parts on: where that takes more memory at the operator that
-    needs the most, an input is copied after all.
-    """
-    least = most_alive(network)
-    for operator in reversed(network.operators):  # a result may be part of a later one's
-        if isinstance(operator.operation, Concat):
-            for index in reversed(range(len(operator.inputs))):  # the latest first: it gives memory back
-                placed = _placed(network, operator.name, index)
-                if (alive := most_alive(placed)) <= least:
-                    network, least = placed, alive
-    return network
-
-
 def most_alive(network: Network) -> int:
     """Return the bytes of intermediate tensors alive at the operator where they are the most."""
     outside = {*network.inputs, *network.outputs, *network.constants}
@@ -60,6 +41,25 @@ def most_alive(network: Network) -> int:
         for index in range(first, last + 1):
             alive[index] += network.tensors[home].bytes
     return max(alive, default=0)
+
+
+def place_concats(network: Network, alive: Callable[[Network], int] = most_alive) -> Network:
+    """Return `network` with inputs of concatenations placed in their results.
+
+    c = f(a); y = concat(b, c)  -->  y = concat(b), in which f has written c, one run of it per pixel of y
+
+    Placed is what only the concatenation reads, at the result's own scale, if its kernel can write so. The
+    result is then alive from the first of its parts on: where that takes more memory at the operator that
+    needs the most, by `alive`, an input is copied after all.
+    """
+    concats = [operator for operator in network.operators if isinstance(operator.operation, Concat)]
+    least = alive(network) if concats else 0
+    for operator in reversed(concats):  # a result may be part of a later one's
+        for index in reversed(range(len(operator.inputs))):  # the latest first: it gives memory back
+            placed = _placed(network, operator.name, index)
+            if (needed := alive(placed)) <= least:
+                network, least = placed, needed
+    return network
 
 
 def _placed(network: Network, name: str, index: int) -> Network:

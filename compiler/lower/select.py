@@ -1,7 +1,5 @@
 """Choose a kernel for every operator: from the network to the program."""
 
-import hashlib
-
 from edgec.compiler.lower.island import IslandCode, lower_island
 from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.tune.records import Records
@@ -63,7 +61,7 @@ def choose(operator: Operator, target: Target, records: Records) -> tuple[Kernel
 def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
     """Return the call that computes `operator` by `code` of `kernel`."""
     constants = {f"{operator.name}.{i}": array for i, array in enumerate(code.constants)}
-    symbol = _symbol(kernel, code)
+    symbol = kernel.symbol(code)
     arguments = (*operator.reads, *constants, *operator.outputs)
     # What an operator reads twice may be read around an element that is written already.
     shared = [operator.inputs[i] for i in code.inplace if operator.inputs.count(operator.inputs[i]) == 1]
@@ -73,9 +71,9 @@ def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
         tuple((name, operator.outputs[0]) for name in shared), code.configuration,
         checked=not isinstance(operator.operation, INEXACT),
     )  # fmt: skip
-    function = Function(symbol, f"{kernel.name}: {code.key}", code.make, len(arguments))
-    return IslandCode((call,), {symbol: function}, {}, constants)
-
-
-def _symbol(kernel: Kernel, code: KernelCode) -> str:
-    return f"edgec_{kernel.name}_{hashlib.sha256(code.key.encode()).hexdigest()[:12]}"
+    functions = {}
+    for made_by, part in ((kernel, code), *code.callees):
+        called = tuple(row.symbol(callee) for row, callee in part.callees)
+        function = Function(made_by.symbol(part), f"{made_by.name}: {part.key}", part.make, called)
+        functions[function.symbol] = function
+    return IslandCode((call,), functions, {}, constants)

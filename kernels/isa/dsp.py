@@ -220,6 +220,18 @@ COPY = Assembly(
 )  # fmt: skip
 """$3 rows of $2 bytes at $0, $4 between rows, to $1, where $5 lie between rows."""
 
+MOVE = Assembly(
+    "edgec_move", 0, "ppi",
+    """
+    1: ldr r2, [$0], #4
+    subs $2, $2, #1
+    str r2, [$1], #4
+    bne 1b
+    """,
+    ("r2",),
+)  # fmt: skip
+"""$2 words at $0 to $1, which may lie less than that before them."""
+
 
 def pack_pairs(weights: NDArray[np.int8]) -> NDArray[np.int32]:
     """[..., 4] int8 to words of the halfwords 256 w[0] + w[1] and 256 w[2] + w[3].

@@ -79,7 +79,7 @@ def make_program(network: Network, target: str) -> Program:
     return Program(
         target=loader.load(target),
         calls=calls,
-        functions={call.symbol: Function(call.symbol, call.symbol, lambda: None, 2) for call in calls},
+        functions={call.symbol: Function(call.symbol, call.symbol, lambda: None) for call in calls},
         tensors=network.tensors,
         constants={"table": table},
         inputs=(network.tensors["x"],),

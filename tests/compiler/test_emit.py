@@ -108,10 +108,7 @@ def make(target: Target) -> Made:
     program = Program(
         target=target,
         calls=calls,
-        functions={
-            call.symbol: Function(call.symbol, call.symbol, lambda: None, len(call.arguments))
-            for call in calls
-        },
+        functions={call.symbol: Function(call.symbol, call.symbol, lambda: None) for call in calls},
         tensors=tensors,
         constants={"bias": bias},
         inputs=(tensors["image:0"],),

@@ -194,6 +194,20 @@ def test_layers_by_themselves_take_less_scratch_too() -> None:
     assert "winograd_neon" not in kernels[1]
 
 
+def test_chains_begin_where_tensors_grow_again() -> None:
+    """As those of MobileNetV1 do, behind its depthwise convolutions at stride 2."""
+    shapes = [(8, 1, True), (16, 1, False), (16, 2, True), (32, 1, False), (32, 1, True), (32, 2, True)]
+    operators: list[Operator] = []
+    shape, source = (1, 16, 16, 8), "x"
+    for index, (outputs, stride, depthwise) in enumerate(shapes):
+        operation = convolution(shape, outputs, 3 if depthwise else 1, stride, depthwise)
+        operators.append(Operator(f"l{index}", operation, (source,), (f"t{index}",)))
+        shape, source = operation.output_shape, f"t{index}"
+    found = chains.between_waists(network(*operators))
+    assert [chains.name_of(members) for members in found] == ["l0+l1+l2", "l3+l4+l5"]
+    assert not chains.between_waists(network(*operators[:1]))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(

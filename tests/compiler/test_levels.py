@@ -20,7 +20,7 @@ from edgec.compiler.emit import linking
 from edgec.compiler.emit.symbols import prefix_symbols
 from edgec.compiler.lower import levels as lower
 from edgec.compiler.pipeline import network_of
-from edgec.compiler.program import Call, Program
+from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.tune.records import NONE
 from edgec.errors import BundleError, DeviceError
 from edgec.kernels import elf
@@ -271,7 +271,8 @@ def test_equal_code_of_two_levels_is_there_once_and_different_code_has_a_name_of
         for factor, symbol, target in ((2, "f", v3), (3, "g", v3), (3, "g", v4))
     )
     calls = tuple(Call(name, "k", name, ("x", "y"), ("y",), 1, 0, 0) for name in ("f", "g"))
-    programs = [Program(target, calls, {}, {}, {}, (), ()) for target in (v4, v3)]
+    functions = {name: Function(name, name, lambda: None) for name in ("f", "g")}
+    programs = [Program(target, calls, functions, {}, {}, (), ()) for target in (v4, v3)]
     kernels = linking.link("net", programs, [{"f": same, "g": fast}, {"f": same, "g": slow}])
     assert kernels.symbols == (
         {"f": "net_f", "g": "net_x86_64_v4_g"},

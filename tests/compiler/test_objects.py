@@ -37,7 +37,7 @@ class Counted:
         self.made: list[int] = []
 
     def program(self, factors: range, target: Target = V3) -> Program:
-        functions = {f"edgec_f{k}": Function(f"edgec_f{k}", f"copy {k}", self.make(k), 2) for k in factors}
+        functions = {f"edgec_f{k}": Function(f"edgec_f{k}", f"copy {k}", self.make(k)) for k in factors}
         return Program(target, (), functions, {}, {}, (), ())
 
     def make(self, factor: int) -> Callable[[], Any]:
@@ -142,6 +142,6 @@ def test_a_failing_function_stops_the_build() -> None:
         raise RuntimeError("no such kernel")
 
     program = Counted().program(range(3))
-    functions = {**program.functions, "bad": Function("bad", "bad", fail, 2)}
+    functions = {**program.functions, "bad": Function("bad", "bad", fail)}
     with pytest.raises(RuntimeError, match="no such kernel"):
         compile_objects(replace(program, functions=functions))

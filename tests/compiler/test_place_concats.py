@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgec.bench import devices, tuning
 from edgec.compiler import pipeline
+from edgec.compiler.lower.levels import most_needed
 from edgec.compiler.lower.place_concats import most_alive, place_concats
 from edgec.compiler.lower.plan import check, plan
 from edgec.compiler.lower.select import select
@@ -207,6 +208,41 @@ def test_a_bundle_checks_every_slice(target: str, tmp_path: Path) -> None:
     network = place_concats(pipeline.network_of(bundle.file("model.onnx")))
     parts = {name for name, tensor in network.tensors.items() if tensor.place}
     assert parts == {"a", "b"} | ({"c"} if "fp32" in target else set()), "the pooling has another scale"
+
+
+@pytest.mark.usefixtures("board_emulator")
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55"])
+def test_microcontrollers_write_slices(core: str, tmp_path: Path) -> None:
+    """Convolutions, with their residual too, and depthwise ones: all the concatenation is their results'."""
+    model = onnx_models.model(
+        """(float[1,8,9,9] image) => (float y) {
+            a = Conv<pads=[1,1,1,1]>(image, w1) b = Conv<group=8, pads=[1,1,1,1]>(image, w2)
+            c = Conv(image, w4) e = Add(image, c) d = Concat<axis=1>(a, b, e) y = Conv(d, w3)
+        }""",
+        {
+            "w1": weights(19, 8, 3, 3), "w2": weights(8, 1, 3, 3), "w3": weights(4, 35, 1, 1),
+            "w4": weights(8, 8, 1, 1),
+        },
+    )  # fmt: skip
+    bundle = build(model, tmp_path, f"{core}-int8", with_int8_io=True)
+    assert verified(bundle).exact_layers == len(bundle.steps)
+    steps = {step["name"]: step["kernel"] for step in bundle.steps}
+    assert not [kernel for kernel in steps.values() if kernel.startswith("concat")], steps
+    slow = {f"{family}_{code}" for family in ("conv2d", "depthwise") for code in ("generic", "fixed")}
+    assert slow.isdisjoint(steps.values()), steps
+
+
+def test_on_microcontrollers_what_would_have_worked_in_place_is_copied_where_that_takes_less() -> None:
+    """a to p and p to b work in place: beside 64 there is but c (8); placed, all of y (16) would be."""
+    m4 = loader.load("cortex-m4-int8")
+    given = network(
+        {"x": 4, "a": 64, "p": 64, "b": 8, "c": 8, "y": 16, "z": 1}, (convolution(4, 8), "x", "c"),
+        (convolution(4, 64), "x", "a"), (convolution(64, 64), "a", "p"), (convolution(64, 8), "p", "b"),
+        (concat(8, 8), "cb", "y"), (convolution(16, 1), "y", "z"), outputs="z",
+    )  # fmt: skip
+    result = place_concats(given, lambda tried: most_needed(tried, m4, NONE, False))
+    assert not [tensor for tensor in result.tensors.values() if tensor.place]
+    assert [tensor for tensor in place_concats(given).tensors.values() if tensor.place]
 
 
 def test_an_output_of_the_model_is_written_slice_by_slice(tmp_path: Path) -> None:

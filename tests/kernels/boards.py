@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,15 +17,15 @@ _LEAST_CORE = ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m3")
 _SECONDS = 300
 
 
-def run(board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
+def run(board: Board, kernels: Mapping[int, Path], callees: Sequence[Path], folder: Path) -> None:
     """Run the calls of `folder`/input.bin, of kernels by their numbers; their output is output.bin.
 
-    Fails the test when a kernel faults, or writes what isn't its own.
+    `callees` are what kernels call. Fails the test when a kernel faults, or writes what isn't its own.
     """
     program = shutil.which(board.program)
     if program is None:
         pytest.skip(f"{board.program} is missing")
-    image = _linked(board, kernels, folder)
+    image = _linked(board, kernels, callees, folder)
     command = [
         program, "-machine", board.machine, "-display", "none", "-monitor", "none", "-serial", "none",
         "-semihosting-config", "enable=on,target=native", "-kernel", image,
@@ -34,7 +34,7 @@ def run(board: Board, kernels: Mapping[int, Path], folder: Path) -> None:
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr.strip()}"
 
 
-def _linked(board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
+def _linked(board: Board, kernels: Mapping[int, Path], callees: Sequence[Path], folder: Path) -> Path:
     driver = folder / "board.o"
     if not driver.exists():
         shutil.copy(_DRIVER, folder)
@@ -52,7 +52,7 @@ def _linked(board: Board, kernels: Mapping[int, Path], folder: Path) -> Path:
     (folder / "rows.s").write_text(_rows(kernels))
     toolchain.zig(folder, "cc", *_LEAST_CORE, "-c", "rows.s", "-o", "rows.o")
     (folder / "board.ld").write_text(_script(board))
-    objects = [driver.name, "rows.o", *(path.name for path in kernels.values())]
+    objects = [driver.name, "rows.o", *(path.name for path in (*kernels.values(), *callees))]
     toolchain.zig(folder, "ld.lld", "-T", "board.ld", *objects, "-o", "image.elf")
     return folder / "image.elf"
 

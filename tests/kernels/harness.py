@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgec.compiler.emit import toolchain
 from edgec.kernels import codegen
-from edgec.kernels.kernel import KernelCode
+from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.targets import loader
 from edgec.targets.descriptor import Board, Emulator, Target
 from edgec.targets.detect import MACHINES
@@ -97,7 +97,8 @@ class Machines:
         data.write_bytes(_words(len(calls)) + b"".join(call.written() for call in calls))
         if isinstance(target.emulator, Board):
             kernels = {_number(call.code): self._object(target, call.code) for call in calls}
-            boards.run(target.emulator, kernels, self.folder)
+            callees = {self._callee(target, *one) for call in calls for one in call.code.callees}
+            boards.run(target.emulator, kernels, sorted(callees), self.folder)
         else:
             self._run_program(target, calls, data, output)
         result = output.read_bytes()
@@ -113,12 +114,18 @@ class Machines:
         _check([*prefix, driver, library, data, output])
 
     def _object(self, target: Target, code: KernelCode) -> Path:
-        name = (target.name, code.key)
-        if name not in self.objects:
-            path = self.folder / f"{target.name}-{_number(code)}.o"
-            path.write_bytes(codegen.compile_object(code.make(), f"kernel_{_number(code)}", target))
-            self.objects[name] = path
-        return self.objects[name]
+        return self._compiled(target, code, f"kernel_{_number(code)}")
+
+    def _callee(self, target: Target, kernel: Kernel, code: KernelCode) -> Path:
+        return self._compiled(target, code, kernel.symbol(code))
+
+    def _compiled(self, target: Target, code: KernelCode, symbol: str) -> Path:
+        if (target.name, symbol) not in self.objects:
+            path = self.folder / f"{target.name}-{symbol}.o"
+            callees = [kernel.symbol(callee) for kernel, callee in code.callees]
+            path.write_bytes(codegen.compile_object(code.make(), symbol, target, callees))
+            self.objects[target.name, symbol] = path
+        return self.objects[target.name, symbol]
 
     def _driver(self, target: Target) -> Path:
         path = self.folder / f"driver-{target.c_target}"

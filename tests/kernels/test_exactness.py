@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from edgec.kernels import reference
 from edgec.kernels.kernel import Kernel
 from edgec.kernels.operators import (
-    Chain,
     Conv2d,
     Dequantize,
     FloatAveragePool,
@@ -55,7 +54,7 @@ def lines(operation: type = object) -> Iterator[Any]:
         else:  # x86-64-v3 and rpi5 but for those products
             devices = [d for d in devices if d not in ("x86-64-avxvnni", "cortex-a720")]
         targets = [loader.load(f"{device}-int8") for device in devices]
-        if kernel.operation is Chain:  # of which none is made for microcontrollers
+        if kernel.name == "chain_generic":  # takes none for microcontrollers
             targets = [target for target in targets if target.hosted]
         if kernel.name.startswith("winograd"):
             # Beside faster products it doesn't pay; test_winograd.py tries it whether it does or not.
@@ -69,8 +68,8 @@ def _has_form(kernel: Kernel, target: Target) -> bool:
     """Whether the kernel requantizes in the target's form, if at all, and has floats where it wants them."""
     if target.requantization == "float32":
         return not kernel.name.endswith(("_fixed", "_thumb"))
-    if kernel.operation in (*reference.REQUANTIZING, Chain):
-        return kernel.name.endswith(("_fixed", "_thumb"))
+    if kernel.operation in reference.REQUANTIZING:
+        return kernel.name.endswith(("_fixed", "_thumb", "_compact"))
     return kernel.operation not in FLOATS
 
 
