@@ -46,15 +46,16 @@ def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterat
     columns = operation.output_shape[2] if not _pointwise(operation) else math.prod(operation.input_shape[:3])
     first = _geometry(operation, isa, target.l1d_bytes, isa.tiles[0], _PIXELS[0])
     walk, outputs = reduction(first), operation.output_shape[3] // operation.groups
-    uneven = partial(sharing.unevenness, outputs, isa.lanes)
-    tiles = tile.ranked(isa, columns, outputs, walk, uneven, streamed=True)
+    tiles = even = tile.ranked(isa, columns, outputs, walk)
+    if isa.prefetches:  # where memory was measured; elsewhere instructions alone decide
+        uneven = partial(sharing.unevenness, outputs, isa.lanes)
+        even = tile.ranked(isa, columns, outputs, walk, uneven, streamed=True)
     weights = operation.weights.size * tir.lanes_bytes(isa.weights)
     by_channels = (
         sharing.over_channels(replace(first, register_tile=register_tile), weights, isa.lanes, target)
-        for register_tile in tiles[:_TILES]
+        for register_tile in even[:_TILES]
     )
     whole = [shape for shape in by_channels if shape and stripe.fits(operation, shape.stripe_bytes)]
-    tiles = tile.ranked(isa, columns, outputs, walk)
     # All register tiles of one size before the next size: what is fastest is found sooner.
     by_pixels = (
         _geometry(operation, isa, int(target.l1d_bytes * share), register_tile, pixels)

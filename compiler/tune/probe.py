@@ -23,7 +23,7 @@ from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.lower.island import IslandCode
 from edgec.compiler.lower.levels import common_call
 from edgec.compiler.lower.plan import plan
-from edgec.compiler.program import Call, Plan, Program
+from edgec.compiler.program import Call, Plan, Program, reached
 
 _NAME = "probe"
 _WEIGHTS, _INPUTS, _MEMORY = range(3)
@@ -92,11 +92,10 @@ def build(
             functions |= way.functions
             constants |= way.constants
     every = [call for of_step in chosen for call in of_step]
-    symbols = dict.fromkeys(call.symbol for call in every)
     merged = dataclasses.replace(
         program,
         calls=tuple(map(common_call, chosen)),
-        functions={symbol: functions[symbol] for symbol in symbols},
+        functions=reached(functions, every),
         constants={name: constants[name] for call in every for name in call.arguments if name in constants},
     )
     ready: list[str] = []
