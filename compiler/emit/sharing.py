@@ -3,9 +3,11 @@
 from edgec.compiler.program import Call, Program
 from edgec.kernels.isa import words
 
-# A hand-over costs what a cache line takes to another core and back, about 100 ns or 400 cycles, and halves a
-# step at best. On a Zen 5, steps of 1000 cycles gained nothing by two threads, those of 1700 a fifth.
-_LEAST_CYCLES = 1500
+# A hand-over costs what a cache line takes to another core and back, and halves a step at best. On a Zen 5
+# that is 100 ns between neighbours, where steps of 1700 cycles gained a fifth, and 500 ns between cores that
+# share no cache, where steps of 7000 cycles gained nothing. A program can't know where its threads run: this
+# is for the latter.
+_LEAST_CYCLES = 7500
 # From and to the L1 and L2 caches, at a vector in two cycles or so with what else a small layer does to them.
 _BYTES_PER_CYCLE = 8
 

@@ -30,7 +30,7 @@ typedef void (*pool_work)(void *user, int thread, int32_t step, int32_t begin, i
 
 typedef struct pool_thread {
     _Atomic uint64_t share;
-    _Atomic uint32_t finished; /* tiles of all steps, modulo 2**32; thread 0 keeps count by itself */
+    _Atomic uint32_t finished; /* tiles of all steps, modulo 2**32; of thread 0: what the others should have */
     int32_t index;
     struct pool *pool;
     pthread_t handle;
@@ -38,11 +38,12 @@ typedef struct pool_thread {
 } pool_thread;
 
 typedef struct pool {
+    char line[64]; /* what lies before is read by all threads, and what follows is written at every step */
     pool_thread all[POOL_MAX_THREADS]; /* thread 0 is the caller */
+    /* Written when threads fall asleep, or at the end. */
     _Atomic int32_t sleeping;
     _Atomic int32_t stop;
     int32_t threads;
-    uint32_t handed; /* tiles that others than thread 0 ran, in all steps, modulo 2**32 */
     pool_work work;
     void *user;
     pthread_mutex_t mutex;
@@ -160,8 +161,10 @@ static void pool_run(pool *p, int32_t step, int32_t tiles)
      * step: nothing waits for it, and so no fence is needed here. */
     if (atomic_load_explicit(&p->sleeping, memory_order_relaxed) > 0)
         pool_wake_all(p);
-    p->handed += (uint32_t)tiles - pool_help(p, 0);
-    for (uint32_t spins = 1; pool_finished(p) != p->handed; spins++) {
+    const uint32_t others = (uint32_t)tiles - pool_help(p, 0);
+    const uint32_t expected = atomic_load_explicit(&p->all[0].finished, memory_order_relaxed) + others;
+    atomic_store_explicit(&p->all[0].finished, expected, memory_order_relaxed);
+    for (uint32_t spins = 1; pool_finished(p) != expected; spins++) {
         pool_relax();
         if (spins % SPINS_PER_LOOK == 0)
             sched_yield(); /* with fewer cores than threads, the last tiles wait for this core */
@@ -190,7 +193,6 @@ static bool pool_start(pool *p, int threads, pool_work work, void *user)
         p->all[i].index = i;
         p->all[i].pool = p;
     }
-    p->handed = 0;
     p->threads = threads;
     p->work = work;
     p->user = user;

@@ -30,6 +30,8 @@ from edgec.targets.features import FEATURES
 
 ROWS, COLUMNS = 64, 16
 SCRATCH = 64
+SHARED = 10**7
+"""Multiply-accumulates that are worth sharing out among threads."""
 HOST = loader.load("x86-64-int8" if host_arch() == "x86-64" else "arm64-int8")
 SIGNATURE = "int32_t {name}({pointers}, int8_t *scratch, int32_t begin, int32_t end)"
 KERNELS = {
@@ -100,8 +102,12 @@ def make(target: Target) -> Made:
     rng = np.random.default_rng(7)
     bias = rng.integers(-128, 128, COLUMNS, dtype=np.int8)
     calls = (
-        Call("stem/bias", "add_c", "edgec_bias_1", ("image:0", "bias", "hidden"), ("hidden",), ROWS, 0, 0),
-        Call("turn */", "turn_c", "edgec_reverse_2", ("hidden", "turned"), ("turned",), ROWS, SCRATCH, 0),
+        Call(
+            "stem/bias", "add_c", "edgec_bias_1", ("image:0", "bias", "hidden"), ("hidden",), ROWS, 0, SHARED
+        ),
+        Call(
+            "turn */", "turn_c", "edgec_reverse_2", ("hidden", "turned"), ("turned",), ROWS, SCRATCH, SHARED
+        ),
         Call('"sum"', "sum_c", "edgec_sum_3", ("turned", "class"), ("class",), ROWS, 0, 1024),
         Call("half", "relax", "edgec_half_4", ("class", "1/prob"), ("1/prob",), 1, 0, 0, checked=False),
     )
