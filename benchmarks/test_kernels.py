@@ -173,9 +173,10 @@ def _family(kernel: Kernel) -> str:
 
 
 def test_every_family_is_measured() -> None:
-    """A new family of kernels needs a layer here that it takes."""
+    """A new family of kernels needs a layer here that it takes; fixed-point and plain ones take none here."""
     measured = {_family(line.values[0]) for line in LINES if isinstance(line.values[0], Kernel)}
-    assert {_family(kernel) for kernel in KERNELS if kernel.runs_on(HOST)} == measured
+    families = {_family(kernel) for kernel in KERNELS if kernel.runs_on(HOST)}
+    assert {name for name in families if not name.endswith(("_fixed", "_plain"))} == measured
 
 
 @pytest.mark.parametrize(("kernel", "operation"), LINES)
