@@ -98,6 +98,8 @@ class Variant:
     residual: bool
     aliased: bool
     """The output may take over an input's buffer."""
+    wide: bool = False
+    """Multipliers take more than the usual fixed-point form (`thumb.wide`)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ those are the longer ones.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from edgec.targets.descriptor import Target
 _ANY = 1 << 28
 """Elements of a buffer whose size is an argument."""
 _WINDOW = 3
+Form = tuple[Any, ...]
+"""What of a layer is code, not an argument."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ class DepthwiseRows(Protocol):
     def padding(self, zero_point: int) -> int:
         """Return the word that the ring is filled with."""
 
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
+    def form(self, operation: Conv2d) -> Form:
+        """Return what of the layer is code."""
+
+    def loops(self, form: Form) -> tuple[Assembly, ...]:
         """Loops that the next three call."""
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
@@ -115,7 +120,7 @@ class DepthwiseRows(Protocol):
         """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
 
     def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
         y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """Write the computation of a row of outputs of a block."""
@@ -128,20 +133,19 @@ def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[Ker
     del target
     if operation.groups != channels or len(operation.weights) != channels or channels % isa.channels:
         return
-    stride = operation.strides[0]
     if operation.weights.shape[1:] != (_WINDOW, _WINDOW, 1) or operation.residual is not None:
         return
     if operation.dilations != (1, 1) or operation.strides not in ((1, 1), (2, 2)):
         return
     if not isa.accepts(operation):
         return
-    if rows > columns and stride == 1:
+    if rows > columns and operation.strides == (1, 1):
         yield _code(isa, operation, turned=True)
     yield _code(isa, operation, turned=False)
 
 
 def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
-    images, stride = operation.input_shape[0], operation.strides[0]
+    images, form = operation.input_shape[0], isa.form(operation)
     same = operation.input_shape == operation.output_shape
     # Outputs lie in front of the inputs that they are made of, row by row.
     behind = same or (images == 1 and not turned and _behind(operation))
@@ -149,8 +153,8 @@ def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
     weights = operation.weights[..., 0]
     parameters, length = _parameters(isa, operation, turned)
     return KernelCode(
-        key=f"compact_depthwise {isa.name} {stride} {bool(inplace)}",
-        make=partial(_function, isa, stride, bool(inplace)),
+        key=f"compact_depthwise {isa.name} {form} {bool(inplace)}",
+        make=partial(_function, isa, form, bool(inplace)),
         constants=(isa.pack(operation, weights.swapaxes(1, 2) if turned else weights), *parameters),
         tiles=images,
         scratch_bytes=_WINDOW * length * isa.pixel_bytes,
@@ -192,7 +196,7 @@ def _parameters(
     return (parameters, geometry.extent.array), length
 
 
-def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
+def _function(isa: DepthwiseRows, form: Form, aliased: bool) -> object:
     return tir.kernel(
         [
             ("int8", _ANY),
@@ -202,14 +206,14 @@ def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
             ("int8", _ANY),
         ],
         "int8",
-        partial(_body, isa, stride),
+        partial(_body, isa, form),
         noalias=not aliased,
     )
 
 
 def _body(
-    isa: DepthwiseRows, stride: int, x: Buffer, constants: Buffer, parameters: Buffer, covered: Buffer,
-    y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+    isa: DepthwiseRows, form: Form, x: Buffer, constants: Buffer, parameters: Buffer,
+    covered: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     values = tir.registers(parameters, 3 + _FIELDS)
     whole = Extent(*tir.registers(covered, extent.FIELDS))
@@ -233,13 +237,13 @@ def _body(
                 rows = [(row * g.row_stride + i) % _WINDOW * row_bytes for i in range(_WINDOW)]
                 to = index * g.bytes + row * g.row_step + block * isa.channels
                 first = block * isa.constant_words
-                isa.outputs(g, stride, scratch, rows, constants, first, y, to, parameters, zero_point)
+                isa.outputs(g, form, scratch, rows, constants, first, y, to, parameters, zero_point)
 
     def images() -> None:
         with T.serial(begin, end) as index:
             image(index)
 
-    linked(isa.functions(stride), images)
+    linked(isa.loops(form), images)
 
 
 class DspRows:
@@ -254,8 +258,8 @@ class DspRows:
     constant_words = 32
 
     def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights, but no bounds of results other than int8's own."""
-        return operation.weights.dtype == np.int8 and operation.saturating
+        """Any int8 weights."""
+        return operation.weights.dtype == np.int8
 
     def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
         """See `dsp.depthwise_constants`."""
@@ -265,9 +269,13 @@ class DspRows:
         """Two int16."""
         return int(np.array([zero_point, zero_point], "<i2").view("<i4")[0])
 
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.functions`."""
-        return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, dsp.DEPTHWISE[stride]
+    def form(self, operation: Conv2d) -> Form:
+        """Return the stride, and whether results have no bounds but int8's own."""
+        return operation.strides[0], operation.saturating
+
+    def loops(self, form: Form) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.loops`."""
+        return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, dsp.depthwise_rows(*form)
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """See `DepthwiseRows.fill`."""
@@ -293,16 +301,17 @@ class DspRows:
             single(g.in_columns - 1)
 
     def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
         y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """See `DepthwiseRows.outputs`."""
-        del parameters
+        _, saturating = form
         places = [address(ring, row) for row in rows]
         packed = g.columns + g.length * (2 << 16)
-        dsp.DEPTHWISE[stride].call(
-            None, *places, address(y, to), address(constants, first), g.column_step, packed, zero_point
-        )
+        dsp.depthwise_rows(*form).call(
+            None, *places, address(y, to), address(constants, first), g.column_step, packed,
+            zero_point if saturating else address(parameters, 0),
+        )  # fmt: skip
 
 
 class MveRows:
@@ -329,9 +338,14 @@ class MveRows:
         """Return the byte."""
         return zero_point
 
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.functions`."""
-        del stride
+    def form(self, operation: Conv2d) -> Form:
+        """Return nothing."""
+        del operation
+        return ()
+
+    def loops(self, form: Form) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.loops`."""
+        del form
         return mve.FILL, mve.PIXELS, mve.DEPTHWISE
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
@@ -344,11 +358,11 @@ class MveRows:
         mve.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
 
     def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
         y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """See `DepthwiseRows.outputs`."""
-        del stride, zero_point
+        del form, zero_point
         places = [address(ring, row) for row in rows]
         mve.DEPTHWISE.call(
             None, *places, address(constants, first), address(y, to), g.column_stride * self.pixel_bytes,
@@ -368,10 +382,8 @@ class ThumbRows:
     constant_words = 24
 
     def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights, but int8's own bounds, and multipliers of the usual size."""
-        return (
-            operation.weights.dtype == np.int8 and operation.saturating and thumb.holds(operation.multiplier)
-        )
+        """Any int8 weights."""
+        return operation.weights.dtype == np.int8
 
     def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
         """See `thumb.depthwise_constants`."""
@@ -382,10 +394,13 @@ class ThumbRows:
         """Four bytes."""
         return int(np.uint32((zero_point & 0xFF) * 0x01010101).astype(np.int32))
 
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.functions`."""
-        del stride
-        return dsp.FILL_WORDS, thumb.PIXELS, thumb.DEPTHWISE
+    def form(self, operation: Conv2d) -> Form:
+        """Return what results need."""
+        return (thumb.ending(operation),)
+
+    def loops(self, form: Form) -> tuple[Assembly, ...]:
+        """See `DepthwiseRows.loops`."""
+        return dsp.FILL_WORDS, thumb.PIXELS, thumb.depthwise(*form)
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """See `DepthwiseRows.fill`."""
@@ -397,15 +412,15 @@ class ThumbRows:
         thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
 
     def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
         y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """Channel by channel."""
-        del stride, parameters
+        (ending,) = form
         with T.serial(0, self.channels) as channel:
             places = [address(ring, row + channel) for row in rows]
             one = address(constants, first + channel * (self.constant_words // self.channels))
-            thumb.DEPTHWISE.call(
+            thumb.depthwise(ending).call(
                 None, *places, address(y, to + channel), one, g.column_stride * self.pixel_bytes,
-                g.column_step, g.columns, zero_point,
+                g.column_step, g.columns, address(parameters, 0) if ending.clipped else zero_point,
             )  # fmt: skip
