@@ -8,7 +8,6 @@ from edgec.compiler.compress.observers import OBSERVERS, channel_means
 from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
 from edgec.compiler.compress.scales import observed, scales
 from edgec.compiler.compress.units import units
-from edgec.compiler.compress.weights import INT7_LARGEST, INT8_LARGEST
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.model import Model, Provenance
@@ -23,9 +22,9 @@ def quantize(
 ) -> Model:
     """Return the model in int8 as QDQ ONNX: per-channel weights, per-tensor activations.
 
-    `observer` is a key of OBSERVERS. With `reduce_range` weights have 7 bits, whose products AVX2 multiplies
-    fastest. Operators without an int8 form stay in float. Raises CalibrationError
-    when the float model doesn't stay finite on the samples, ModelError when it can't be run on them.
+    `observer` is a key of OBSERVERS. With `reduce_range` weights are small enough for AVX2's fastest product.
+    Operators without an int8 form stay in float. Raises CalibrationError when the float model doesn't stay
+    finite on the samples, ModelError when it can't be run on them.
     """
     graph = rewrite_arithmetic(model.ir)
     int8 = units(graph.graph)
@@ -34,5 +33,5 @@ def quantize(
     ranges = OBSERVERS[observer](graph, observed(int8), calibration)
     read = [str(unit.inputs[0].name) for unit in int8 if unit.role == "product"]
     means = channel_means(graph, list(dict.fromkeys(read)), calibration)
-    quantized = insert_qdq(graph, scales(int8, ranges), means, INT7_LARGEST if reduce_range else INT8_LARGEST)
+    quantized = insert_qdq(graph, scales(int8, ranges), means, reduce_range)
     return replace(model, ir=infer_shapes(name_nodes(quantized)), calibration=calibration.provenance)
