@@ -83,7 +83,9 @@ records: .venv/installed
 	mkdir -p build
 	set -e; for model in examples/$(EXAMPLE).onnx $(wildcard $(MODELS)/*.onnx); do \
 	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --output $(RECORDS)/tuned.edgec; \
-	  for level in $(LEVELS); do $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level $$level --budget $(BUDGET); done; done
+	  for level in $(LEVELS); do $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level $$level --budget $(BUDGET); done; \
+	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --reduce-range --output $(RECORDS)/tuned.edgec; \
+	  $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level x86-64-v3 --budget $(BUDGET); done
 	$(BIN)/python -m edgec.compiler.tune.shipped
 
 clean:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from edgec.bench import datasets
 from edgec.bench.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
 from edgec.errors import DataError, PackageError, reported
+from edgec.output import console
 
 if TYPE_CHECKING:
     from edgec.compiler.model import Model
@@ -30,8 +30,6 @@ Array = NDArray[Any]
 Predictor = Callable[[Array], Array]
 """Samples [S, *input shape] to outputs [S, elements]."""
 
-REPORT_WIDTH = 120
-"""Columns, where stdout is no terminal."""
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -268,9 +266,7 @@ def main(
         entries = [asdict(result) | {"passed": result.passed} for result in results]
         print(json.dumps(engine | {"results": entries}, indent=2))
     else:
-        shown = Console()
-        shown.width = shown.width if shown.is_terminal else REPORT_WIDTH
-        shown.print(table(results, "QDQ in ONNX Runtime" if qdq else target))
+        console(as_json).print(table(results, "QDQ in ONNX Runtime" if qdq else target))
     raise typer.Exit(0 if all(result.passed for result in results) else 1)
 
 
