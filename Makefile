@@ -58,6 +58,7 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) -q -rs --durations=10
+	$(BIN)/pytest benchmarks --benchmark-disable -n $(WORKERS) -q
 
 # Saved runs lie in .benchmarks/, by machine; the first has nothing to be compared with.
 bench: .venv/installed-dev

@@ -84,7 +84,7 @@ def build(
     A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `optimize` says what goes first where speed
-    costs memory; with `reduce_range` weights are rounded to 7 bits; `dump` receives every stage as files.
+    costs memory; `reduce_range` is as in `quantize`; `dump` receives every stage as files.
     `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
     With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
     has no FPU. With `arena_io` they lie in the arena, on targets without an operating system. Kernels are
@@ -316,7 +316,7 @@ def _quantized(model: Model, source: Model, reduce_range: bool, dense_per_tensor
     assert provenance is not None, "quantize() sets it"
     kind = "synthetic " if provenance.kind == "synthetic" else ""
     weights = ", dense layers per tensor" if dense_per_tensor else ""
-    weights += ", weights of 7 bits" if reduce_range else ""
+    weights += ", reduced range" if reduce_range else ""
     return f"int8 per channel{weights}, {provenance.samples} {kind}samples"
 
 

@@ -34,7 +34,7 @@ def main(
         str | None, typer.Option(metavar="NAME", help="Level of edgec's bundle; by default the CPU's best.")
     ] = None,
     reduce_range: Annotated[
-        bool, typer.Option("--reduce-range", help="Weights of edgec's in 7 bits.")
+        bool, typer.Option("--reduce-range", help="Build edgec's bundle with it.")
     ] = False,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="Count CPU time: for a busy machine, with one thread.")

@@ -341,15 +341,38 @@ def test_quantizations_cover_their_range_and_zero(one: float, other: float) -> N
         assert abs((q - chosen.zero_point) * chosen.scale - end) <= chosen.scale * 1.001
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 9))
-def test_a_reduced_range_always_fits_pairs_of_byte_products(seed: int, outputs: int, inputs: int) -> None:
-    weights = np.random.default_rng(seed).normal(size=(outputs, inputs)).astype(np.float32)
-    weights *= np.where(np.random.default_rng(seed).random(weights.shape) < 0.5, 1, 1e3).astype(np.float32)
-    bias, means = np.zeros(outputs, np.float32), np.zeros(inputs)
-    whole, reduced = (quantize_weights(weights, bias, 0.1, means, largest=largest) for largest in (127, 64))
-    assert np.abs(reduced.weights.astype(int)).max(axis=1).tolist() == [64] * outputs
-    assert AVX2BYTES.accepts(reduced.weights.reshape(outputs, 1, 1, inputs))
-    np.testing.assert_allclose(reduced.weight_scales, whole.weight_scales * (127 / 64), rtol=1e-6)
+@given(st.data())
+def test_a_reduced_range_fits_pairs_of_byte_products_and_no_more_than_that(data: st.DataObject) -> None:
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    window = data.draw(st.sampled_from(((), (1, 1), (3, 3), (2, 5))))
+    shape = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9)), *window
+    weights = generator.normal(size=shape) * np.where(generator.random(shape) < 0.5, 1, 1e3)
+    if data.draw(st.booleans()):  # ties, and channels of zeros
+        weights = generator.integers(-8, 9, shape) / 4
+    bias, means = np.zeros(shape[0], np.float32), np.zeros(shape[1])
+    whole, reduced = (
+        quantize_weights(weights.astype(np.float32), bias, 0.1, means, reduce_range=chosen)
+        for chosen in (False, True)
+    )
+    pixels = np.moveaxis(reduced.weights.reshape(*shape[:2], *(window or (1, 1))), 1, -1)
+    assert AVX2BYTES.accepts(np.ascontiguousarray(pixels))
+    grown = reduced.weight_scales / whole.weight_scales
+    assert np.all(grown >= 1)
+    assert np.all(grown <= np.float32(2.0))
+    for rows, scale in zip(pixels.astype(int), grown, strict=True):
+        flat = rows.reshape(len(rows), -1), rows.reshape(-1, rows.shape[-1])
+        padded = [np.pad(runs, ((0, 0), (0, runs.shape[1] % 2))).reshape(-1, 2) for runs in flat]
+        largest = max(np.abs(pairs.clip(*limits).sum(axis=1)).max() for pairs in padded
+                      for limits in ((0, None), (None, 0)))  # fmt: skip
+        assert scale == 1 or largest >= 127  # rounded down twice
+
+
+def test_a_reduced_range_leaves_depthwise_weights_as_they_are() -> None:
+    weights, bias = np.full((4, 1, 3, 3), 0.5, np.float32), np.zeros(4, np.float32)
+    whole, reduced = (
+        quantize_weights(weights, bias, 0.1, np.zeros(4), 4, reduce_range=chosen) for chosen in (False, True)
+    )
+    assert np.array_equal(whole.weights, reduced.weights)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e3), st.floats(0, 1e6), st.booleans())
