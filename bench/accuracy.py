@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Predictor = Callable[[Array], Array]
 """Samples [S, *input shape] to outputs [S, elements]."""
+Optimize = Literal["speed", "ram", "flash"]
+"""As `edgec build --optimize`."""
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -149,11 +151,14 @@ def onnx_predictor(model: bytes, optimize: bool) -> Predictor:
     return predict
 
 
-def bundle_predictor(path: Path, target: str, calibration: dict[str, Array], folder: Path) -> Predictor:
+def bundle_predictor(
+    path: Path, target: str, calibration: dict[str, Array], folder: Path, optimize: Optimize = "speed"
+) -> Predictor:
     """Build a bundle in `folder` and return a predictor that runs it."""
     import edgec
 
-    bundle = edgec.build(path, target=target, calibration=calibration, output=folder / f"{path.stem}.edgec")
+    output = folder / f"{path.stem}.edgec"
+    bundle = edgec.build(path, target=target, calibration=calibration, output=output, optimize=optimize)
     (name,) = calibration
 
     def predict(samples: Array) -> Array:
@@ -227,6 +232,7 @@ def evaluate(
 def main(
     models: Annotated[list[str] | None, typer.Argument(help="Only these, by file stem.")] = None,
     target: Annotated[str, typer.Option(help="What bundles are built for.")] = "host-int8",
+    optimize: Annotated[Optimize, typer.Option(help="As of 'edgec build'.")] = "speed",
     qdq: Annotated[bool, typer.Option("--qdq", help="Run the QDQ model in ONNX Runtime instead.")] = False,
     observer: Annotated[str, typer.Option(help="min-max or percentile, with --qdq.")] = "min-max",
     official: Annotated[
@@ -256,12 +262,14 @@ def main(
             if qdq:
                 int8 = qdq_predictor(model, calibration, observer)
             else:
-                int8 = bundle_predictor(path, target, calibration, Path(folder))
+                int8 = bundle_predictor(path, target, calibration, Path(folder), optimize)
             reference = onnx_predictor(path.read_bytes(), optimize=True)
             results.append(evaluate(task, data, reference, int8, theirs))
     if as_json:
         engine = (
-            {"engine": "onnxruntime", "observer": observer} if qdq else {"engine": "bundle", "target": target}
+            {"engine": "onnxruntime", "observer": observer}
+            if qdq
+            else {"engine": "bundle", "target": target, "optimize": optimize}
         )
         entries = [asdict(result) | {"passed": result.passed} for result in results]
         print(json.dumps(engine | {"results": entries}, indent=2))

@@ -95,6 +95,8 @@ class Variant:
     ragged: bool
     """The last block of channels isn't full."""
     saturating: bool
+    uniform: bool
+    """One multiplier, kept once, is that of every channel."""
     residual: bool
     aliased: bool
     """The output may take over an input's buffer."""
@@ -164,7 +166,7 @@ class CompactSet(Protocol):
         """Return the code that the layer takes, of one group."""
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
-        """Weights, biases, multipliers."""
+        """Weights, biases, multipliers: of each channel, or one if the operation is `uniform`."""
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Of the panel, and what is beside it."""

@@ -18,13 +18,18 @@ accuracy with it (worst 0.2, 0.4 and 0.0 points) than with the percentile (0.0, 
 
 
 def quantize(
-    model: Model, calibration: Calibration, observer: str = DEFAULT_OBSERVER, reduce_range: bool = False
+    model: Model,
+    calibration: Calibration,
+    observer: str = DEFAULT_OBSERVER,
+    reduce_range: bool = False,
+    dense_per_tensor: bool = False,
 ) -> Model:
     """Return the model in int8 as QDQ ONNX: per-channel weights, per-tensor activations.
 
     `observer` is a key of OBSERVERS. With `reduce_range` weights are small enough for AVX2's fastest product.
-    Operators without an int8 form stay in float. Raises CalibrationError when the float model doesn't stay
-    finite on the samples, ModelError when it can't be run on them.
+    With `dense_per_tensor` dense layers have one scale for all their weights, which kernels for
+    microcontrollers keep once. Operators without an int8 form stay in float. Raises CalibrationError when
+    the float model doesn't stay finite on the samples, ModelError when it can't be run on them.
     """
     graph = rewrite_arithmetic(model.ir)
     int8 = units(graph.graph)
@@ -33,5 +38,5 @@ def quantize(
     ranges = OBSERVERS[observer](graph, observed(int8), calibration)
     read = [str(unit.inputs[0].name) for unit in int8 if unit.role == "product"]
     means = channel_means(graph, list(dict.fromkeys(read)), calibration)
-    quantized = insert_qdq(graph, scales(int8, ranges), means, reduce_range)
+    quantized = insert_qdq(graph, scales(int8, ranges), means, reduce_range, dense_per_tensor)
     return replace(model, ir=infer_shapes(name_nodes(quantized)), calibration=calibration.provenance)

@@ -32,10 +32,10 @@ class QuantizedWeights:
     weights: NDArray[np.int8]
     """In [-127, 127], shaped like the float weights, output channels first."""
     weight_scales: NDArray[np.float32]
-    """[output channels]."""
+    """[output channels], or one for the tensor: []."""
     bias: NDArray[np.int32]
     bias_scales: NDArray[np.float32]
-    """[output channels]: input scale * weight scale."""
+    """As many: input scale * weight scale."""
 
 
 def quantize_weights(
@@ -45,8 +45,9 @@ def quantize_weights(
     input_means: NDArray[np.float64],
     groups: int = 1,
     reduce_range: bool = False,
+    per_tensor: bool = False,
 ) -> QuantizedWeights:
-    """Round weights symmetrically with one scale per output channel, and the bias to int32.
+    """Round weights symmetrically with one scale per output channel or tensor, and the bias to int32.
 
     `weights` is [output channels, input channels / groups, ...], `input_means` [input channels]. With
     `reduce_range` scales are as large as it takes for weights of one sign that are multiplied side by side to
@@ -62,9 +63,11 @@ def quantize_weights(
     scales = np.maximum(scales, scales.max(initial=0) * _SMALLEST_SHARE)
     # A channel of tiny weights and a large bias needs coarser units for the bias to fit.
     scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS))
+    scales = scales.max(initial=0) if per_tensor else scales
     scales = np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
-    rounded = np.clip(np.rint(wide / scales[:, np.newaxis]), -_LARGEST, _LARGEST)
-    shift = _mean_shift((rounded * scales[:, np.newaxis] - wide).reshape(weights.shape), input_means, groups)
+    steps = scales[..., np.newaxis]
+    rounded = np.clip(np.rint(wide / steps), -_LARGEST, _LARGEST)
+    shift = _mean_shift((rounded * steps - wide).reshape(weights.shape), input_means, groups)
     units = input_scale * scales
     limit = 2 * _LARGEST_BIAS - 1
     return QuantizedWeights(

@@ -113,7 +113,7 @@ def test_the_stream_for_helium_holds_every_weight_once() -> None:
     weights = np.arange(-96, 96, dtype=np.int8).reshape(6, 32)
     bias, multiplier = np.arange(6, dtype=np.int32), np.full(6, 0.5, np.float32)
     for pixels in (1, 2):
-        words = mve.stream(weights, bias, multiplier, pixels)
+        words = mve.stream(weights, bias, multiplier, pixels, uniform=False)
         assert words.nbytes == 2 * 4 * (4 + 32 + 4)  # two blocks of four channels
         found = np.sort(words.view(np.int8))
         assert set(np.unique(weights)) <= set(np.unique(found))
@@ -174,6 +174,40 @@ def test_any_geometry_is_exact_in_a_small_function(core: str, family: str, machi
         calls += [
             Call(code, (x,), expected, (0, 1, code.tiles), inplace=inplace)
             for inplace in (None, *code.inplace)
+        ]
+    check(machines, target, calls)
+
+
+UNIFORM = {
+    "dense": layer((1, 1, 24), 12),
+    "dense, part of a block": layer((1, 1, 24), 7),
+    "dense, clipped": replace(layer((1, 1, 24), 12), low=-100, high=90),
+    "pointwise": layer((5, 5, 8), 12),
+    "pointwise, part of a block": layer((5, 5, 8), 11),
+    "window": layer((6, 5, 4), 12, 3),
+    "window, odd channels, strided, clipped": replace(layer((7, 6, 5), 9, 3, 2), low=-100, high=90),
+    "grouped": shaped(*OTHERS["grouped"]),
+    "grouped, odd": shaped(*OTHERS["grouped, odd"]),
+}
+
+
+@pytest.mark.parametrize("core", EVERY_CORE)
+def test_a_multiplier_of_all_channels_is_kept_once(core: str, machines: Machines) -> None:
+    target = loader.load(f"{core}-int8")
+    rng, calls = np.random.default_rng(2), []
+    for op in UNIFORM.values():
+        weights = rng.integers(-127, 128, op.weights.shape).astype(np.int8)
+        multiplier = np.full(len(weights), 0.013 / np.sqrt(weights[0].size), np.float32)
+        each = replace(op, weights=weights, multiplier=multiplier, output_zero_point=5)
+        one = replace(each, uniform=True)
+        own, kept = (sum(array.nbytes for array in code(o, core).constants) for o in (each, one))
+        # Beside it Helium's loop has three parameters; groups have their own.
+        assert kept <= own - len(weights) * 4 + op.groups * 16
+        x = rng.integers(-128, 128, op.input_shape).astype(np.int8)
+        (expected,) = reference.compute(one, (x,), target.requantization)
+        calls += [
+            Call(code(one, core), (x,), expected, (0, 1, code(one, core).tiles), inplace=inplace)
+            for inplace in (None, *code(one, core).inplace)
         ]
     check(machines, target, calls)
 
