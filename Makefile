@@ -58,6 +58,7 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) -q -rs --durations=10
+	$(BIN)/pytest benchmarks --benchmark-disable -n $(WORKERS) -q
 
 # Saved runs lie in .benchmarks/, by machine; the first has nothing to be compared with.
 bench: .venv/installed-dev
@@ -82,7 +83,9 @@ records: .venv/installed
 	mkdir -p build
 	set -e; for model in examples/$(EXAMPLE).onnx $(wildcard $(MODELS)/*.onnx); do \
 	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --output $(RECORDS)/tuned.edgec; \
-	  for level in $(LEVELS); do $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level $$level --budget $(BUDGET); done; done
+	  for level in $(LEVELS); do $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level $$level --budget $(BUDGET); done; \
+	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --reduce-range --output $(RECORDS)/tuned.edgec; \
+	  $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level x86-64-v3 --budget $(BUDGET); done
 	$(BIN)/python -m edgec.compiler.tune.shipped
 
 clean:

@@ -10,18 +10,18 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from edgec.bench import datasets
 from edgec.bench.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
 from edgec.errors import DataError, PackageError, reported
+from edgec.output import console
 
 if TYPE_CHECKING:
     from edgec.compiler.model import Model
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Predictor = Callable[[Array], Array]
 """Samples [S, *input shape] to outputs [S, elements]."""
+Optimize = Literal["speed", "ram", "flash"]
+"""As `edgec build --optimize`."""
 
-REPORT_WIDTH = 120
-"""Columns, where stdout is no terminal."""
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -151,11 +151,14 @@ def onnx_predictor(model: bytes, optimize: bool) -> Predictor:
     return predict
 
 
-def bundle_predictor(path: Path, target: str, calibration: dict[str, Array], folder: Path) -> Predictor:
+def bundle_predictor(
+    path: Path, target: str, calibration: dict[str, Array], folder: Path, optimize: Optimize = "speed"
+) -> Predictor:
     """Build a bundle in `folder` and return a predictor that runs it."""
     import edgec
 
-    bundle = edgec.build(path, target=target, calibration=calibration, output=folder / f"{path.stem}.edgec")
+    output = folder / f"{path.stem}.edgec"
+    bundle = edgec.build(path, target=target, calibration=calibration, output=output, optimize=optimize)
     (name,) = calibration
 
     def predict(samples: Array) -> Array:
@@ -229,6 +232,7 @@ def evaluate(
 def main(
     models: Annotated[list[str] | None, typer.Argument(help="Only these, by file stem.")] = None,
     target: Annotated[str, typer.Option(help="What bundles are built for.")] = "host-int8",
+    optimize: Annotated[Optimize, typer.Option(help="As of 'edgec build'.")] = "speed",
     qdq: Annotated[bool, typer.Option("--qdq", help="Run the QDQ model in ONNX Runtime instead.")] = False,
     observer: Annotated[str, typer.Option(help="min-max or percentile, with --qdq.")] = "min-max",
     official: Annotated[
@@ -258,19 +262,19 @@ def main(
             if qdq:
                 int8 = qdq_predictor(model, calibration, observer)
             else:
-                int8 = bundle_predictor(path, target, calibration, Path(folder))
+                int8 = bundle_predictor(path, target, calibration, Path(folder), optimize)
             reference = onnx_predictor(path.read_bytes(), optimize=True)
             results.append(evaluate(task, data, reference, int8, theirs))
     if as_json:
         engine = (
-            {"engine": "onnxruntime", "observer": observer} if qdq else {"engine": "bundle", "target": target}
+            {"engine": "onnxruntime", "observer": observer}
+            if qdq
+            else {"engine": "bundle", "target": target, "optimize": optimize}
         )
         entries = [asdict(result) | {"passed": result.passed} for result in results]
         print(json.dumps(engine | {"results": entries}, indent=2))
     else:
-        shown = Console()
-        shown.width = shown.width if shown.is_terminal else REPORT_WIDTH
-        shown.print(table(results, "QDQ in ONNX Runtime" if qdq else target))
+        console(as_json).print(table(results, "QDQ in ONNX Runtime" if qdq else target))
     raise typer.Exit(0 if all(result.passed for result in results) else 1)
 
 

@@ -26,6 +26,7 @@ from edgec.compiler.lower.integer import integer
 from edgec.compiler.lower.levels import common, levels, most_needed
 from edgec.compiler.lower.place_concats import place_concats
 from edgec.compiler.lower.plan import plan
+from edgec.compiler.lower.share_multipliers import share_multipliers
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
@@ -83,7 +84,7 @@ def build(
     A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
     input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
     write, by default `<name>-<target>.edgec` in the current one; `optimize` says what goes first where speed
-    costs memory; with `reduce_range` weights are rounded to 7 bits; `dump` receives every stage as files.
+    costs memory; `reduce_range` is as in `quantize`; `dump` receives every stage as files.
     `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
     With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
     has no FPU. With `arena_io` they lie in the arena, on targets without an operating system. Kernels are
@@ -113,9 +114,12 @@ def build(
     model = source
     if described.precision == "int8":
         report("quantize", "")
-        model = source if is_qdq(source) else quantize(source, data, reduce_range=reduce_range)
+        # Kernels for microcontrollers keep a multiplier of all channels once; others would gain nothing.
+        per_tensor = optimize is Optimize.FLASH and not described.hosted
+        if not is_qdq(source):
+            model = quantize(source, data, reduce_range=reduce_range, dense_per_tensor=per_tensor)
         dumps.model("quantized", model)
-        report("quantize", _quantized(model, source, reduce_range))
+        report("quantize", _quantized(model, source, reduce_range, per_tensor))
 
     report("lower", "")
     with _naming(path):
@@ -168,6 +172,8 @@ def _compile(
     if lowered.optimize is Optimize.FLASH:
         network = compact_weights(network)
     arena_io = lowered.origin.arena_io
+    if not target.hosted:
+        network = share_multipliers(network, target)
     network = fuse_chains(network, target, records, lowered.optimize, arena_io)
     if target.hosted:
         network = place_concats(network)
@@ -303,13 +309,14 @@ def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -
     )
 
 
-def _quantized(model: Model, source: Model, reduce_range: bool) -> str:
+def _quantized(model: Model, source: Model, reduce_range: bool, dense_per_tensor: bool) -> str:
     if model is source:
         return "as the model has it"
     provenance = model.calibration
     assert provenance is not None, "quantize() sets it"
     kind = "synthetic " if provenance.kind == "synthetic" else ""
-    weights = ", weights of 7 bits" if reduce_range else ""
+    weights = ", dense layers per tensor" if dense_per_tensor else ""
+    weights += ", reduced range" if reduce_range else ""
     return f"int8 per channel{weights}, {provenance.samples} {kind}samples"
 
 

@@ -34,12 +34,12 @@ def build(
     `calibration` is an .npz file or arrays by input name, shaped like the input or with one more leading
     sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
     default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open.
-    `optimize` says what goes first where faster code takes more memory. `reduce_range` rounds weights to 7
-    bits, which is faster on CPUs with AVX2 and no VNNI. `dump` is a folder for the model after every stage.
-    A model that needs more than `max_ram` or `max_flash` bytes, by default what the target's descriptor
-    says if anything, raises LimitError. `int8_io` makes int8 what the model has as float inputs and
-    outputs; None leaves them, but for cores without an FPU. With `arena_io` they lie in the arena of
-    firmware. `tune` seconds are spent on a search for faster kernels, on this machine or the target's
+    `optimize` says what goes first where faster code takes more memory. `reduce_range` makes weights smaller
+    and their steps larger, which is faster on CPUs with AVX2 and no VNNI. `dump` is a folder for the model
+    after every stage. A model that needs more than `max_ram` or `max_flash` bytes, by default what the
+    target's descriptor says if anything, raises LimitError. `int8_io` makes int8 what the model has as float
+    inputs and outputs; None leaves them, but for cores without an FPU. With `arena_io` they lie in the arena
+    of firmware. `tune` seconds are spent on a search for faster kernels, on this machine or the target's
     emulator; what it finds is kept for later builds. `progress` is called with a stage's name and what it
     did, and with an empty text when the stage begins. Raises EdgecError for what is the caller's to mend.
     """

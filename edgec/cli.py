@@ -85,7 +85,7 @@ def build(
     ] = "speed",
     reduce_range: Annotated[
         bool,
-        typer.Option("--reduce-range", help="Weights of 7 bits: faster on AVX2 without VNNI, less accurate."),
+        typer.Option("--reduce-range", help="Smaller weights, larger steps: faster on AVX2 without VNNI."),
     ] = False,
     max_ram: Annotated[
         str | None,

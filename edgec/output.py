@@ -13,15 +13,23 @@ from rich.table import Table
 
 from edgec.targets.descriptor import Target
 
+WIDTH = 120
+"""Columns of a report that goes to no terminal."""
 ISLANDS_SHOWN = 8
 """The manifest lists them all."""
 INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm", "dsp", "mve")
 """What tells devices apart in the overview: instructions of int8 kernels, better ones later."""
 
 
-def console(as_json: bool) -> Console:
-    """Return where text for people goes: stdout, or stderr when stdout holds a JSON object."""
-    return Console(stderr=as_json, highlight=False)
+def console(as_json: bool, width: int = WIDTH) -> Console:
+    """Return where text for people goes: stdout, or stderr when stdout holds a JSON object.
+
+    It is `width` columns wide where no terminal says how wide it is.
+    """
+    out = Console(stderr=as_json, highlight=False)
+    if not out.is_terminal:
+        out.width = width
+    return out
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -95,6 +95,8 @@ class Variant:
     ragged: bool
     """The last block of channels isn't full."""
     saturating: bool
+    uniform: bool
+    """One multiplier, kept once, is that of every channel."""
     residual: bool
     aliased: bool
     """The output may take over an input's buffer."""
@@ -166,7 +168,7 @@ class CompactSet(Protocol):
         """Return the code that the layer takes, of one group."""
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
-        """Weights, biases, multipliers."""
+        """Weights, biases, multipliers: of each channel, or one if the operation is `uniform`."""
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Of the panel, and what is beside it."""
@@ -203,7 +205,8 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
         if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
             inplace.append(1)
     groups = list(_groups(operation))
-    variant = isa.variant(groups[0], Form(dense, pointwise and not dense, scattered, bool(inplace)))
+    largest = max(groups, key=lambda group: float(group.multiplier.max()))  # whose results take the most
+    variant = isa.variant(largest, Form(dense, pointwise and not dense, scattered, bool(inplace)))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",

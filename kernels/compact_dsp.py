@@ -45,8 +45,9 @@ class Dsp:
         words = form.dense or (operation.input_shape[3] % 4 == 0 and not form.scattered)
         residual, pointwise = operation.residual is not None, form.pointwise and words
         return Variant(
-            form.dense, pointwise, form.scattered, words, ragged, operation.saturating, residual, form.aliased
-        )
+            form.dense, pointwise, form.scattered, words, ragged, operation.saturating, operation.uniform,
+            residual, form.aliased,
+        )  # fmt: skip
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
         """One stream, see `dsp.stream`."""
@@ -54,7 +55,7 @@ class Dsp:
         weights = np.zeros((len(flat), length), np.int8)
         weights[:, : flat.shape[1]] = flat
         bias = conv2d.folded_bias(operation, 0).astype(np.int64)
-        return (dsp.stream(weights, bias, operation.multiplier, _width(dense)),)
+        return (dsp.stream(weights, bias, operation.multiplier, _width(dense), operation.uniform),)
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Two bytes of each element; and the windows as they are, where they are gathered first."""
@@ -91,22 +92,25 @@ class Dsp:
         g, (stream,), variant = layer.geometry, layer.weights, layer.variant
         panel, count = address(layer.scratch, 0), g.length // self.step
         width = _width(variant.dense)
-        words, before = g.length * width // 4, layer.blocks_before(width)
+        words, own = g.length * width // 4, 0 if variant.uniform else width
+        start = layer.blocks_before(width) * (words + width + own) + layer.group * variant.uniform
         if _plain(variant):
             rows = [layer.first_output(pixel) for pixel in pixels]
             outputs = [address(layer.y, rows[0]), *(row - rows[0] for row in rows[1:])]
             zero_point = layer.ending.output(layer.values).zero_point
-            start = address(stream, before * (words + 2 * width))
-            _columns(variant).call(None, start, panel, count, *outputs, g.outputs, zero_point)
+            _columns(variant).call(
+                None, address(stream, start), panel, count, *outputs, g.outputs, zero_point
+            )
             return
         sums = T.alloc_buffer((4,), "int32", scope="global")
         with T.serial(0, (g.outputs + (width - 1)) // width) as block:
-            first, channel = (before + block) * (words + 2 * width), block * width
+            first, channel = start + variant.uniform + block * (words + width + own), block * width
             for i in range(4):
                 tir.store(sums, i, stream[first + i % width])
             _columns(variant).call(sums, panel, address(stream, first + width), count)
             for c in range(width):
-                multiplier = T.reinterpret("float32", stream[first + width + words + c])
+                kept = start if variant.uniform else first + width + words + c
+                multiplier = T.reinterpret("float32", stream[kept])
                 if variant.ragged and c:
                     with T.If(channel + c < g.outputs), T.Then():
                         self._column(layer, pixels, sums, multiplier, channel + c, c)
@@ -133,7 +137,7 @@ def _plain(variant: Variant) -> bool:
 
 def _columns(variant: Variant) -> Assembly:
     if _plain(variant):
-        return dsp.COLUMNS_1 if variant.dense else dsp.COLUMNS_2
+        return (dsp.COLUMNS_1 if variant.dense else dsp.COLUMNS_2)[variant.uniform]
     return dsp.DOT_1X4 if variant.dense else dsp.DOT_2X2
 
 

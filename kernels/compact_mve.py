@@ -33,16 +33,18 @@ class Mve:
         residual = operation.residual is not None
         ragged = residual and len(operation.weights) % 4 > 0
         return Variant(
-            form.dense, form.pointwise, form.scattered, True, ragged, False, residual, form.aliased
-        )
+            form.dense, form.pointwise, form.scattered, True, ragged, False, operation.uniform, residual,
+            form.aliased,
+        )  # fmt: skip
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
-        """One stream, see `mve.stream`."""
+        """One stream, see `mve.stream`; a uniform multiplier and the other parameters of its loop first."""
         flat = operation.weights.reshape(len(operation.weights), -1)
         weights = np.zeros((len(flat), length), np.int8)
         weights[:, : flat.shape[1]] = flat
-        bias = conv2d.folded_bias(operation, 0)
-        return (mve.stream(weights, bias, operation.multiplier, 1 if dense else 2),)
+        bias, uniform = conv2d.folded_bias(operation, 0), operation.uniform
+        stream = mve.stream(weights, bias, operation.multiplier, 1 if dense else 2, uniform)
+        return (np.concatenate([_parameters(operation), stream]) if uniform else stream,)
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Windows, and two pixels of results before the addition."""
@@ -95,11 +97,15 @@ class Mve:
         pitch = (g.outputs + 3) // 4 * 4
         if layer.variant.residual:
             outputs = [address(scratch, behind + i * pitch) for i in range(len(pixels))]
-        stream = layer.blocks_before(mve.WIDTH) * (g.length + 2 * mve.WIDTH)
+        uniform, (constants,) = layer.variant.uniform, layer.weights
+        start = layer.blocks_before(mve.WIDTH) * (g.length + (1 if uniform else 2) * mve.WIDTH)
+        parameters = address(layer.parameters, 0)
+        if uniform:
+            start += layer.group * _PARAMETERS
+            parameters, start = address(constants, start), start + _PARAMETERS
         _columns(layer.variant).call(
-            None, address(layer.weights[0], stream), address(scratch, 0), g.length, *outputs, g.outputs,
-            address(layer.parameters, 0),
-        )  # fmt: skip
+            None, address(constants, start), address(scratch, 0), g.length, *outputs, g.outputs, parameters
+        )
         if layer.variant.residual:
             for i, pixel in enumerate(pixels):
                 self._add(layer, behind + i * pitch, pixel)
@@ -119,7 +125,16 @@ class Mve:
 
 
 def _columns(variant: Variant) -> Assembly:
-    return mve.COLUMNS_1 if variant.dense else mve.COLUMNS_2
+    return (mve.COLUMNS_1 if variant.dense else mve.COLUMNS_2)[variant.uniform]
+
+
+_PARAMETERS = 4
+
+
+def _parameters(operation: Conv2d) -> NDArray[np.int32]:
+    """Low, high, zero point, and every channel's multiplier."""
+    bounds = np.array([operation.low, operation.high, operation.output_zero_point], np.int32)
+    return np.append(bounds, operation.multiplier[:1].view(np.int32))
 
 
 def _one_row() -> tuple[Expr, Expr, Expr]:

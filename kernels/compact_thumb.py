@@ -33,8 +33,8 @@ class Thumb:
         """See `CompactSet.variant`."""
         ragged, residual = len(operation.weights) % _width(form.dense) > 0, operation.residual is not None
         return Variant(
-            form.dense, False, form.scattered, False, ragged, operation.saturating, residual, form.aliased,
-            wide=thumb.wide(operation.multiplier),
+            form.dense, False, form.scattered, False, ragged, operation.saturating, operation.uniform,
+            residual, form.aliased, wide=thumb.wide(operation.multiplier),
         )  # fmt: skip
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
@@ -46,6 +46,7 @@ class Thumb:
         bias, scales = np.zeros(padded, np.int32), np.zeros((padded, 2), np.int32)
         bias[: len(flat)] = conv2d.folded_bias(operation, 0)
         scales[: len(flat)] = thumb.scales(operation.multiplier)
+        scales = scales[:1] if operation.uniform else scales
         blocks = weights.reshape(-1, width, length).swapaxes(1, 2)
         return np.ascontiguousarray(blocks), bias, scales
 
@@ -111,7 +112,7 @@ class Thumb:
         c: int,
     ) -> None:  # fmt: skip
         output, width = layer.ending.output(layer.values), 4 // len(pixels)
-        at = (packed + c) * 2
+        at = 2 * (layer.group if layer.variant.uniform else packed + c)
         for i, pixel in enumerate(pixels):
             value = thumb.requantize(
                 sums[i * width + c], scales[at], scales[at + 1], output.zero_point, layer.variant.wide

@@ -201,6 +201,8 @@ class Conv2d:
     """Bytes of scratch that kernels shall do with if they can; None: what is fastest."""
     compact: bool = False
     """Whether kernels shall not store weights as more bytes than they are, but for whole vectors."""
+    uniform: bool = False
+    """Whether kernels may keep one multiplier: that of every channel."""
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from edgec import output as show
 from edgec.bench.peers.comparison import Settings, compare
@@ -34,7 +33,7 @@ def main(
         str | None, typer.Option(metavar="NAME", help="Level of edgec's bundle; by default the CPU's best.")
     ] = None,
     reduce_range: Annotated[
-        bool, typer.Option("--reduce-range", help="Weights of edgec's in 7 bits.")
+        bool, typer.Option("--reduce-range", help="Build edgec's bundle with it.")
     ] = False,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="Count CPU time: for a busy machine, with one thread.")
@@ -62,9 +61,7 @@ def main(
     if isa is not None and level is None and len(levels) > 1:
         raise TargetError(f"--isa {isa} binds peers alone: name edgec's --level too, of {', '.join(levels)}")
     settings = Settings(target, threads, turns, seconds, repeat, isa, cpu_time, data, level, reduce_range)
-    out = Console(stderr=as_json, highlight=False)
-    if not out.is_terminal:
-        out.width = REPORT_WIDTH
+    out = show.console(as_json, REPORT_WIDTH)
     before = os.getloadavg()[0]
     with out.status("") as status:
         results = [compare(model, settings, status.update) for model in models]

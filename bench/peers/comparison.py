@@ -51,7 +51,7 @@ class Settings:
     level: str | None = None
     """Instruction-set level of edgec's bundle; None for the best that the CPU has."""
     reduce_range: bool = False
-    """Round the weights of edgec's model to 7 bits, as `edgec build --reduce-range`."""
+    """Quantize edgec's model as `edgec build --reduce-range`."""
 
     @property
     def precision(self) -> str:

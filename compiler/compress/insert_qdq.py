@@ -8,6 +8,7 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from edgec.compiler.compress.rules import dense
 from edgec.compiler.compress.scales import tensors
 from edgec.compiler.compress.units import Unit, units
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
@@ -19,12 +20,14 @@ def insert_qdq(
     model: onnx_ir.Model,
     scales: Mapping[str, Quantization],
     means: Mapping[str, NDArray[np.float64]],
-    largest: int,
+    reduce_range: bool,
+    dense_per_tensor: bool,
 ) -> onnx_ir.Model:
     """Return the model with every int8 tensor, weight and bias in integers.
 
     `scales` has every int8 tensor by name, `means` the channel means of what Conv and Gemm read,
-    `largest` is the integer that a channel's largest weight becomes.
+    `reduce_range` is as in `quantize_weights`. With `dense_per_tensor` dense layers have one scale for all
+    their weights.
 
     Relu(Conv(x, weights, bias)) -->
     DQ(Q(Relu(Conv(DQ(Q(x)), DQ(int8 weights, axis=0), DQ(int32 bias, axis=0)))))
@@ -35,7 +38,8 @@ def insert_qdq(
     for unit in found:
         if unit.role == "product":
             name = str(unit.inputs[0].name)
-            _quantize_product(graph, unit, scales[name], means[name], largest)
+            per_tensor = dense_per_tensor and dense(unit.node)
+            _quantize_product(graph, unit, scales[name], means[name], reduce_range, per_tensor)
         elif unit.role == "binary":
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
@@ -47,17 +51,22 @@ def insert_qdq(
 
 
 def _quantize_product(
-    graph: onnx_ir.Graph, unit: Unit, source: Quantization, means: NDArray[np.float64], largest: int
+    graph: onnx_ir.Graph,
+    unit: Unit,
+    source: Quantization,
+    means: NDArray[np.float64],
+    reduce_range: bool,
+    per_tensor: bool,
 ) -> None:
     """Put int8 weights and an int32 bias in the place of float constants, or of no bias."""
     node = unit.node
     weights, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weights is not None, "rules.py accepts constant weights only"
-    rows = len(weights)
-    offsets = np.zeros(rows, np.float32) if bias is None else bias
-    integers = quantize_weights(weights, offsets, source.scale, means, attribute(node, "group", 1), largest)
+    groups = attribute(node, "group", 1)
+    offsets = np.zeros(len(weights), np.float32) if bias is None else bias
+    integers = quantize_weights(weights, offsets, source.scale, means, groups, reduce_range, per_tensor)
     node.resize_inputs(3)
-    zero_points = np.zeros(rows, np.int8)
+    zero_points = np.zeros(integers.weight_scales.shape, np.int8)
     _replace_constant(graph, node, 1, "weights", integers.weights, integers.weight_scales, zero_points)
     _replace_constant(graph, node, 2, "bias", integers.bias, integers.bias_scales, None)
 

@@ -8,7 +8,6 @@ from edgec.compiler.compress.observers import OBSERVERS, channel_means
 from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
 from edgec.compiler.compress.scales import observed, scales
 from edgec.compiler.compress.units import units
-from edgec.compiler.compress.weights import INT7_LARGEST, INT8_LARGEST
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.model import Model, Provenance
@@ -19,13 +18,18 @@ accuracy with it (worst 0.2, 0.4 and 0.0 points) than with the percentile (0.0, 
 
 
 def quantize(
-    model: Model, calibration: Calibration, observer: str = DEFAULT_OBSERVER, reduce_range: bool = False
+    model: Model,
+    calibration: Calibration,
+    observer: str = DEFAULT_OBSERVER,
+    reduce_range: bool = False,
+    dense_per_tensor: bool = False,
 ) -> Model:
     """Return the model in int8 as QDQ ONNX: per-channel weights, per-tensor activations.
 
-    `observer` is a key of OBSERVERS. With `reduce_range` weights have 7 bits, whose products AVX2 multiplies
-    fastest. Operators without an int8 form stay in float. Raises CalibrationError
-    when the float model doesn't stay finite on the samples, ModelError when it can't be run on them.
+    `observer` is a key of OBSERVERS. With `reduce_range` weights are small enough for AVX2's fastest product.
+    With `dense_per_tensor` dense layers have one scale for all their weights, which kernels for
+    microcontrollers keep once. Operators without an int8 form stay in float. Raises CalibrationError when
+    the float model doesn't stay finite on the samples, ModelError when it can't be run on them.
     """
     graph = rewrite_arithmetic(model.ir)
     int8 = units(graph.graph)
@@ -34,5 +38,5 @@ def quantize(
     ranges = OBSERVERS[observer](graph, observed(int8), calibration)
     read = [str(unit.inputs[0].name) for unit in int8 if unit.role == "product"]
     means = channel_means(graph, list(dict.fromkeys(read)), calibration)
-    quantized = insert_qdq(graph, scales(int8, ranges), means, INT7_LARGEST if reduce_range else INT8_LARGEST)
+    quantized = insert_qdq(graph, scales(int8, ranges), means, reduce_range, dense_per_tensor)
     return replace(model, ir=infer_shapes(name_nodes(quantized)), calibration=calibration.provenance)

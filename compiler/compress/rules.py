@@ -1,5 +1,6 @@
 """Which operators run in int8, and how each treats its scales."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -116,6 +117,13 @@ RULES: dict[str, Rule] = {
 
 CLIPS = ("Relu", "Clip")
 """What a product, binary or reduction does on its way out: the ends of the int8 range."""
+
+
+def dense(node: onnx_ir.Node) -> bool:
+    """Whether a product computes one number of each output channel, so that it reads every weight once."""
+    weights, shape = constant(node.inputs[1]), shape_of(node.outputs[0])
+    assert weights is not None, "a product's weights are constant"
+    return shape is not None and math.prod(shape) == len(weights) and attribute(node, "group", 1) == 1
 
 
 def activations(node: onnx_ir.Node, rule: Rule) -> list[onnx_ir.Value] | None:

@@ -72,10 +72,13 @@ def _steps(weights: Weights, source: Quantization, bias: NDArray[np.float64]) ->
     """Return what one step of each output channel's sum stands for: input scale * weight scale.
 
     A channel whose weights are all zero may have any scale; its sum is the bias alone, given all the digits
-    that float32 has.
+    that float32 has. With one scale for the tensor it has the others' step, if that gives it no more digits.
     """
     dead = ~weights.integers.reshape(len(weights.integers), -1).any(axis=1)
-    return np.where(dead & (bias != 0), np.abs(bias) / 2**23, source.scale * weights.scales)
+    steps, finest = source.scale * weights.scales, np.abs(bias) / 2**23
+    if not dead.all() and (steps == steps[0]).all():
+        dead &= steps < finest
+    return np.where(dead & (bias != 0), finest, steps)
 
 
 def _accepts(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:

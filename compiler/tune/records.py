@@ -18,7 +18,8 @@ import numpy as np
 import platformdirs
 
 from edgec.errors import TuningError
-from edgec.kernels.operators import ARGUMENTS, Operation
+from edgec.kernels.isa.x86 import AVX2BYTES
+from edgec.kernels.operators import ARGUMENTS, Conv2d, Operation
 from edgec.kernels.table import applicable
 from edgec.kernels.version import version
 from edgec.targets.descriptor import Target
@@ -97,8 +98,13 @@ def cpu_class(operation: Operation, target: Target) -> str:
 
 
 def signature(operation: Operation) -> str:
-    """Return all of an operation that its time depends on: its type, shapes, strides, ...; no weights."""
-    return f"{type(operation).__name__}({_fields(operation)})"
+    """Return all of an operation that its time depends on: its type, shapes, strides, ...
+
+    Of weights that is whether the one product applies that isn't exact for all of them: layers where it does
+    have a choice more.
+    """
+    small = isinstance(operation, Conv2d) and operation.groups == 1 and AVX2BYTES.accepts(operation.weights)
+    return f"{type(operation).__name__}({_fields(operation)}{' small weights' if small else ''})"
 
 
 def _fields(value: Any) -> str:

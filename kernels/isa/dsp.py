@@ -58,10 +58,13 @@ def _dot_1x4(label: int, sums: Sequence[str], panel: str, stream: str, count: st
 
 
 def _rounded_sums(sums: Sequence[str], multipliers: Sequence[str]) -> str:
-    """Write the requantization of four sums into r4 to r7; the zero point is in s14, and r3 gets s15."""
+    """Write the requantization of four sums into r4 to r7; the zero point is in s14, and r3 gets s15.
+
+    The sums take turns with the multipliers.
+    """
     lines = [f"vmov s0, s1, {sums[0]}, {sums[1]}", f"vmov s2, s3, {sums[2]}, {sums[3]}"]
     lines += [f"vcvt.f32.s32 s{i}, s{i}" for i in range(4)]
-    lines += [f"vmul.f32 s{i}, s{i}, {m}" for i, m in enumerate(multipliers)]
+    lines += [f"vmul.f32 s{i}, s{i}, {multipliers[i % len(multipliers)]}" for i in range(4)]
     lines += [f"vcvtr.s32.f32 s{i}, s{i}" for i in range(4)]
     lines += ["vmov r4, r5, s0, s1", "vmov r6, r7, s2, s3", "vmov r2, r3, s14, s15"]
     lines += [f"qadd r{i}, r{i}, r2" for i in range(4, 8)]
@@ -81,56 +84,78 @@ DOT_1X4 = Assembly(
 )
 """One pixel by four channels."""
 
-COLUMNS_2 = Assembly(
-    "edgec_columns_2", 0, "ppipiii",
-    f"""
-    vmov s12, s13, $1, $2
-    vmov s14, s15, $6, $4
-    add $5, $3, $5
-    vmov s11, $5
-    1: ldrd $4, $5, [$0], #8
-    vmov $1, $2, s12, s13
-    mov $6, $4
-    mov r8, $5
-    {_dot_2x2(2, ("$4", "$5", "$6", "r8"), "$1", "$0", "$2")}
-    vldmia $0!, {{s4, s5}}
-    {_rounded_sums(("$4", "$5", "$6", "r8"), ("s4", "s5", "s4", "s5"))}
-    vmov r2, s11
-    strb r6, [$3, r3]
-    strb r4, [$3], #1
-    strb r7, [$3, r3]
-    strb r5, [$3], #1
-    cmp $3, r2
-    bne 1b
-    """,
-    (*_TEMPORARY, "r8", "s0", "s1", "s2", "s3", "s4", "s5", "s11", "s12", "s13", "s14", "s15"),
-)  # fmt: skip
-"""All $5 channels of two pixels, in pairs: stream $0 (`stream`), panel $1 of $2 times eight elements, output
-$3 and $4 bytes from there the second pixel's; zero point $6. Nothing is clamped but by int8's own range."""
 
-COLUMNS_1 = Assembly(
-    "edgec_columns_1", 0, "ppipii",
-    f"""
-    vmov s12, s13, $1, $2
-    vmov s14, $5
-    add $4, $3, $4
-    vmov s15, $4
-    1: ldrd $4, $5, [$0], #8
-    ldrd r8, r9, [$0], #8
-    vmov $1, $2, s12, s13
-    {_dot_1x4(2, ("$4", "$5", "r8", "r9"), "$1", "$0", "$2")}
-    vldmia $0!, {{s4, s5, s6, s7}}
-    {_rounded_sums(("$4", "$5", "r8", "r9"), ("s4", "s5", "s6", "s7"))}
-    strb r4, [$3], #1
-    strb r5, [$3], #1
-    strb r6, [$3], #1
-    strb r7, [$3], #1
-    cmp $3, r3
-    bne 1b
-    """,
-    (*_TEMPORARY, "r8", "r9", *(f"s{i}" for i in range(8)), "s12", "s13", "s14", "s15"),
-)  # fmt: skip
-"""All $4 channels of one pixel, in fours: stream, panel and length as above, output $3, zero point $5."""
+def columns_2(uniform: bool) -> Assembly:
+    """Return the loop over all channels of two pixels, in pairs.
+
+    $0 is the stream (`stream`, with one multiplier where it is `uniform`), $1 the panel of $2 times eight
+    elements, $3 the output and $4 the bytes from there to the second pixel's, $5 the channels, $6 the zero
+    point. Nothing is clamped but by int8's own range.
+    """
+    multipliers = ("s4",) if uniform else ("s4", "s5")
+    load = f"vldmia $0!, {{{', '.join(multipliers)}}}"
+    return Assembly(
+        "edgec_columns_2", 0, "ppipiii",
+        f"""
+        vmov s12, s13, $1, $2
+        vmov s14, s15, $6, $4
+        add $5, $3, $5
+        vmov s11, $5
+        {load if uniform else ""}
+        1: ldrd $4, $5, [$0], #8
+        vmov $1, $2, s12, s13
+        mov $6, $4
+        mov r8, $5
+        {_dot_2x2(2, ("$4", "$5", "$6", "r8"), "$1", "$0", "$2")}
+        {"" if uniform else load}
+        {_rounded_sums(("$4", "$5", "$6", "r8"), multipliers)}
+        vmov r2, s11
+        strb r6, [$3, r3]
+        strb r4, [$3], #1
+        strb r7, [$3, r3]
+        strb r5, [$3], #1
+        cmp $3, r2
+        bne 1b
+        """,
+        (*_TEMPORARY, "r8", "s0", "s1", "s2", "s3", "s4", "s5", "s11", "s12", "s13", "s14", "s15"),
+    )  # fmt: skip
+
+
+def columns_1(uniform: bool) -> Assembly:
+    """Return the loop over all channels of one pixel, in fours.
+
+    Stream, panel and length as in `columns_2`, output $3, $4 channels, zero point $5.
+    """
+    multipliers = ("s4",) if uniform else ("s4", "s5", "s6", "s7")
+    load = f"vldmia $0!, {{{', '.join(multipliers)}}}"
+    return Assembly(
+        "edgec_columns_1", 0, "ppipii",
+        f"""
+        vmov s12, s13, $1, $2
+        vmov s14, $5
+        add $4, $3, $4
+        vmov s15, $4
+        {load if uniform else ""}
+        1: ldrd $4, $5, [$0], #8
+        ldrd r8, r9, [$0], #8
+        vmov $1, $2, s12, s13
+        {_dot_1x4(2, ("$4", "$5", "r8", "r9"), "$1", "$0", "$2")}
+        {"" if uniform else load}
+        {_rounded_sums(("$4", "$5", "r8", "r9"), multipliers)}
+        strb r4, [$3], #1
+        strb r5, [$3], #1
+        strb r6, [$3], #1
+        strb r7, [$3], #1
+        cmp $3, r3
+        bne 1b
+        """,
+        (*_TEMPORARY, "r8", "r9", *(f"s{i}" for i in range(8)), "s12", "s13", "s14", "s15"),
+    )  # fmt: skip
+
+
+COLUMNS_2, COLUMNS_1 = (
+    {uniform: columns(uniform) for uniform in (False, True)} for columns in (columns_2, columns_1)
+)
 
 WIDEN_PAIR = Assembly(
     "edgec_widen_pair", 0, "pppiii",
@@ -245,11 +270,16 @@ def pack_pairs(weights: NDArray[np.int8]) -> NDArray[np.int32]:
 
 
 def stream(
-    weights: NDArray[np.int8], bias: NDArray[np.int64], multiplier: NDArray[np.float32], width: int
+    weights: NDArray[np.int8],
+    bias: NDArray[np.int64],
+    multiplier: NDArray[np.float32],
+    width: int,
+    uniform: bool,
 ) -> NDArray[np.int32]:
     """Return, for every `width` channels, biases, weights and multipliers, in the loops' order.
 
-    Bias and multiplier are those of the sums without `SCALE`.
+    If all channels have a `uniform` multiplier, it comes once and first. Bias and multiplier are those of the
+    sums without `SCALE`.
     """
     blocks = -(-len(weights) // width)
     padded = np.zeros((blocks * width, weights.shape[1]), np.int8)
@@ -259,11 +289,10 @@ def stream(
     biases -= (SCALE // 2 - 1) * padded[:, 1::2].sum(axis=1, dtype=np.int64)
     multipliers[: len(weights)] = multiplier / np.float32(SCALE)
     words = pack_pairs(padded.reshape(blocks, width, -1, 4)).swapaxes(1, 2).reshape(blocks, -1)
-    parts = (
-        biases.astype(np.int32).reshape(blocks, width),
-        words,
-        multipliers.view(np.int32).reshape(blocks, width),
-    )
+    scales = multipliers.view(np.int32)
+    parts = biases.astype(np.int32).reshape(blocks, width), words, scales.reshape(blocks, width)
+    if uniform:
+        return np.append(scales[0], np.concatenate(parts[:2], axis=1))
     return np.concatenate(parts, axis=1)
 
 

@@ -3,7 +3,7 @@
 `vmladava` sums in an even-numbered register. Rows of two pixels go against pairs of channels; the sums of
 four channels then make a vector for the requantization. What a block of four channels needs lies in one
 stream, so that one pointer is enough: two biases and the weights of channels 0 and 2, the same of 1 and 3,
-and four multipliers.
+and four multipliers, unless all channels have the same.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,19 @@ WIDTH = 4
 _VECTORS = tuple(f"q{i}" for i in range(8))
 
 
-def _requantized(sums: tuple[str, ...], outputs: tuple[str, ...], remaining: str, parameters: str) -> str:
-    """Multiply by what follows in the stream, round, add the zero point, clamp to q6 and q7, store bytes."""
-    lines = ["vldrw.u32 q0, [$0], #16", f"ldr r0, [{parameters}, #8]"]
+def _requantized(
+    sums: tuple[str, ...], outputs: tuple[str, ...], remaining: str, parameters: str, uniform: bool
+) -> str:
+    """Multiply, round, add the zero point, clamp to q6 and q7, store bytes.
+
+    A `uniform` multiplier is the fourth parameter; others follow in the stream.
+    """
+    lines, multiplier = ["vldrw.u32 q0, [$0], #16", f"ldr r0, [{parameters}, #8]"], "q0"
+    if uniform:
+        lines, multiplier = [f"ldrd r0, r2, [{parameters}, #8]"], "r2"
     for operation in (
-        "vcvt.f32.s32 {0}, {0}", "vmul.f32 {0}, {0}, q0", "vcvtn.s32.f32 {0}, {0}", "vqadd.s32 {0}, {0}, r0",
-        "vmax.s32 {0}, {0}, q6", "vmin.s32 {0}, {0}, q7",
+        "vcvt.f32.s32 {0}, {0}", f"vmul.f32 {{0}}, {{0}}, {multiplier}", "vcvtn.s32.f32 {0}, {0}",
+        "vqadd.s32 {0}, {0}, r0", "vmax.s32 {0}, {0}, q6", "vmin.s32 {0}, {0}, q7",
     ):  # fmt: skip
         lines += [operation.format(q) for q in sums]
     lines += [f"vctp.32 {remaining}", "vpst" + "t" * (len(sums) - 1)]
@@ -66,36 +73,50 @@ def _pass(label: int, lanes: tuple[int, int]) -> str:
     """
 
 
-COLUMNS_2 = Assembly(
-    "edgec_columns_2", 0, "ppillip",
-    _BOUNDS.format("$6") + "1:" + _pass(2, (0, 2)) + _pass(3, (1, 3))
-    + _requantized(("q4", "q5"), ("$3", "$4"), "$5", "$6"),
-    ("r0", "r2", "r3", "r4", "r5", "r6", "lr", *_VECTORS),
-)  # fmt: skip
-"""All channels ($5, at the end none) of two pixels: stream $0, panel of the first $1, its length $2, after
-which that of the second follows, outputs $3 and $4, parameters $6 (low, high, zero point)."""
+def columns_2(uniform: bool) -> Assembly:
+    """Return the loop over all channels ($5, at the end none) of two pixels.
 
-COLUMNS_1 = Assembly(
-    "edgec_columns_1", 0, "ppilip",
-    _BOUNDS.format("$5") + """
-    1: ldrd r0, r4, [$0], #8
-    ldrd r2, r6, [$0], #8
-    mov r3, $1
-    lsr lr, $2, #4
-    dls lr, lr
-    2: vldrb.u8 q0, [r3], #16
-    vldmia $0!, {d2, d3, d4, d5, d6, d7, d8, d9}
-    vmladava.s8 r0, q0, q1
-    vmladava.s8 r2, q0, q2
-    vmladava.s8 r4, q0, q3
-    vmladava.s8 r6, q0, q4
-    le lr, 2b
-    vmov q4[2], q4[0], r0, r4
-    vmov q4[3], q4[1], r2, r6
-    """ + _requantized(("q4",), ("$3",), "$4", "$5"),
-    ("r0", "r2", "r3", "r4", "r6", "lr", *_VECTORS),
-)  # fmt: skip
-"""The same of one pixel: its stream has all four biases first, then the weights of all four channels."""
+    Stream $0, panel of the first $1, its length $2, after which that of the second follows, outputs $3 and
+    $4, parameters $6: low, high, zero point, and a `uniform` multiplier.
+    """
+    return Assembly(
+        "edgec_columns_2", 0, "ppillip",
+        _BOUNDS.format("$6") + "1:" + _pass(2, (0, 2)) + _pass(3, (1, 3))
+        + _requantized(("q4", "q5"), ("$3", "$4"), "$5", "$6", uniform),
+        ("r0", "r2", "r3", "r4", "r5", "r6", "lr", *_VECTORS),
+    )  # fmt: skip
+
+
+def columns_1(uniform: bool) -> Assembly:
+    """Return the same of one pixel.
+
+    Its stream has all four biases first, then the weights of all four channels.
+    """
+    return Assembly(
+        "edgec_columns_1", 0, "ppilip",
+        _BOUNDS.format("$5") + """
+        1: ldrd r0, r4, [$0], #8
+        ldrd r2, r6, [$0], #8
+        mov r3, $1
+        lsr lr, $2, #4
+        dls lr, lr
+        2: vldrb.u8 q0, [r3], #16
+        vldmia $0!, {d2, d3, d4, d5, d6, d7, d8, d9}
+        vmladava.s8 r0, q0, q1
+        vmladava.s8 r2, q0, q2
+        vmladava.s8 r4, q0, q3
+        vmladava.s8 r6, q0, q4
+        le lr, 2b
+        vmov q4[2], q4[0], r0, r4
+        vmov q4[3], q4[1], r2, r6
+        """ + _requantized(("q4",), ("$3",), "$4", "$5", uniform),
+        ("r0", "r2", "r3", "r4", "r6", "lr", *_VECTORS),
+    )  # fmt: skip
+
+
+COLUMNS_2, COLUMNS_1 = (
+    {uniform: columns(uniform) for uniform in (False, True)} for columns in (columns_2, columns_1)
+)
 
 COPY = Assembly(
     "edgec_copy", 0, "ppiiii",
@@ -130,9 +151,16 @@ FILL = Assembly(
 
 
 def stream(
-    weights: NDArray[np.generic], bias: NDArray[np.int32], multiplier: NDArray[np.float32], pixels: int
+    weights: NDArray[np.generic],
+    bias: NDArray[np.int32],
+    multiplier: NDArray[np.float32],
+    pixels: int,
+    uniform: bool,
 ) -> NDArray[np.int32]:
-    """Bring [outputs, length] weights, biases and multipliers to the loops' order of reading."""
+    """Bring [outputs, length] weights, biases and multipliers to the loops' order of reading.
+
+    A `uniform` multiplier isn't in it, but a parameter.
+    """
     blocks = -(-len(weights) // WIDTH)
     padded = np.zeros((blocks * WIDTH, weights.shape[1]), np.int8)
     padded[: len(weights)] = weights
@@ -146,7 +174,7 @@ def stream(
             ordered = sorted(chosen) if pixels == 1 else chosen
             vectors = padded[ordered].reshape(len(channels), -1, LANES).swapaxes(0, 1)
             parts += [biases[chosen], np.ascontiguousarray(vectors).reshape(-1).view("<i4")]
-        parts.append(multipliers[block : block + WIDTH])
+        parts += [] if uniform else [multipliers[block : block + WIDTH]]
     return np.concatenate(parts)
 
 

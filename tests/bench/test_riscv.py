@@ -4,6 +4,7 @@ import pytest
 
 from edgec.bench.instructions import CLASSES
 from edgec.bench.riscv import classify
+from tests.bench.listing import listed
 
 # As `llvm-mc-19 -triple=riscv32 -mattr=+m,+a,+c -show-encoding` assembles them, compressed ones included.
 ASSEMBLED = """
@@ -52,18 +53,7 @@ e901 bnez a0, 16
 """
 
 
-def lines() -> list[tuple[int, str, str]]:
-    found, name = [], ""
-    for line in ASSEMBLED.strip().splitlines():
-        if line.startswith("# "):
-            name = line[2:]
-        else:
-            encoding, _, text = line.partition(" ")
-            found.append((int(encoding, 16), text, name))
-    return found
-
-
-@pytest.mark.parametrize(("encoding", "text", "name"), lines(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("encoding", "text", "name"), listed(ASSEMBLED), ids=lambda value: str(value))
 def test_an_instruction_is_of_the_class_it_is_listed_under(encoding: int, text: str, name: str) -> None:
     assert name in CLASSES
     assert classify(encoding) == name, text

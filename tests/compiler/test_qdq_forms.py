@@ -71,6 +71,26 @@ def test_a_channel_without_weights_keeps_the_digits_of_its_float_bias(tmp_path: 
     assert steps_from_onnx_runtime(model, inputs, tmp_path) == 0
 
 
+@pytest.mark.parametrize(("size", "alike"), [(1.0, True), (1e-9, False)])
+def test_a_channel_without_weights_has_the_tensors_scale_unless_its_bias_needs_its_own(
+    size: float, alike: bool, tmp_path: Path
+) -> None:
+    """With one scale for all, kernels keep one multiplier; 24 bits are what a bias has of digits."""
+    plain = onnx_models.model(
+        "(float[1,4] x) => (float y) { y = Gemm<transB=1>(x, w, b) }",
+        {
+            "w": np.concatenate([np.float32(size) * weights(2, 4), np.zeros((1, 4), np.float32)]),
+            "b": np.array([0, 0, 0.3], np.float32),
+        },
+    )
+    inputs = onnx_models.samples(plain, scale=10)
+    model = onnx_models.quantized(plain, inputs, Form(per_channel=False, float_bias=True))
+    assert steps_from_onnx_runtime(model, inputs, tmp_path) == 0
+    network = onnx_models.network(model, tmp_path)
+    (product,) = (o.operation for o in network.operators if isinstance(o.operation, Conv2d))
+    assert (np.unique(product.multiplier).size == 1) is alike
+
+
 def test_a_bias_per_row_is_none_per_channel(tmp_path: Path) -> None:
     plain = onnx_models.model(
         "(float[4,4] x) => (float y) { y = Gemm<transB=1>(x, w, b) }",

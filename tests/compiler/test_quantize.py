@@ -76,9 +76,9 @@ def sqnr(model: Model, quantized: Model) -> float:
     return np.inf if noise == 0 else 10 * np.log10(float(np.sum(expected**2)) / noise)
 
 
-def verified(model: Model) -> Model:
+def verified(model: Model, dense_per_tensor: bool = False) -> Model:
     """Quantize on synthetic data and assert that the result is valid ONNX with the same interface."""
-    quantized = quantize(model, synthetic(model))
+    quantized = quantize(model, synthetic(model), dense_per_tensor=dense_per_tensor)
     onnx.checker.check_model(serialize(quantized), full_check=True)
     for before, after in (
         (model.ir.graph.inputs, quantized.ir.graph.inputs),
@@ -190,6 +190,36 @@ def test_weights_are_symmetric_per_channel_and_biases_int32(tmp_path: Path) -> N
     input_scale = source.inputs[1].const_value.numpy()
     np.testing.assert_array_equal(units, (input_scale.astype(np.float64) * scales).astype(np.float32))
     np.testing.assert_allclose(sums * units, bias, atol=0.05)  # apart from bias correction
+
+
+def test_dense_layers_have_one_scale_if_asked_for(tmp_path: Path) -> None:
+    nodes: list[Node] = [
+        conv("x", "a", "several"),
+        ("Conv", ["a", "whole"], "b", {}),
+        ("Conv", ["a", "grouped"], "c", {"group": 4}),
+        ("Concat", ["b", "c"], "d", {"axis": 1}),
+        ("Flatten", ["d"], "e", {}),
+        ("Gemm", ["e", "gemm", "bias"], "f", {}),
+        ("Reshape", ["f", "shape"], "g", {}),
+        ("MatMul", ["g", "rows"], "y", {}),
+    ]
+    constants = {
+        "several": normal(4, 4, 3, 3), "whole": normal(6, 4, 8, 8), "grouped": normal(4, 1, 8, 8),
+        "gemm": normal(10, 12), "bias": normal(12), "shape": np.array([3, 4]), "rows": normal(4, 5),
+    }  # fmt: skip
+    model = made(tmp_path, nodes, constants)
+    quantized = verified(model, dense_per_tensor=True)
+    products = [node for node in quantized.ir.graph if node.op_type in ("Conv", "Gemm")]
+    scales = {}
+    for node, read in zip(products, ("several", "whole", "grouped", "gemm", "rows"), strict=True):
+        parts = [value.producer().inputs for value in node.inputs[1:]]  # type: ignore[union-attr]
+        scales[read] = [part.const_value.shape.rank() for inputs in parts for part in inputs[1:]]
+    per_channel, per_tensor = [1, 1, 1], [0, 0, 0]  # weights' scale and zero point, bias's scale
+    assert scales == {
+        "several": per_channel, "whole": per_tensor, "grouped": per_channel, "gemm": per_tensor,
+        "rows": per_channel,
+    }  # fmt: skip
+    assert sqnr(model, quantized) > 25
 
 
 def test_what_moves_data_shares_scale_and_zero_point(tmp_path: Path) -> None:
@@ -311,34 +341,63 @@ def test_quantizations_cover_their_range_and_zero(one: float, other: float) -> N
         assert abs((q - chosen.zero_point) * chosen.scale - end) <= chosen.scale * 1.001
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 9))
-def test_a_reduced_range_always_fits_pairs_of_byte_products(seed: int, outputs: int, inputs: int) -> None:
-    weights = np.random.default_rng(seed).normal(size=(outputs, inputs)).astype(np.float32)
-    weights *= np.where(np.random.default_rng(seed).random(weights.shape) < 0.5, 1, 1e3).astype(np.float32)
-    bias, means = np.zeros(outputs, np.float32), np.zeros(inputs)
-    whole, reduced = (quantize_weights(weights, bias, 0.1, means, largest=largest) for largest in (127, 64))
-    assert np.abs(reduced.weights.astype(int)).max(axis=1).tolist() == [64] * outputs
-    assert AVX2BYTES.accepts(reduced.weights.reshape(outputs, 1, 1, inputs))
-    np.testing.assert_allclose(reduced.weight_scales, whole.weight_scales * (127 / 64), rtol=1e-6)
+@given(st.data())
+def test_a_reduced_range_fits_pairs_of_byte_products_and_no_more_than_that(data: st.DataObject) -> None:
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    window = data.draw(st.sampled_from(((), (1, 1), (3, 3), (2, 5))))
+    shape = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9)), *window
+    weights = generator.normal(size=shape) * np.where(generator.random(shape) < 0.5, 1, 1e3)
+    if data.draw(st.booleans()):  # ties, and channels of zeros
+        weights = generator.integers(-8, 9, shape) / 4
+    bias, means = np.zeros(shape[0], np.float32), np.zeros(shape[1])
+    whole, reduced = (
+        quantize_weights(weights.astype(np.float32), bias, 0.1, means, reduce_range=chosen)
+        for chosen in (False, True)
+    )
+    pixels = np.moveaxis(reduced.weights.reshape(*shape[:2], *(window or (1, 1))), 1, -1)
+    assert AVX2BYTES.accepts(np.ascontiguousarray(pixels))
+    grown = reduced.weight_scales / whole.weight_scales
+    assert np.all(grown >= 1)
+    assert np.all(grown <= np.float32(2.0))
+    for rows, scale in zip(pixels.astype(int), grown, strict=True):
+        flat = rows.reshape(len(rows), -1), rows.reshape(-1, rows.shape[-1])
+        padded = [np.pad(runs, ((0, 0), (0, runs.shape[1] % 2))).reshape(-1, 2) for runs in flat]
+        largest = max(np.abs(pairs.clip(*limits).sum(axis=1)).max() for pairs in padded
+                      for limits in ((0, None), (None, 0)))  # fmt: skip
+        assert scale == 1 or largest >= 127  # rounded down twice
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e3), st.floats(0, 1e6))
-def test_biases_fit_int32_whatever_the_weights(seed: int, input_scale: float, size: float) -> None:
+def test_a_reduced_range_leaves_depthwise_weights_as_they_are() -> None:
+    weights, bias = np.full((4, 1, 3, 3), 0.5, np.float32), np.zeros(4, np.float32)
+    whole, reduced = (
+        quantize_weights(weights, bias, 0.1, np.zeros(4), 4, reduce_range=chosen) for chosen in (False, True)
+    )
+    assert np.array_equal(whole.weights, reduced.weights)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e3), st.floats(0, 1e6), st.booleans())
+def test_biases_fit_int32_whatever_the_weights(
+    seed: int, input_scale: float, size: float, per_tensor: bool
+) -> None:
     generator = np.random.default_rng(seed)
     weights = generator.normal(size=(5, 3)) * 10.0 ** generator.integers(-12, 3, (5, 1))
     weights[2] = 0
     bias = (generator.normal(size=5) * size).astype(np.float32)
-    result = quantize_weights(weights.astype(np.float32), bias, input_scale, np.zeros(3))
+    weights, means = weights.astype(np.float32), np.zeros(3)
+    result = quantize_weights(weights, bias, input_scale, means, per_tensor=per_tensor)
+    assert result.weight_scales.shape == result.bias_scales.shape == (() if per_tensor else (5,))
     assert np.all(np.abs(result.weights.astype(int)) <= 127)
     assert np.all(result.weight_scales > 0)
     restored = result.bias * result.bias_scales.astype(np.float64)
     np.testing.assert_allclose(restored, bias, rtol=1e-6, atol=float(result.bias_scales.max()) * 0.51)
 
 
-def test_bias_correction_takes_back_the_mean_error() -> None:
-    weights, inputs = normal(6, 8), np.abs(normal(500, 8)) + 2
-    result = quantize_weights(weights, np.zeros(6, np.float32), 1e-4, inputs.mean(axis=0, dtype=np.float64))
-    rounded = result.weights * result.weight_scales[:, np.newaxis].astype(np.float64)
+@pytest.mark.parametrize("per_tensor", [False, True])
+def test_bias_correction_takes_back_the_mean_error(per_tensor: bool) -> None:
+    weights, inputs, bias = normal(6, 8), np.abs(normal(500, 8)) + 2, np.zeros(6, np.float32)
+    means = inputs.mean(axis=0, dtype=np.float64)
+    result = quantize_weights(weights, bias, 1e-4, means, per_tensor=per_tensor)
+    rounded = result.weights * result.weight_scales[..., np.newaxis].astype(np.float64)
     corrected = inputs @ rounded.T + result.bias * result.bias_scales.astype(np.float64)
     error, uncorrected = corrected - inputs @ weights.T, inputs @ rounded.T - inputs @ weights.T
     assert np.all(np.abs(error.mean(axis=0)) < 1e-4)

@@ -43,6 +43,17 @@ def test_a_record_is_for_the_shape_whatever_the_weights() -> None:
         assert known.find(other, V3) is None
 
 
+def test_small_weights_have_records_of_their_own() -> None:
+    """Where AVX2's product of bytes is exact there is more to choose from."""
+    known = Records.of([record()])
+    small = conv()
+    small = dataclasses.replace(small, weights=small.weights // 2)
+    assert known.find(small, V3) is None
+    both = known + Records.of([record(small, kernel="conv2d_avx2bytes")])
+    assert both.find(small, V3) == record(small, kernel="conv2d_avx2bytes")
+    assert both.find(conv(seed=1), V3) == record()
+
+
 def test_a_class_of_cpus_shares_records() -> None:
     plain = records.cpu_class(conv(), loader.load("rpi4-int8"))
     assert plain != records.cpu_class(conv(), loader.load("cortex-a53-int8")), "another core"

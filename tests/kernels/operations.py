@@ -92,6 +92,12 @@ def _multipliers(rng: Generator, shape: int | tuple[int, ...], typical: float) -
     return np.choose(chosen, kinds).astype(np.float32)
 
 
+def _alike(draw: DrawFn, multiplier: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
+    """The multipliers, or the first for every channel, and whether kernels may keep it once."""
+    alike, uniform = draw(st.sampled_from(((False, False), (False, False), (True, False), (True, True))))
+    return np.full_like(multiplier, multiplier[0]) if alike else multiplier, uniform
+
+
 @st.composite
 def _convolutions(draw: DrawFn, family: str) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
     """Shapes of image and weights, and the rest of a convolution's geometry."""
@@ -147,10 +153,11 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     multiplier = _multipliers(rng, len(weights), 0.01 / np.sqrt(weights[0].size))
     if draw(st.booleans()):  # so small that nothing leaves int32
         multiplier = np.minimum(multiplier, np.float32(0.2))
+    multiplier, uniform = _alike(draw, multiplier)
     low, high = _bounds(draw)
     operation = Conv2d(
         shape, weights, bias.astype(np.int32), multiplier,
-        _zero_point(draw), _zero_point(draw), low, high, **geometry,
+        _zero_point(draw), _zero_point(draw), low, high, **geometry, uniform=uniform,
     )  # fmt: skip
     inputs = [_int8(draw, rng, shape)]
     if not family.startswith("depthwise") and draw(st.booleans()):
@@ -236,10 +243,11 @@ def _stage(draw: DrawFn, rng: Generator, shape: tuple[int, ...]) -> Conv2d:
     multiplier = _multipliers(rng, outputs, 0.01 / np.sqrt(weights[0].size))
     if draw(st.booleans()):  # so small that nothing leaves int32
         multiplier = np.minimum(multiplier, np.float32(0.25))
+    multiplier, uniform = _alike(draw, multiplier)
     low, high = _bounds(draw)
     return Conv2d(
         shape, weights, bias, multiplier, _zero_point(draw), _zero_point(draw), low, high,
-        strides, pads, dilations, groups,
+        strides, pads, dilations, groups, uniform=uniform,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def test_the_stream_for_helium_holds_every_weight_once() -> None:
     weights = np.arange(-96, 96, dtype=np.int8).reshape(6, 32)
     bias, multiplier = np.arange(6, dtype=np.int32), np.full(6, 0.5, np.float32)
     for pixels in (1, 2):
-        words = mve.stream(weights, bias, multiplier, pixels)
+        words = mve.stream(weights, bias, multiplier, pixels, uniform=False)
         assert words.nbytes == 2 * 4 * (4 + 32 + 4)  # two blocks of four channels
         found = np.sort(words.view(np.int8))
         assert set(np.unique(weights)) <= set(np.unique(found))
@@ -190,6 +190,40 @@ def checked(machines: Machines, core: str, layers: Sequence[Conv2d]) -> None:
     check(machines, target, calls)
 
 
+UNIFORM = {
+    "dense": layer((1, 1, 24), 12),
+    "dense, part of a block": layer((1, 1, 24), 7),
+    "dense, clipped": replace(layer((1, 1, 24), 12), low=-100, high=90),
+    "pointwise": layer((5, 5, 8), 12),
+    "pointwise, part of a block": layer((5, 5, 8), 11),
+    "window": layer((6, 5, 4), 12, 3),
+    "window, odd channels, strided, clipped": replace(layer((7, 6, 5), 9, 3, 2), low=-100, high=90),
+    "grouped": shaped(*OTHERS["grouped"]),
+    "grouped, odd": shaped(*OTHERS["grouped, odd"]),
+}
+
+
+@pytest.mark.parametrize("core", EVERY_CORE)
+def test_a_multiplier_of_all_channels_is_kept_once(core: str, machines: Machines) -> None:
+    target = loader.load(f"{core}-int8")
+    rng, calls = np.random.default_rng(2), []
+    for op in UNIFORM.values():
+        weights = rng.integers(-127, 128, op.weights.shape).astype(np.int8)
+        multiplier = np.full(len(weights), 0.013 / np.sqrt(weights[0].size), np.float32)
+        each = replace(op, weights=weights, multiplier=multiplier, output_zero_point=5)
+        one = replace(each, uniform=True)
+        own, kept = (sum(array.nbytes for array in code(o, core).constants) for o in (each, one))
+        # Beside it Helium's loop has three parameters; groups have their own.
+        assert kept <= own - len(weights) * 4 + op.groups * 16
+        x = rng.integers(-128, 128, op.input_shape).astype(np.int8)
+        (expected,) = reference.compute(one, (x,), target.requantization)
+        calls += [
+            Call(code(one, core), (x,), expected, (0, 1, code(one, core).tiles), inplace=inplace)
+            for inplace in (None, *code(one, core).inplace)
+        ]
+    check(machines, target, calls)
+
+
 @pytest.mark.parametrize("core", EVERY_CORE)
 @pytest.mark.parametrize("family", ["depthwise", "single", "others"])
 def test_any_geometry_is_exact_in_a_small_function(core: str, family: str, machines: Machines) -> None:
@@ -220,6 +254,7 @@ def test_any_bounds_and_multipliers_are_exact_in_a_small_function(
             ((4, 5, 16), 7, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
             ((5, 4, 3), 8, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
             ((1, 1, 40), 9, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+            ((5, 4, 8), 8, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),  # only the second group's are wide
         ]
     layers = []
     for geometry in geometries:
@@ -230,7 +265,9 @@ def test_any_bounds_and_multipliers_are_exact_in_a_small_function(
             scale = np.exp2(exponents.astype(np.float32)) * np.linspace(1, 1.99, len(exponents))
             # Sums around what a shift to the left saturates, and all that int32 holds.
             bias = np.resize((0, 1, -1, 2**18, -(2**18), 2**30, -(2**30)), len(exponents))
-            op = replace(op, multiplier=scale.astype(np.float32), bias=bias.astype(np.int32))
+            # And small ones where those of usual weights would all leave int8.
+            weights = np.where((scale >= 0.25)[:, None, None, None], op.weights // 120, op.weights)
+            op = replace(op, weights=weights, multiplier=scale.astype(np.float32), bias=bias.astype(np.int32))
         layers.append(op)
     checked(machines, core, layers)
 
