@@ -401,9 +401,10 @@ class MveAny(MveRows):
 
     def accepts(self, operation: Conv2d) -> bool:
         """As `MveRows`, where a row of the window isn't too much code, and the sums hold its products."""
-        _, rows, columns, _ = operation.weights.shape
+        rows, (columns, dilation, stride) = operation.weights.shape[1], _row(operation)
         held = columns <= depthwise_any.MOST_TAPS and rows * -(-columns // 2) <= depthwise_any.MOST_GROUPS
-        return super().accepts(operation) and held
+        reached = extent(columns, dilation) + stride <= depthwise_any.MOST_PIXELS
+        return super().accepts(operation) and held and reached
 
     def form(self, operation: Conv2d) -> Form:
         """Return what a row of the window is, if bounds are int8's own, and if a block isn't full."""

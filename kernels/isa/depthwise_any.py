@@ -18,6 +18,8 @@ MOST_PAIRS = 32
 MOST_TAPS = 16
 """The same for Helium, of eight channels' taps."""
 
+MOST_PIXELS = 512
+"""Of a row that those taps and the second output's reach over: an addition's constant is below 4096 bytes."""
 MOST_GROUPS = 128
 """Of up to two products, that Helium's sums hold: the lower bytes that they leave out make an int16."""
 _MOST_BIAS = 1 << 21
@@ -246,7 +248,7 @@ def _mve_products(columns: int, dilation: int, stride: int) -> str:
     def load(vector: str, pixel: int) -> None:
         nonlocal base
         if not 0 <= 8 * pixel - base < 128:  # what the instruction holds
-            lines.append(f"add r2, r2, #{8 * pixel - base}")
+            lines.append(f"{'add' if 8 * pixel > base else 'sub'} r2, r2, #{abs(8 * pixel - base)}")
             base = 8 * pixel
         write(f"vldrb.s16 {vector}, [r2, #{8 * pixel - base}]")
 

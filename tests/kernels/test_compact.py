@@ -303,6 +303,20 @@ def test_helium_sums_are_exact_to_the_last_bit(cancelled: bool, machines: Machin
     check(machines, target, calls)
 
 
+def test_helium_reaches_over_wide_rows(machines: Machines) -> None:
+    """Holes as of dilated convolutions over time; a stride beyond what a load's offset holds."""
+    far = [
+        shaped((1, 1000, 8), 8, (1, 3), (1, 1), (0, 250, 0, 250), (1, 249), 8),
+        shaped((1, 300, 8), 8, (1, 3), (1, 40), (0, 0, 0, 0), (1, 5), 8),
+    ]
+    assert [next(candidates(op, loader.load("cortex-m55-int8")))[0].name for op in far] == [
+        "depthwise_any_mve"
+    ] * 2
+    checked(machines, "cortex-m55", far)
+    beyond = shaped((1, 1000, 8), 8, (1, 3), (1, 1), (0, 300, 0, 300), (1, 300), 8)
+    assert next(candidates(beyond, loader.load("cortex-m55-int8")))[0].name == "depthwise_generic"
+
+
 def test_helium_leaves_windows_that_its_sums_do_not_hold_to_others() -> None:
     beyond = shaped((20, 20, 8), 8, (15, 17), (1, 1), (0, 0, 0, 0), (1, 1), 8)
     assert next(candidates(beyond, loader.load("cortex-m55-int8")))[0].name == "depthwise_any_dsp"
