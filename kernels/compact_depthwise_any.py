@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, epilogue, tir
-from edgec.kernels.compact_depthwise import DspRows, Form, MveRows, RowShape, ThumbRows
-from edgec.kernels.isa import depthwise_any, dsp, mve, thumb
+from edgec.kernels.compact_depthwise import Form, RowShape
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.isa.base import Output
 from edgec.kernels.kernel import KernelCode
@@ -186,7 +185,7 @@ def _code(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> KernelCode:
     same = operation.input_shape == operation.output_shape
     behind = outputs == channels and (same or not turned) and _behind(seen)
     inplace = (0,) if behind and operation.runs is None else ()
-    apart, form = _apart(isa, operation), isa.form(seen)
+    apart, form = is_apart(isa, operation), isa.form(seen)
     parameters, scratch_bytes = _parameters(isa, seen, turned)
     return KernelCode(
         key=f"compact_depthwise_any {isa.name} {form} {apart} {bool(inplace)}",
@@ -199,7 +198,7 @@ def _code(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> KernelCode:
     )
 
 
-def _apart(isa: DepthwiseAny, operation: Conv2d) -> bool:
+def is_apart(isa: DepthwiseAny, operation: Conv2d) -> bool:
     """Whether a block's outputs aren't of as many adjacent channels."""
     outputs = len(operation.weights)
     return outputs != operation.input_shape[3] or outputs % isa.channels > 0
@@ -308,9 +307,7 @@ def _body(
     linked(isa.loops(form), images)
 
 
-def _blocked(
-    operation: Conv2d, width: int
-) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
+def blocked(operation: Conv2d, width: int) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
     """Return [blocks, channels, rows, columns] weights, [blocks, channels] biases and multipliers.
 
     What is beyond the last channel is zero.
@@ -329,257 +326,6 @@ def _blocked(
     )
 
 
-class DspAny(DspRows):
-    """Four channels as planes of int16, of which `smlad` multiplies two neighbours (dilated: or zeros)."""
-
-    mover: Assembly | None = depthwise_any.MOVE
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """As `DspRows`, where a row of the window isn't too much code."""
-        return super().accepts(operation) and _pairs(operation) <= depthwise_any.MOST_PAIRS
-
-    def form(self, operation: Conv2d) -> Form:
-        """Return pairs of taps of a row, and whether results have no bounds but int8's own."""
-        return _pairs(operation), operation.saturating
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By channel: bias, multiplier, pairs of weights row by row."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        blocks, width, rows, _ = weights.shape
-        spread = np.zeros((blocks, width, rows, 2 * _pairs(operation)), "<i2")
-        dilation = operation.dilations[1]
-        spread[..., : extent(weights.shape[3], dilation) : dilation] = weights
-        words = spread.view("<i4").reshape(blocks, width, -1)
-        head = np.stack([bias, multiplier.view(np.int32)], axis=-1)
-        return np.concatenate([head, words], axis=-1).reshape(blocks, -1)
-
-    def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
-        return (
-            dsp.FILL_WORDS,
-            dsp.PLANES,
-            dsp.PLANES_PIXEL,
-            depthwise_any.MOVE,
-            depthwise_any.WIDEN_CHANNEL,
-            depthwise_any.dsp_row(*form),
-        )
-
-    def copy_apart(self, work: Work, x: Buffer, start: Expr, row: Expr) -> None:
-        """Plane by plane."""
-        g = work.geometry
-        with T.serial(0, self.channels) as lane:
-            source = start + work.channel(work.block * self.channels + lane)
-            to = address(work.rows, row + (lane * g.length + g.left) * 2)
-            depthwise_any.WIDEN_CHANNEL.call(None, address(x, source), g.in_column_step, to, g.in_columns)
-
-    def row(self, work: Work) -> None:
-        """Channel by channel."""
-        g, (_, saturating) = work.geometry, work.form
-        with T.serial(0, work.lanes) as lane:
-            depthwise_any.dsp_row(*work.form).call(
-                None, address(work.rows, lane * (g.length * 2)), work.pitch * self.pixel_bytes,
-                address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.column_step, g.columns, g.kernel_rows, g.column_stride * 2,
-                work.output.zero_point if saturating else address(work.parameters, 0),
-            )  # fmt: skip
-
-
-def _pairs(operation: Conv2d) -> int:
-    """Of taps in a row of the window, those between them included."""
-    return -(-extent(operation.weights.shape[2], operation.dilations[1]) // 2)
-
-
-def _row(operation: Conv2d) -> tuple[int, int, int]:
+def taps_of_row(operation: Conv2d) -> tuple[int, int, int]:
     """Taps of a row of the window, pixels from one to the next, and from a window to the next."""
     return int(operation.weights.shape[2]), operation.dilations[1], operation.strides[1]
-
-
-class MveAny(MveRows):
-    """Eight channels, as they are."""
-
-    mover: Assembly | None = depthwise_any.MVE_MOVE
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """As `MveRows`, where a row of the window isn't too much code, and the sums hold its products."""
-        rows, (columns, dilation, stride) = operation.weights.shape[1], _row(operation)
-        held = columns <= depthwise_any.MOST_TAPS and rows * -(-columns // 2) <= depthwise_any.MOST_GROUPS
-        reached = extent(columns, dilation) + stride <= depthwise_any.MOST_PIXELS
-        return super().accepts(operation) and held and reached
-
-    def form(self, operation: Conv2d) -> Form:
-        """Return what a row of the window is, if bounds are int8's own, and if a block isn't full."""
-        return *_row(operation), operation.saturating, len(operation.weights) % self.channels > 0
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """See `depthwise_any.mve_constants`.
-
-        Behind them, where channels aren't adjacent, one byte for each output: which channel of the input it
-        is made of, counted from the first output's.
-        """
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        own = depthwise_any.mve_constants(weights.reshape(*bias.shape, -1), bias, multiplier)
-        if not _apart(self, operation):
-            return own
-        outputs = len(operation.weights)
-        channels = np.arange(bias.size).clip(None, outputs - 1) * operation.groups // outputs
-        offsets = (channels.reshape(bias.shape) - channels.reshape(bias.shape)[:, :1]).astype(np.int8)
-        return np.concatenate([own, offsets.view("<i4")], axis=1)
-
-    def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
-        own = depthwise_any.MVE_MOVE, depthwise_any.MVE_GATHER, depthwise_any.mve_row(*form)
-        return mve.FILL, mve.PIXELS, *own
-
-    def copy_apart(self, work: Work, x: Buffer, start: Expr, row: Expr) -> None:
-        """All channels together."""
-        g = work.geometry
-        source = start + work.channel(work.block * self.channels)
-        offsets = address(work.constants, work.first + g.words - self.channels // 4)
-        to = address(work.rows, row + g.left * self.pixel_bytes)
-        depthwise_any.MVE_GATHER.call(None, address(x, source), g.in_column_step, to, g.in_columns, offsets)
-
-    def row(self, work: Work) -> None:
-        """All channels together."""
-        g = work.geometry
-        depthwise_any.mve_row(*work.form).call(
-            None, address(work.rows, 0), work.pitch * self.pixel_bytes, address(work.constants, work.first),
-            address(work.y, work.to), g.column_step, g.columns, g.kernel_rows, address(work.parameters, 0),
-            work.lanes,
-        )  # fmt: skip
-
-
-class ThumbAny(ThumbRows):
-    """Four channels, byte by byte, in fixed point."""
-
-    mover: Assembly | None = depthwise_any.MOVE
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """As `ThumbRows`, where a row of the window isn't too much code."""
-        columns, dilation, stride = _row(operation)
-        wide = extent(columns, dilation) <= 2 * depthwise_any.MOST_PAIRS >= stride
-        return super().accepts(operation) and wide
-
-    def form(self, operation: Conv2d) -> Form:
-        """Return that, and what results need."""
-        return *_row(operation), thumb.ending(operation)
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By channel: rows, bias, `thumb.scales`, weights."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        blocks, width, rows, columns = weights.shape
-        words = -(-rows * columns // 4)
-        padded = np.zeros((blocks, width, words * 4), np.int8)
-        padded[..., : rows * columns] = weights.reshape(blocks, width, -1)
-        scales = thumb.scales(multiplier.reshape(-1)).reshape(blocks, width, 2)
-        head = np.stack([np.full_like(bias, rows), bias, scales[..., 0], scales[..., 1]], axis=-1)
-        return np.concatenate([head, padded.view("<i4")], axis=-1).reshape(blocks, -1)
-
-    def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
-        return (
-            dsp.FILL_WORDS,
-            thumb.PIXELS,
-            depthwise_any.MOVE,
-            depthwise_any.COPY_CHANNEL,
-            depthwise_any.thumb_row(*form),
-        )
-
-    def copy_apart(self, work: Work, x: Buffer, start: Expr, row: Expr) -> None:
-        """Channel by channel."""
-        g, count = work.geometry, self.channels
-        with T.serial(0, count) as lane:
-            source = address(x, start + work.channel(work.block * count + lane))
-            to = address(work.rows, row + g.left * count + lane)
-            depthwise_any.COPY_CHANNEL.call(None, source, g.in_column_step, to, T.int32(count), g.in_columns)
-
-    def row(self, work: Work) -> None:
-        """Channel by channel."""
-        g, (*_, ending) = work.geometry, work.form
-        with T.serial(0, work.lanes) as lane:
-            depthwise_any.thumb_row(*work.form).call(
-                None, address(work.rows, lane), work.pitch * self.pixel_bytes,
-                address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.column_step, g.columns,
-                address(work.parameters, 0) if ending.clipped else work.output.zero_point,
-            )  # fmt: skip
-
-
-class PlainAny(ThumbAny):
-    """Four channels, in loops for LLVM."""
-
-    name = "plain"
-    arch: str | None = None
-    features: frozenset[str] = frozenset()
-    mover: Assembly | None = None
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights."""
-        return operation.weights.dtype == np.int8
-
-    def form(self, operation: Conv2d) -> Form:
-        """Return whether results need more than the usual fixed-point form."""
-        return (thumb.wide(operation.multiplier),)
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By block: biases, `thumb.scales`, weights tap by tap."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        blocks, width, rows, columns = weights.shape
-        taps = np.ascontiguousarray(weights.reshape(blocks, width, rows * columns).swapaxes(1, 2))
-        scales = thumb.scales(multiplier.reshape(-1)).reshape(blocks, width * 2)
-        return np.concatenate([bias, scales, taps.reshape(blocks, -1).view("<i4")], axis=1)
-
-    def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """None."""
-        del form
-        return ()
-
-    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.fill`."""
-        with T.serial(0, size) as at:
-            tir.store(ring, to + at, T.cast(padding, "int8"))
-
-    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseAny.copy`."""
-        to = row + g.left * self.pixel_bytes
-        with T.serial(0, g.in_columns) as column, T.unroll(0, self.channels) as lane:
-            tir.store(
-                ring, to + column * self.pixel_bytes + lane, x[start + column * g.in_column_step + lane]
-            )
-
-    def copy_apart(self, work: Work, x: Buffer, start: Expr, row: Expr) -> None:
-        """Channel by channel."""
-        g, count = work.geometry, self.channels
-        with T.serial(0, count) as lane:
-            source = start + work.channel(work.block * count + lane)
-            to = row + g.left * count + lane
-            with T.serial(0, g.in_columns) as column:
-                tir.store(work.rows, to + column * count, x[source + column * g.in_column_step])
-
-    def row(self, work: Work) -> None:
-        """All channels together."""
-        g, width, (wide,) = work.geometry, self.channels, work.form
-        sums = T.alloc_buffer((width,), "int32", scope="global")
-        weights = work.first + 3 * width
-        with T.serial(0, g.columns) as column:
-            for lane in range(width):
-                tir.store(sums, lane, work.constants[work.first + lane])
-            start = column * g.column_stride * self.pixel_bytes
-            with T.serial(0, g.kernel_rows) as r:
-                beyond = work.first_row + r * g.row_dilation
-                row = T.Select(beyond >= g.reach, beyond - g.reach, beyond)
-                from_tap = start + row * (g.length * self.pixel_bytes)
-                with T.serial(0, g.kernel_columns) as c:
-                    word = work.constants[weights + r * g.kernel_columns + c]
-                    tap = from_tap + c * (g.column_dilation * self.pixel_bytes)
-                    for lane in range(width):
-                        weight = (word << (24 - 8 * lane)) >> 24
-                        tir.store(sums, lane, sums[lane] + T.cast(work.rows[tap + lane], "int32") * weight)
-            for lane in range(width):
-                with T.If(work.lanes > lane), T.Then():
-                    scale = work.first + width + 2 * lane
-                    value = thumb.requantize(
-                        sums[lane], work.constants[scale], work.constants[scale + 1], work.output.zero_point,
-                        wide,
-                    )  # fmt: skip
-                    value = T.max(T.min(value, work.output.high), work.output.low)
-                    tir.store(work.y, work.to + column * g.column_step + lane, T.cast(value, "int8"))
