@@ -14,7 +14,7 @@ EXAMPLE := fmnist_dscnn
 ARM := build/$(EXAMPLE)-arm64-int8.edgec
 HOST := build/$(EXAMPLE)-host-int8.edgec
 RECORDS := build/records
-LEVELS ?= x86-64-v3 x86-64-v4
+LEVELS ?= x86-64-v3 x86-64-avxvnni x86-64-v4
 BUDGET ?= 2m
 
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz

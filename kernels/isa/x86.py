@@ -368,6 +368,8 @@ class DepthwiseQuads(DepthwisePairs):
 
 
 _TILES_16_REGISTERS = ((6, 2), (5, 2), (4, 2), (3, 2), (2, 2), (1, 2), (2, 4), (1, 4), (4, 1), (8, 1), (1, 1))
+# Where a product is added as it is made, and there is none to hold: rows of 7 are 4 and 3.
+_TILES_16_REGISTERS_ADDED = (*_TILES_16_REGISTERS, (4, 3), (3, 3), (2, 3), (1, 3))
 _TILES_32_REGISTERS = (
     (14, 2), (13, 2), (12, 2), (10, 2), (8, 2), (7, 2), (6, 2), (4, 2), (2, 2), (1, 2),
     (9, 3), (8, 3), (7, 3), (6, 3), (4, 3), (3, 3), (2, 3), (1, 3),
@@ -382,7 +384,7 @@ _AVX512VNNI = frozenset({"avx512bw", "avx512vl", "avx512vnni"})
 SSE2 = PairProducts("sse2", frozenset(), 4, _TILES_16_REGISTERS)
 AVX2 = PairProducts("avx2", _AVX2, 8, _TILES_16_REGISTERS)
 AVX2BYTES = BytePairs("avx2bytes", _AVX2, 8, _TILES_16_REGISTERS)
-AVXVNNI = QuadProducts("avxvnni", _AVXVNNI, 8, _TILES_16_REGISTERS)
+AVXVNNI = QuadProducts("avxvnni", _AVXVNNI, 8, _TILES_16_REGISTERS_ADDED)
 AVX512 = PairProducts("avx512", _AVX512, 16, _TILES_32_REGISTERS)
 AVX512VNNI = QuadProducts("avx512vnni", _AVX512VNNI, 16, _TILES_32_REGISTERS)
 
