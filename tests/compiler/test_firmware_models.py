@@ -53,7 +53,6 @@ FIGURES = {
     ("mlperf_ic_resnet8", "cortex-m4"): Figures(12.760, 33920, 7538, 82304, 348),
     ("mlperf_ic_resnet8", "cortex-m7"): Figures(12.784, 33920, 7630, 82304, 352),
     ("mlperf_ic_resnet8", "cortex-m55"): Figures(2.586, 33344, 5534, 82304, 460),
-    ("vww_mobilenetv1", "cortex-m3"): Figures(21.842, 55312, 9144, 248144, 308),
     ("vww_mobilenetv1", "cortex-m4"): Figures(10.392, 55328, 10666, 251920, 304),
     ("vww_mobilenetv1", "cortex-m7"): Figures(10.389, 55328, 10668, 251920, 304),
     ("vww_mobilenetv1", "cortex-m55"): Figures(2.973, 55328, 7350, 233448, 332),
