@@ -278,8 +278,9 @@ def _mve_products(columns: int, dilation: int, stride: int) -> str:
 def _mve_sums(output: int) -> str:
     """Write how both int16 of an output become int32: q(2i) of even channels, and q(2i + 1) of odd ones.
 
-    256 times what is in the latter is less than the sum by a byte of each pair: the sum's upper half is what
-    makes that difference a small one.
+    The sum is 256 h + r, of which h is at hand, and its lower half, l. The bytes that h leaves out make r
+    less than 129 * 256, so that h less the upper byte of l is 256 times the upper half, less 0 to 128: what
+    it rounds to is that half.
     """
     low, high, spare = f"q{2 * output}", f"q{2 * output + 1}", "q4"
     return f"""

@@ -377,7 +377,11 @@ def depthwise_rows(stride: int, saturating: bool) -> Assembly:
     """
     held = ("s16", "s17")
     beginning = "" if saturating else bounds("$7", "r0", "r1", held)
-    ending = "" if saturating else clipped("$4", "$7", "$5", "$6", held) + "vmov $6, s13"
+    saturated, end = "ssat $7, #8, $7\nssat $4, #8, $4", "vmov $5, s11"
+    if saturating:
+        ending = f"{end}\n{saturated}"  # what an M7 does at once
+    else:
+        ending = f"{saturated}\n{clipped('$4', '$7', '$5', '$6', held)}\nvmov $6, s13\n{end}"
     advance = 4 * stride
     lasts = {
         1: """
@@ -429,10 +433,7 @@ def depthwise_rows(stride: int, saturating: bool) -> Assembly:
         vmov $5, $6, s12, s13
         qadd $7, $7, $5
         qadd $4, $4, $5
-        ssat $7, #8, $7
-        ssat $4, #8, $4
         {ending}
-        vmov $5, s11
         cmp $0, $5
         strb $7, [$3, $6]
         strb $4, [$3]
