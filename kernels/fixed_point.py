@@ -1,27 +1,16 @@
 """Operations in fixed point, for cores without an FPU: elements one by one, results by integers alone."""
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from edgec.kernels import elementwise, pooling, softmax, tir
 from edgec.kernels.elementwise import PARAMETERS
 from edgec.kernels.isa import fixed
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operators import AveragePool, Binary, Mean, Operation, Softmax, laid, pitch, span
+from edgec.kernels.operators import AveragePool, Binary, Mean, Softmax, laid, pitch, span
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
-
-Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
-
-
-def codes(
-    requantization: str, codes_of: Codes, isa: Any, operation: Operation, target: Target
-) -> Iterable[KernelCode]:
-    """Return codes_of(isa, operation, target) for targets of that form of requantization, none for others."""
-    return codes_of(isa, operation, target) if target.requantization == requantization else ()
 
 
 def binary(operation: Binary, target: Target) -> KernelCode:

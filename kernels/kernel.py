@@ -51,14 +51,20 @@ class Kernel:
     """Architecture it needs, or None for any."""
     codes: Callable[[Operation, Target], Iterable[KernelCode]]
     """Yields the configurations of one layer, the one expected to be fastest first; none: not mine."""
+    requantization: str | None = None
+    """Form of requantization that it computes, as in a target's description; None where there is none."""
 
     def symbol(self, code: KernelCode) -> str:
         """Return what the function of one of its codes is called in C."""
         return f"edgec_{self.name}_{hashlib.sha256(code.key.encode()).hexdigest()[:12]}"
 
     def runs_on(self, target: Target) -> bool:
-        """Whether `target` has every instruction this kernel may use."""
-        return self.arch in (None, target.arch) and self.features <= target.features
+        """Whether `target` has every instruction this kernel may use, and requantizes as it does."""
+        return (
+            self.arch in (None, target.arch)
+            and self.features <= target.features
+            and self.requantization in (None, target.requantization)
+        )
 
     def code(self, operation: Operation, target: Target) -> KernelCode | None:
         """Return the first choice for one layer, or None: not this kernel's."""

@@ -59,62 +59,45 @@ from edgec.kernels.operators import (
 )
 from edgec.targets.descriptor import Target
 
+Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
 
-def _vectorized(
-    family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: InstructionSet | DepthwiseSet
-) -> Kernel:
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, partial(codes, isa))
+
+def _vectorized(family: str, codes: Codes, isa: InstructionSet | DepthwiseSet) -> Kernel:
+    name, bound = f"{family}_{isa.name}", partial(codes, isa)
+    return Kernel(name, Conv2d, isa.features, isa.arch, bound, "float32")
 
 
 def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
-    features = dense.features | channelwise.features
-    return Kernel(
-        f"chain_{dense.name}", Chain, features, dense.arch, partial(chain.codes, dense, channelwise)
-    )
+    name, bound = f"chain_{dense.name}", partial(chain.codes, dense, channelwise)
+    return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32")
 
 
 def _compact(
-    family: str,
-    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
-    isa: compact_conv2d.CompactSet | DepthwiseRows | DepthwiseAny,
+    family: str, codes: Codes, isa: compact_conv2d.CompactSet | DepthwiseRows | DepthwiseAny
 ) -> Kernel:
-    bound = partial(fixed_point.codes, isa.requantization, codes, isa)
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, isa.arch, bound)
+    name, bound = f"{family}_{isa.name}", partial(codes, isa)
+    return Kernel(name, Conv2d, isa.features, isa.arch, bound, isa.requantization)
 
 
-def _fixed(
-    family: str,
-    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
-    isa: fixed.Fixed | fixed.FixedDepthwise,
-) -> Kernel:
-    bound = partial(fixed_point.codes, "fixed-point", codes, isa)
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, None, bound)
+def _fixed(family: str, codes: Codes, isa: fixed.Fixed | fixed.FixedDepthwise) -> Kernel:
+    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, None, partial(codes, isa), "fixed-point")
 
 
-def _portable_fixed(
-    name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]
-) -> Kernel:
-    bound = partial(fixed_point.codes, "fixed-point", _single, code)
-    return Kernel(f"{name}_fixed", operation, frozenset(), None, bound)
-
-
-def _float(
-    family: str, codes: Callable[[Any, Any, Target], Iterable[KernelCode]], isa: fma.FloatSet
-) -> Kernel:
+def _float(family: str, codes: Codes, isa: fma.FloatSet) -> Kernel:
     return Kernel(f"{family}_{isa.name}", FloatConv2d, isa.features, isa.arch, partial(codes, isa))
 
 
-def _mapped(
-    family: str,
-    operation: type[Operation],
-    codes: Callable[[Any, Any, Target], Iterable[KernelCode]],
-    isa: TableSet,
-) -> Kernel:
+def _mapped(family: str, operation: type[Operation], codes: Codes, isa: TableSet) -> Kernel:
     return Kernel(f"{family}_{isa.name}", operation, isa.features, isa.arch, partial(codes, isa))
 
 
-def _portable(name: str, operation: type[Operation], code: Callable[[Any, Target], KernelCode]) -> Kernel:
-    return Kernel(name, operation, frozenset(), None, partial(_single, code))
+def _portable(
+    name: str,
+    operation: type[Operation],
+    code: Callable[[Any, Target], KernelCode],
+    requantization: str | None = None,
+) -> Kernel:
+    return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 
 
 def _single(
@@ -187,11 +170,11 @@ KERNELS: tuple[Kernel, ...] = (
     _float("float_conv2d", float_conv2d.codes, fma.AVX2),
     _float("float_conv2d", float_conv2d.codes, fma.NEON),
     _float("float_conv2d", float_conv2d.codes, fma.GENERIC),
-    _portable_fixed("binary", Binary, fixed_point.binary),
-    _portable_fixed("average_pool", AveragePool, fixed_point.average_pool),
-    _portable_fixed("mean", Mean, fixed_point.mean),
-    _portable_fixed("softmax", Softmax, fixed_point.softmax_row),
-    _portable("binary", Binary, elementwise.binary),
+    _portable("binary_fixed", Binary, fixed_point.binary, "fixed-point"),
+    _portable("average_pool_fixed", AveragePool, fixed_point.average_pool, "fixed-point"),
+    _portable("mean_fixed", Mean, fixed_point.mean, "fixed-point"),
+    _portable("softmax_fixed", Softmax, fixed_point.softmax_row, "fixed-point"),
+    _portable("binary", Binary, elementwise.binary, "float32"),
     _portable("quantize", Quantize, elementwise.quantize),
     _portable("dequantize", Dequantize, elementwise.dequantize),
     _mapped("lookup", Lookup, lookup.codes, tables.AVX512),
@@ -199,12 +182,12 @@ KERNELS: tuple[Kernel, ...] = (
     _mapped("lookup", Lookup, lookup.codes, tables.NEON),
     _portable("lookup", Lookup, lookup.lookup),
     _portable("max_pool", MaxPool, pooling.max_pool),
-    _portable("average_pool", AveragePool, pooling.average_pool),
-    _portable("mean", Mean, pooling.mean),
+    _portable("average_pool", AveragePool, pooling.average_pool, "float32"),
+    _portable("mean", Mean, pooling.mean, "float32"),
     _portable("float_binary", FloatBinary, elementwise.float_binary),
     _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool),
     _portable("float_mean", FloatMean, pooling.float_mean),
-    _portable("softmax", Softmax, softmax.softmax),
+    _portable("softmax", Softmax, softmax.softmax, "float32"),
     _portable("rearrange", Rearrange, movement.rearrange),
     _mapped("concat", Concat, movement.concat_codes, tables.AVX512),
     _mapped("concat", Concat, movement.concat_codes, tables.AVX2),

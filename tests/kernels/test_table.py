@@ -228,3 +228,11 @@ def test_scratch_is_limited_where_it_can_be(kernel: Kernel, target: Target, data
         limited = kernel.code(replace(op, scratch=between), target)
         assert limited is not None
         assert limited.scratch_bytes <= between
+
+
+def test_a_kernel_runs_where_results_are_requantized_as_it_does() -> None:
+    by_integers = {kernel.name for kernel in KERNELS if kernel.runs_on(loader.load("cortex-m3-int8"))}
+    by_floats = {kernel.name for kernel in KERNELS if kernel.runs_on(loader.load("x86-64-v3-int8"))}
+    assert {"conv2d_thumb", "binary_fixed", "pad"} <= by_integers
+    assert {"conv2d_generic", "binary", "pad"} <= by_floats
+    assert not {kernel.name for kernel in KERNELS if kernel.requantization} & by_integers & by_floats
