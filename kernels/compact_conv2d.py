@@ -100,6 +100,8 @@ class Variant:
     residual: bool
     aliased: bool
     """The output may take over an input's buffer."""
+    wide: bool = False
+    """Multipliers take more than the usual fixed-point form (`thumb.wide`)."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
         if operation.residual is not None and pixels % 2 == 0:  # an odd last pixel is computed twice
             inplace.append(1)
     groups = list(_groups(operation))
-    variant = isa.variant(groups[0], Form(dense, pointwise and not dense, scattered, bool(inplace)))
+    largest = max(groups, key=lambda group: float(group.multiplier.max()))  # whose results take the most
+    variant = isa.variant(largest, Form(dense, pointwise and not dense, scattered, bool(inplace)))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"compact_conv2d {isa.name} {variant}",

@@ -9,15 +9,14 @@ those are the longer ones.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import conv2d, epilogue, extent, tir
+from edgec.kernels import epilogue, extent, tir
 from edgec.kernels.extent import Extent
-from edgec.kernels.isa import dsp, mve, thumb
-from edgec.kernels.isa.assembly import Assembly, address, linked
+from edgec.kernels.isa.assembly import Assembly, linked
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operators import Conv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
@@ -26,6 +25,8 @@ from edgec.targets.descriptor import Target
 _ANY = 1 << 28
 """Elements of a buffer whose size is an argument."""
 _WINDOW = 3
+Form = tuple[Any, ...]
+"""What of a layer is code, not an argument."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ class DepthwiseRows(Protocol):
     def padding(self, zero_point: int) -> int:
         """Return the word that the ring is filled with."""
 
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
+    def form(self, operation: Conv2d) -> Form:
+        """Return what of the layer is code."""
+
+    def loops(self, form: Form) -> tuple[Assembly, ...]:
         """Loops that the next three call."""
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
@@ -115,7 +119,7 @@ class DepthwiseRows(Protocol):
         """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
 
     def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
+        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
         y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """Write the computation of a row of outputs of a block."""
@@ -128,20 +132,19 @@ def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[Ker
     del target
     if operation.groups != channels or len(operation.weights) != channels or channels % isa.channels:
         return
-    stride = operation.strides[0]
     if operation.weights.shape[1:] != (_WINDOW, _WINDOW, 1) or operation.residual is not None:
         return
     if operation.dilations != (1, 1) or operation.strides not in ((1, 1), (2, 2)):
         return
     if not isa.accepts(operation):
         return
-    if rows > columns and stride == 1:
+    if rows > columns and operation.strides == (1, 1):
         yield _code(isa, operation, turned=True)
     yield _code(isa, operation, turned=False)
 
 
 def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
-    images, stride = operation.input_shape[0], operation.strides[0]
+    images, form = operation.input_shape[0], isa.form(operation)
     same = operation.input_shape == operation.output_shape
     # Outputs lie in front of the inputs that they are made of, row by row.
     behind = same or (images == 1 and not turned and _behind(operation))
@@ -149,8 +152,8 @@ def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
     weights = operation.weights[..., 0]
     parameters, length = _parameters(isa, operation, turned)
     return KernelCode(
-        key=f"compact_depthwise {isa.name} {stride} {bool(inplace)}",
-        make=partial(_function, isa, stride, bool(inplace)),
+        key=f"compact_depthwise {isa.name} {form} {bool(inplace)}",
+        make=partial(_function, isa, form, bool(inplace)),
         constants=(isa.pack(operation, weights.swapaxes(1, 2) if turned else weights), *parameters),
         tiles=images,
         scratch_bytes=_WINDOW * length * isa.pixel_bytes,
@@ -192,7 +195,7 @@ def _parameters(
     return (parameters, geometry.extent.array), length
 
 
-def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
+def _function(isa: DepthwiseRows, form: Form, aliased: bool) -> object:
     return tir.kernel(
         [
             ("int8", _ANY),
@@ -202,14 +205,14 @@ def _function(isa: DepthwiseRows, stride: int, aliased: bool) -> object:
             ("int8", _ANY),
         ],
         "int8",
-        partial(_body, isa, stride),
+        partial(_body, isa, form),
         noalias=not aliased,
     )
 
 
 def _body(
-    isa: DepthwiseRows, stride: int, x: Buffer, constants: Buffer, parameters: Buffer, covered: Buffer,
-    y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
+    isa: DepthwiseRows, form: Form, x: Buffer, constants: Buffer, parameters: Buffer,
+    covered: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     values = tir.registers(parameters, 3 + _FIELDS)
     whole = Extent(*tir.registers(covered, extent.FIELDS))
@@ -233,179 +236,10 @@ def _body(
                 rows = [(row * g.row_stride + i) % _WINDOW * row_bytes for i in range(_WINDOW)]
                 to = index * g.bytes + row * g.row_step + block * isa.channels
                 first = block * isa.constant_words
-                isa.outputs(g, stride, scratch, rows, constants, first, y, to, parameters, zero_point)
+                isa.outputs(g, form, scratch, rows, constants, first, y, to, parameters, zero_point)
 
     def images() -> None:
         with T.serial(begin, end) as index:
             image(index)
 
-    linked(isa.functions(stride), images)
-
-
-class DspRows:
-    """Four channels as planes of int16, of which `smlad` multiplies two neighbours."""
-
-    name = "dsp"
-    arch: str | None = "arm-m"
-    requantization = "float32"
-    features = frozenset({"dsp"})
-    channels = 4
-    pixel_bytes = 8
-    constant_words = 32
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights, but no bounds of results other than int8's own."""
-        return operation.weights.dtype == np.int8 and operation.saturating
-
-    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
-        """See `dsp.depthwise_constants`."""
-        return dsp.depthwise_constants(weights, conv2d.folded_bias(operation, 0), operation.multiplier)
-
-    def padding(self, zero_point: int) -> int:
-        """Two int16."""
-        return int(np.array([zero_point, zero_point], "<i2").view("<i4")[0])
-
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.functions`."""
-        return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, dsp.DEPTHWISE[stride]
-
-    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseRows.fill`."""
-        dsp.FILL_WORDS.call(None, address(ring, to), padding, size // 4)
-
-    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """Pairs of pixels that begin at a whole word of the planes; one before, one after, if need be."""
-        plane = g.length * 2
-        odd = g.left % 2
-        pairs = (g.in_columns - odd) // 2
-
-        def single(column: Expr) -> None:
-            source = address(x, start + column * g.in_column_step)
-            dsp.PLANES_PIXEL.call(None, source, address(ring, row + (g.left + column) * 2), plane)
-
-        with T.If(odd > 0), T.Then():
-            single(T.int32(0))
-        with T.If(pairs > 0), T.Then():
-            source = address(x, start + odd * g.in_column_step)
-            to = address(ring, row + (g.left + odd) * 2)
-            dsp.PLANES.call(None, source, g.in_column_step, to, plane, pairs)
-        with T.If((g.in_columns - odd) % 2 > 0), T.Then():
-            single(g.in_columns - 1)
-
-    def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
-        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
-    ) -> None:  # fmt: skip
-        """See `DepthwiseRows.outputs`."""
-        del parameters
-        places = [address(ring, row) for row in rows]
-        packed = g.columns + g.length * (2 << 16)
-        dsp.DEPTHWISE[stride].call(
-            None, *places, address(y, to), address(constants, first), g.column_step, packed, zero_point
-        )
-
-
-class MveRows:
-    """Eight channels, as they are."""
-
-    name = "mve"
-    arch: str | None = "arm-m"
-    requantization = "float32"
-    features = frozenset({"mve", "mve.fp"})
-    channels = mve.DEPTHWISE_CHANNELS
-    pixel_bytes = 8
-    constant_words = 34
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """No weight of -128: two of its products would leave int16."""
-        return operation.weights.dtype == np.int8 and int(operation.weights.min()) > -128
-
-    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
-        """See `mve.depthwise_constants`."""
-        flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
-        return mve.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
-
-    def padding(self, zero_point: int) -> int:
-        """Return the byte."""
-        return zero_point
-
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.functions`."""
-        del stride
-        return mve.FILL, mve.PIXELS, mve.DEPTHWISE
-
-    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseRows.fill`."""
-        mve.FILL.call(None, address(ring, to), padding, size)
-
-    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseRows.copy`."""
-        to = address(ring, row + g.left * self.pixel_bytes)
-        mve.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
-
-    def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
-        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
-    ) -> None:  # fmt: skip
-        """See `DepthwiseRows.outputs`."""
-        del stride, zero_point
-        places = [address(ring, row) for row in rows]
-        mve.DEPTHWISE.call(
-            None, *places, address(constants, first), address(y, to), g.column_stride * self.pixel_bytes,
-            g.column_step, g.columns, address(parameters, 0),
-        )  # fmt: skip
-
-
-class ThumbRows:
-    """Four channels, byte by byte, in fixed point."""
-
-    name = "thumb"
-    arch: str | None = "arm-m"
-    requantization = "fixed-point"
-    features: frozenset[str] = frozenset({"thumb2"})
-    channels = 4
-    pixel_bytes = 4
-    constant_words = 24
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights, but int8's own bounds, and multipliers of the usual size."""
-        return (
-            operation.weights.dtype == np.int8 and operation.saturating and thumb.holds(operation.multiplier)
-        )
-
-    def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
-        """See `thumb.depthwise_constants`."""
-        flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
-        return thumb.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
-
-    def padding(self, zero_point: int) -> int:
-        """Four bytes."""
-        return int(np.uint32((zero_point & 0xFF) * 0x01010101).astype(np.int32))
-
-    def functions(self, stride: int) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.functions`."""
-        del stride
-        return dsp.FILL_WORDS, thumb.PIXELS, thumb.DEPTHWISE
-
-    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseRows.fill`."""
-        dsp.FILL_WORDS.call(None, address(ring, to), padding, size // 4)
-
-    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseRows.copy`."""
-        to = address(ring, row + g.left * self.pixel_bytes)
-        thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
-
-    def outputs(
-        self, g: Geometry, stride: int, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
-        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
-    ) -> None:  # fmt: skip
-        """Channel by channel."""
-        del stride, parameters
-        with T.serial(0, self.channels) as channel:
-            places = [address(ring, row + channel) for row in rows]
-            one = address(constants, first + channel * (self.constant_words // self.channels))
-            thumb.DEPTHWISE.call(
-                None, *places, address(y, to + channel), one, g.column_stride * self.pixel_bytes,
-                g.column_step, g.columns, zero_point,
-            )  # fmt: skip
+    linked(isa.loops(form), images)

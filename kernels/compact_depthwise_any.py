@@ -6,7 +6,7 @@ two of a few channels; the products of an output are many more.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import conv2d, epilogue, tir
-from edgec.kernels.compact_depthwise import DspRows, MveRows, RowShape, ThumbRows
-from edgec.kernels.isa import depthwise_any, dsp, mve, thumb
+from edgec.kernels.compact_depthwise import Form, RowShape
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.isa.base import Output
 from edgec.kernels.kernel import KernelCode
@@ -29,24 +28,29 @@ _ANY = 1 << 28
 
 @dataclass(frozen=True)
 class Geometry:
-    """Run-time parameters: int32, in this order, behind low, high, zero point."""
+    """Run-time parameters: int32, in this order, behind low, high, zero point.
+
+    Rows are the columns of an image that is turned, the only one then.
+    """
 
     padding: Expr
     """The byte outside of the image, as the window's rows hold it, in a whole word."""
     blocks: Expr
     """Of output channels."""
     outputs: Expr
-    """Channels, as are the next two."""
-    channels: Expr
-    step: Expr
-    """Bytes from one pixel of the output to the next."""
+    """Channels."""
     per_channel: Expr
     """Outputs of a channel."""
     rows: Expr
-    """Of the output, as is the next."""
+    """Of the output, as are the next three."""
     columns: Expr
+    row_step: Expr
+    """Bytes from one row to the next."""
+    column_step: Expr
     in_rows: Expr
     in_columns: Expr
+    in_row_step: Expr
+    in_column_step: Expr
     row_stride: Expr
     column_stride: Expr
     top: Expr
@@ -61,11 +65,6 @@ class Geometry:
     column_dilation: Expr
     words: Expr
     """Of a block's constants."""
-
-    @property
-    def in_column_step(self) -> Expr:
-        """Bytes from one pixel of the input to the next."""
-        return self.channels
 
 
 _FIELDS = len(Geometry.__dataclass_fields__)
@@ -83,38 +82,32 @@ class DepthwiseAny(Protocol):
     """Of a block."""
     pixel_bytes: int
     """Of a block's pixel in a row."""
-    ring: bool
-    """Whether rows stay where they are, and the window's first is another one each time."""
+    mover: Assembly | None
+    """Moves so many times eight bytes up; None where rows are a ring, and stay."""
 
     def accepts(self, operation: Conv2d) -> bool:
         """Whether its sums and results are exact here."""
 
-    def form(self, operation: Conv2d) -> tuple[int, ...]:
-        """Return what of the window's columns is code, not an argument."""
+    def form(self, operation: Conv2d) -> Form:
+        """Return what of the layer is code."""
 
     def constants(self, operation: Conv2d) -> NDArray[np.int32]:
         """Weights, biases and multipliers: [blocks, words]."""
 
-    def table(self, operation: Conv2d, length: int) -> NDArray[np.int32]:
-        """Return more parameters, behind the geometry."""
-
     def padding(self, zero_point: int) -> int:
         """Return the word that rows are filled with."""
 
-    def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
+    def loops(self, form: Form) -> tuple[Assembly, ...]:
         """Loops that the next ones call."""
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """Write the filling of `size` bytes from `to` on."""
 
-    def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
-        """Write the moving of `size` bytes, a multiple of eight, from `source` to the start of the rows."""
-
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """Write the copying of a row of the input, of adjacent channels, to the row that begins at `row`."""
 
-    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
-        """Write the copying of one channel, of the input, from `source` on, to a lane of that row."""
+    def copy_apart(self, work: "Work", x: Buffer, start: Expr, row: Expr) -> None:
+        """Write the same for outputs whose channels aren't adjacent; `start` is the input's first channel."""
 
     def row(self, work: "Work") -> None:
         """Write the computation of a row of outputs of a block."""
@@ -125,16 +118,13 @@ class Work:
     """A row of outputs of a block of channels."""
 
     geometry: Geometry
-    form: tuple[int, ...]
+    form: Form
     rows: Buffer
     """Of the window."""
     first_row: Expr
     """Of the window, among the rows: 0 unless they are a ring."""
-    pitch: Expr
-    """Bytes from one row of the window to its next."""
+    block: Expr
     constants: Buffer
-    first: Expr
-    """The block's, in the constants."""
     y: Buffer
     to: Expr
     """The first output."""
@@ -143,30 +133,75 @@ class Work:
     parameters: Buffer
     output: Output
 
+    @property
+    def pitch(self) -> Expr:
+        """Pixels from one row of the window to its next."""
+        return self.geometry.row_dilation * self.geometry.length
+
+    @property
+    def first(self) -> Expr:
+        """The block's first word among the constants."""
+        return self.block * self.geometry.words
+
+    def channel(self, output: Expr) -> Expr:
+        """Return the input's channel that an output channel is made of, or the last one's."""
+        return T.truncdiv(T.min(output, self.geometry.outputs - 1), self.geometry.per_channel)
+
 
 def codes(isa: DepthwiseAny, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code of a depthwise convolution, with several outputs per channel or one."""
     del target
-    images, _, _, channels = operation.input_shape
-    outputs, kernel = len(operation.weights), operation.weights.shape[1:3]
+    channels = operation.input_shape[3]
     if operation.groups != channels or channels == 1 or operation.residual is not None:
         return
-    if not operation.weights.size or not isa.accepts(operation):
+    if not operation.weights.size:
         return
-    adjacent = outputs == channels and outputs % isa.channels == 0
-    behind = outputs == channels and _behind(operation)
+    images, rows, columns, _ = operation.output_shape
+    ways = (False, True) if images == 1 and isa.mover else (False,)
+    codes = [_code(isa, operation, turned) for turned in ways if isa.accepts(_seen(operation, turned))]
+    # Fewer and longer rows are less to move up; working in place is worth more.
+    if rows > columns and len({code.inplace for code in codes}) == 1:
+        codes.reverse()
+    yield from codes
+
+
+def _seen(operation: Conv2d, turned: bool) -> Conv2d:
+    """Return the operation, with rows and columns exchanged if it is turned."""
+    if not turned:
+        return operation
+    images, in_rows, in_columns, channels = operation.input_shape
+    top, left, bottom, right = operation.pads
+    return replace(
+        operation, input_shape=(images, in_columns, in_rows, channels),
+        weights=operation.weights.swapaxes(1, 2), strides=operation.strides[::-1],
+        pads=(left, top, right, bottom), dilations=operation.dilations[::-1],
+    )  # fmt: skip
+
+
+def _code(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> KernelCode:
+    seen = _seen(operation, turned)
+    images, _, _, channels = operation.input_shape
+    outputs = len(operation.weights)
+    same = operation.input_shape == operation.output_shape
+    behind = outputs == channels and (same or not turned) and _behind(seen)
     inplace = (0,) if behind and operation.runs is None else ()
-    parameters, reach, length = _parameters(isa, operation)
-    constants = isa.constants(operation)
-    yield KernelCode(
-        key=f"compact_depthwise_any {isa.name} {isa.form(operation)} {adjacent} {bool(inplace)}",
-        make=partial(_function, isa, isa.form(operation), adjacent, bool(inplace)),
-        constants=(constants.reshape(-1), parameters),
+    apart, form = is_apart(isa, operation), isa.form(seen)
+    parameters, scratch_bytes = _parameters(isa, seen, turned)
+    return KernelCode(
+        key=f"compact_depthwise_any {isa.name} {form} {apart} {bool(inplace)}",
+        make=partial(_function, isa, form, apart, bool(inplace)),
+        constants=(isa.constants(seen).reshape(-1), parameters),
         tiles=images,
-        scratch_bytes=reach * length * isa.pixel_bytes,
+        scratch_bytes=scratch_bytes,
         inplace=inplace,
-        configuration=f"{kernel[0]}x{kernel[1]}",
+        configuration="along columns" if turned else "along rows",
     )
+
+
+def is_apart(isa: DepthwiseAny, operation: Conv2d) -> bool:
+    """Whether a block's outputs aren't of as many adjacent channels."""
+    outputs = len(operation.weights)
+    return outputs != operation.input_shape[3] or outputs % isa.channels > 0
 
 
 def extent(size: int, dilation: int) -> int:
@@ -184,7 +219,8 @@ def _behind(operation: Conv2d) -> bool:
     return behind and (images == 1 or rows * columns == in_rows * in_columns)
 
 
-def _parameters(isa: DepthwiseAny, operation: Conv2d) -> tuple[NDArray[np.int32], int, int]:
+def _parameters(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> tuple[NDArray[np.int32], int]:
+    """Parameters, and bytes of the window's rows; `operation` is turned already, if so."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, _ = operation.weights.shape
@@ -193,84 +229,85 @@ def _parameters(isa: DepthwiseAny, operation: Conv2d) -> tuple[NDArray[np.int32]
     reach, wide = extent(kernel_rows, row_dilation), extent(kernel_columns, column_dilation)
     # Up to the window of an odd last pair of outputs, of an even number of taps; and even, for rows of words.
     length = -(-max(columns * column_stride + wide + 1, left + in_columns) // 2) * 2
-    blocks = -(-outputs // isa.channels)
+    blocks, step = -(-outputs // isa.channels), pitch(operation.runs, outputs)
     geometry = Geometry(
-        isa.padding(operation.input_zero_point), blocks, outputs, channels,
-        pitch(operation.runs, outputs), outputs // channels, rows,
-        columns, in_rows, in_columns, stride, column_stride, top, left, kernel_rows, row_dilation, reach,
+        isa.padding(operation.input_zero_point), blocks, outputs, outputs // channels,
+        rows, columns, *_steps(rows, columns, step, turned),
+        in_rows, in_columns, *_steps(in_rows, in_columns, channels, turned),
+        stride, column_stride, top, left, kernel_rows, row_dilation, reach,
         length, kernel_columns, column_dilation, isa.constants(operation).size // blocks,
     )  # fmt: skip
     values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
     own = epilogue.parameters(operation, 0)[:3]
-    return np.concatenate([own, np.array(values, np.int32), isa.table(operation, length)]), reach, length
+    return np.concatenate([own, np.array(values, np.int32)]), reach * length * isa.pixel_bytes
 
 
-def _function(isa: DepthwiseAny, form: tuple[int, ...], adjacent: bool, aliased: bool) -> object:
+def _steps(rows: int, columns: int, step: int, turned: bool) -> tuple[int, int]:
+    """Bytes from one row to the next, and from one column, of an image that may be turned."""
+    return (step, rows * step) if turned else (columns * step, step)
+
+
+def _function(isa: DepthwiseAny, form: Form, apart: bool, aliased: bool) -> object:
     return tir.kernel(
-        [("int8", _ANY), ("int32", _ANY), ("int32", _ANY), ("int8", _ANY)],
+        [("int8", _ANY), ("int32", _ANY), ("int32", 3 + _FIELDS), ("int8", _ANY)],
         "int8",
-        partial(_body, isa, form, adjacent),
+        partial(_body, isa, form, apart),
         noalias=not aliased,
     )
 
 
 def _body(
-    isa: DepthwiseAny, form: tuple[int, ...], adjacent: bool, x: Buffer, constants: Buffer,
+    isa: DepthwiseAny, form: Form, apart: bool, x: Buffer, constants: Buffer,
     parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     low, high, zero_point, *values = tir.registers(parameters, 3 + _FIELDS)
     g = Geometry(*values)
     output = Output(low, high, zero_point, bounded=False, short=False)
     row_bytes = g.length * isa.pixel_bytes
+    row_step, in_row_step = g.row_step, g.in_row_step
+    if isa.mover is None:  # which turns no image: two numbers less to keep
+        row_step, in_row_step = g.columns * g.column_step, g.in_columns * g.in_column_step
 
-    def copied(image: Expr, block: Expr, in_row: Expr, to: Expr) -> None:
-        start = (image * g.in_rows + in_row) * g.in_columns * g.channels
-        if adjacent:
-            isa.copy(g, x, start + block * isa.channels, scratch, to)
-            return
-        with T.serial(0, isa.channels) as lane:
-            channel = T.truncdiv(T.min(block * isa.channels + lane, g.outputs - 1), g.per_channel)
-            isa.copy_channel(g, x, start + channel, scratch, to, lane)
-
-    def lines(image: Expr, block: Expr, row: Expr) -> None:
+    def lines(work: Work, image: Expr, row: Expr) -> None:
         """Bring the window's rows in."""
-        kept = T.Select(row == 0, T.int32(0), T.max(g.reach - g.row_stride, 0))
-        if not isa.ring:
+        # A product: of a choice LLVM would make two loops.
+        kept = T.max(g.reach - g.row_stride, 0) * T.cast(row > 0, "int32")
+        if isa.mover:
             with T.If(kept > 0), T.Then():
-                isa.move(scratch, g.row_stride * row_bytes, kept * row_bytes)
+                source = address(scratch, g.row_stride * row_bytes)
+                isa.mover.call(None, address(scratch, 0), source, kept * row_bytes // 8)
         with T.serial(0, g.reach - kept) as new:
             window_row = row * g.row_stride + kept + new
             in_row = window_row - g.top
-            to = (T.truncmod(window_row, g.reach) if isa.ring else kept + new) * row_bytes
+            to = (kept + new if isa.mover else T.truncmod(window_row, g.reach)) * row_bytes
             with T.If(T.And(in_row >= 0, in_row < g.in_rows)):
                 with T.Then():
-                    copied(image, block, in_row, to)
+                    start = (image * g.in_rows + in_row) * in_row_step
+                    if apart:
+                        isa.copy_apart(work, x, start, to)
+                    else:
+                        isa.copy(g, x, start + work.block * isa.channels, scratch, to)
                 with T.Else():
                     isa.fill(scratch, to, g.padding, row_bytes)
 
     def images() -> None:
         with T.serial(begin, end) as image, T.serial(0, g.blocks) as block:
             isa.fill(scratch, T.int32(0), g.padding, row_bytes * g.reach)
+            first = block * isa.channels
+            lanes = T.min(g.outputs - first, isa.channels)
             with T.serial(0, g.rows) as row:
-                lines(image, block, row)
-                first = block * isa.channels
-                to = (image * g.rows + row) * g.columns * g.step + first
-                lanes = T.min(g.outputs - first, isa.channels)
-                down = g.row_dilation * row_bytes
-                first_row = T.truncmod(row * g.row_stride, g.reach) if isa.ring else T.int32(0)
-                isa.row(
-                    Work(
-                        g, form, scratch, first_row, down, constants, block * g.words, y, to, lanes,
-                        parameters, output,
-                    )
+                to = (image * g.rows + row) * row_step + first
+                first_row = T.int32(0) if isa.mover else T.truncmod(row * g.row_stride, g.reach)
+                work = Work(
+                    g, form, scratch, first_row, block, constants, y, to, lanes, parameters, output
                 )  # fmt: skip
+                lines(work, image, row)
+                isa.row(work)
 
     linked(isa.loops(form), images)
 
 
-def _blocked(
-    operation: Conv2d, width: int
-) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
+def blocked(operation: Conv2d, width: int) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
     """Return [blocks, channels, rows, columns] weights, [blocks, channels] biases and multipliers.
 
     What is beyond the last channel is zero.
@@ -289,258 +326,6 @@ def _blocked(
     )
 
 
-class DspAny(DspRows):
-    """Four channels as planes of int16, of which `smlad` multiplies two neighbours (dilated: or zeros)."""
-
-    ring = False
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """As `DspRows`, where a row of the window isn't too much code."""
-        return super().accepts(operation) and self.form(operation)[0] <= depthwise_any.MOST_PAIRS
-
-    def form(self, operation: Conv2d) -> tuple[int, ...]:
-        """Pairs of taps of a row."""
-        return (-(-extent(operation.weights.shape[2], operation.dilations[1]) // 2),)
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By channel: bias, multiplier, pairs of weights row by row."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        (pairs,), (blocks, width, rows, _) = self.form(operation), weights.shape
-        spread = np.zeros((blocks, width, rows, 2 * pairs), "<i2")
-        dilation = operation.dilations[1]
-        spread[..., : extent(weights.shape[3], dilation) : dilation] = weights
-        words = spread.view("<i4").reshape(blocks, width, -1)
-        head = np.stack([bias, multiplier.view(np.int32)], axis=-1)
-        return np.concatenate([head, words], axis=-1).reshape(blocks, -1)
-
-    def table(self, operation: Conv2d, length: int) -> NDArray[np.int32]:
-        """None."""
-        del operation, length
-        return np.zeros(0, np.int32)
-
-    def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
-        return (
-            dsp.FILL_WORDS,
-            dsp.PLANES,
-            dsp.PLANES_PIXEL,
-            depthwise_any.MOVE,
-            depthwise_any.WIDEN_CHANNEL,
-            depthwise_any.dsp_row(*form),
-        )
-
-    def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.move`."""
-        depthwise_any.MOVE.call(None, address(rows, 0), address(rows, source), size // 8)
-
-    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
-        """See `DepthwiseAny.copy_channel`."""
-        to = address(ring, row + (lane * g.length + g.left) * 2)
-        depthwise_any.WIDEN_CHANNEL.call(None, address(x, source), g.channels, to, g.in_columns)
-
-    def row(self, work: Work) -> None:
-        """Channel by channel."""
-        g = work.geometry
-        with T.serial(0, work.lanes) as lane:
-            depthwise_any.dsp_row(*work.form).call(
-                None, address(work.rows, lane * (g.length * 2)), work.pitch,
-                address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.step, g.columns, g.kernel_rows, g.column_stride * 2,
-                work.output.zero_point,
-            )  # fmt: skip
-
-
-class MveAny(MveRows):
-    """Eight channels, as they are; a table says where the taps lie."""
-
-    ring = False
-
-    def form(self, operation: Conv2d) -> tuple[int, ...]:
-        """Nothing."""
-        del operation
-        return ()
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By block: biases of even and of odd channels, weights tap by tap in pairs, multipliers."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        taps = weights[0, 0].size
-        padded = np.zeros((len(weights), taps + taps % 2, self.channels), np.int8)
-        padded[:, :taps] = weights.reshape(len(weights), self.channels, taps).swapaxes(1, 2)
-        words = padded.reshape(len(weights), -1).view("<i4")
-        scales = multiplier.view(np.int32)
-        return np.concatenate([bias[:, 0::2], bias[:, 1::2], words, scales[:, 0::2], scales[:, 1::2]], axis=1)
-
-    def table(self, operation: Conv2d, length: int) -> NDArray[np.int32]:
-        """How many pairs of taps there are, and where each tap lies."""
-        (rows, columns), (down, across) = operation.weights.shape[1:3], operation.dilations
-        places = [
-            (r * down * length + c * across) * self.pixel_bytes for r in range(rows) for c in range(columns)
-        ]
-        return np.array([-(-len(places) // 2), *places, *[0] * (len(places) % 2)], np.int32)
-
-    def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
-        del form
-        return mve.FILL, mve.COPY, mve.PIXELS, depthwise_any.COPY_CHANNEL, depthwise_any.MVE_ROW
-
-    def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.move`."""
-        one, none = T.int32(1), T.int32(0)
-        mve.COPY.call(None, address(rows, source), address(rows, 0), size, one, none, none)
-
-    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
-        """See `DepthwiseAny.copy_channel`."""
-        to = address(ring, row + g.left * self.pixel_bytes + lane)
-        depthwise_any.COPY_CHANNEL.call(
-            None, address(x, source), g.channels, to, T.int32(self.pixel_bytes), g.in_columns
-        )
-
-    def row(self, work: Work) -> None:
-        """All channels together."""
-        g = work.geometry
-        depthwise_any.MVE_ROW.call(
-            None, address(work.rows, 0), address(work.parameters, 3 + _FIELDS),
-            address(work.constants, work.first), address(work.y, work.to), g.column_stride * self.pixel_bytes,
-            g.step, g.columns, address(work.parameters, 0), work.lanes,
-        )  # fmt: skip
-
-
-class ThumbAny(ThumbRows):
-    """Four channels, byte by byte, in fixed point."""
-
-    ring = False
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """As `ThumbRows`, where a row of the window isn't too much code."""
-        columns, dilation, stride = self.form(operation)
-        wide = extent(columns, dilation) <= 2 * depthwise_any.MOST_PAIRS >= stride
-        return super().accepts(operation) and wide
-
-    def form(self, operation: Conv2d) -> tuple[int, ...]:
-        """Taps of a row, pixels from one to the next, and from a window to the next."""
-        return int(operation.weights.shape[2]), operation.dilations[1], operation.strides[1]
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By channel: rows, bias, `thumb.scales`, weights."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        blocks, width, rows, columns = weights.shape
-        words = -(-rows * columns // 4)
-        padded = np.zeros((blocks, width, words * 4), np.int8)
-        padded[..., : rows * columns] = weights.reshape(blocks, width, -1)
-        scales = thumb.scales(multiplier.reshape(-1)).reshape(blocks, width, 2)
-        head = np.stack([np.full_like(bias, rows), bias, scales[..., 0], scales[..., 1]], axis=-1)
-        return np.concatenate([head, padded.view("<i4")], axis=-1).reshape(blocks, -1)
-
-    def table(self, operation: Conv2d, length: int) -> NDArray[np.int32]:
-        """None."""
-        del operation, length
-        return np.zeros(0, np.int32)
-
-    def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
-        return (
-            dsp.FILL_WORDS,
-            thumb.PIXELS,
-            depthwise_any.MOVE,
-            depthwise_any.COPY_CHANNEL,
-            depthwise_any.thumb_row(*form),
-        )
-
-    def move(self, rows: Buffer, source: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.move`."""
-        depthwise_any.MOVE.call(None, address(rows, 0), address(rows, source), size // 8)
-
-    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
-        """See `DepthwiseAny.copy_channel`."""
-        to = address(ring, row + g.left * self.pixel_bytes + lane)
-        depthwise_any.COPY_CHANNEL.call(
-            None, address(x, source), g.channels, to, T.int32(self.pixel_bytes), g.in_columns
-        )
-
-    def row(self, work: Work) -> None:
-        """Channel by channel."""
-        g = work.geometry
-        with T.serial(0, work.lanes) as lane:
-            depthwise_any.thumb_row(*work.form).call(
-                None, address(work.rows, lane), work.pitch,
-                address(work.constants, work.first + lane * T.truncdiv(g.words, self.channels)),
-                address(work.y, work.to + lane), g.step, g.columns, work.output.zero_point,
-            )  # fmt: skip
-
-
-class PlainAny(ThumbAny):
-    """Four channels, in loops for LLVM."""
-
-    name = "plain"
-    arch: str | None = None
-    features: frozenset[str] = frozenset()
-    ring = True
-
-    def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights, with multipliers of the usual size."""
-        return operation.weights.dtype == np.int8 and thumb.holds(operation.multiplier)
-
-    def form(self, operation: Conv2d) -> tuple[int, ...]:
-        """Nothing."""
-        del operation
-        return ()
-
-    def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """By block: biases, `thumb.scales`, weights tap by tap."""
-        weights, bias, multiplier = _blocked(operation, self.channels)
-        blocks, width, rows, columns = weights.shape
-        taps = np.ascontiguousarray(weights.reshape(blocks, width, rows * columns).swapaxes(1, 2))
-        scales = thumb.scales(multiplier.reshape(-1)).reshape(blocks, width * 2)
-        return np.concatenate([bias, scales, taps.reshape(blocks, -1).view("<i4")], axis=1)
-
-    def loops(self, form: tuple[int, ...]) -> tuple[Assembly, ...]:
-        """None."""
-        del form
-        return ()
-
-    def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.fill`."""
-        with T.serial(0, size) as at:
-            tir.store(ring, to + at, T.cast(padding, "int8"))
-
-    def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseAny.copy`."""
-        to = row + g.left * self.pixel_bytes
-        with T.serial(0, g.in_columns) as column, T.unroll(0, self.channels) as lane:
-            tir.store(
-                ring, to + column * self.pixel_bytes + lane, x[start + column * g.in_column_step + lane]
-            )
-
-    def copy_channel(self, g: Geometry, x: Buffer, source: Expr, ring: Buffer, row: Expr, lane: Expr) -> None:
-        """See `DepthwiseAny.copy_channel`."""
-        to = row + g.left * self.pixel_bytes + lane
-        with T.serial(0, g.in_columns) as column:
-            tir.store(ring, to + column * self.pixel_bytes, x[source + column * g.channels])
-
-    def row(self, work: Work) -> None:
-        """All channels together."""
-        g, width = work.geometry, self.channels
-        sums = T.alloc_buffer((width,), "int32", scope="global")
-        weights = work.first + 3 * width
-        with T.serial(0, g.columns) as column:
-            for lane in range(width):
-                tir.store(sums, lane, work.constants[work.first + lane])
-            start = column * g.column_stride * self.pixel_bytes
-            with T.serial(0, g.kernel_rows) as r:
-                beyond = work.first_row + r * g.row_dilation
-                row = T.Select(beyond >= g.reach, beyond - g.reach, beyond)
-                from_tap = start + row * (g.length * self.pixel_bytes)
-                with T.serial(0, g.kernel_columns) as c:
-                    word = work.constants[weights + r * g.kernel_columns + c]
-                    tap = from_tap + c * (g.column_dilation * self.pixel_bytes)
-                    for lane in range(width):
-                        weight = (word << (24 - 8 * lane)) >> 24
-                        tir.store(sums, lane, sums[lane] + T.cast(work.rows[tap + lane], "int32") * weight)
-            for lane in range(width):
-                with T.If(work.lanes > lane), T.Then():
-                    scale = work.first + width + 2 * lane
-                    value = thumb.requantize(
-                        sums[lane], work.constants[scale], work.constants[scale + 1], work.output.zero_point
-                    )
-                    value = T.max(T.min(value, work.output.high), work.output.low)
-                    tir.store(work.y, work.to + column * g.step + lane, T.cast(value, "int8"))
+def taps_of_row(operation: Conv2d) -> tuple[int, int, int]:
+    """Taps of a row of the window, pixels from one to the next, and from a window to the next."""
+    return int(operation.weights.shape[2]), operation.dilations[1], operation.strides[1]

@@ -26,15 +26,15 @@ class Thumb:
     dtypes: tuple[str, ...] = ("int8", "int32", "int32")
 
     def accepts(self, operation: Conv2d) -> bool:
-        """Any int8 weights, with multipliers of the usual size."""
-        return operation.weights.dtype == np.int8 and thumb.holds(operation.multiplier)
+        """Any int8 weights."""
+        return operation.weights.dtype == np.int8
 
     def variant(self, operation: Conv2d, form: Form) -> Variant:
         """See `CompactSet.variant`."""
         ragged, residual = len(operation.weights) % _width(form.dense) > 0, operation.residual is not None
         return Variant(
             form.dense, False, form.scattered, False, ragged, operation.saturating, operation.uniform,
-            residual, form.aliased,
+            residual, form.aliased, wide=thumb.wide(operation.multiplier),
         )  # fmt: skip
 
     def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
@@ -114,7 +114,9 @@ class Thumb:
         output, width = layer.ending.output(layer.values), 4 // len(pixels)
         at = 2 * (layer.group if layer.variant.uniform else packed + c)
         for i, pixel in enumerate(pixels):
-            value = thumb.requantize(sums[i * width + c], scales[at], scales[at + 1], output.zero_point)
+            value = thumb.requantize(
+                sums[i * width + c], scales[at], scales[at + 1], output.zero_point, layer.variant.wide
+            )
             value = self.clamped(value, output)
             if layer.other is not None:
                 other = layer.other[layer.first_other(pixel) + channel + c]

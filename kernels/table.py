@@ -22,8 +22,12 @@ from edgec.kernels import (
     softmax,
     winograd,
 )
-from edgec.kernels.compact_depthwise import DepthwiseRows, DspRows, MveRows, ThumbRows
-from edgec.kernels.compact_depthwise_any import DepthwiseAny, DspAny, MveAny, PlainAny, ThumbAny
+from edgec.kernels.compact_depthwise import DepthwiseRows
+from edgec.kernels.compact_depthwise_any import DepthwiseAny
+from edgec.kernels.compact_depthwise_dsp import DspAny, DspRows
+from edgec.kernels.compact_depthwise_mve import MveAny, MveRows
+from edgec.kernels.compact_depthwise_plain import PlainAny
+from edgec.kernels.compact_depthwise_thumb import ThumbAny, ThumbRows
 from edgec.kernels.compact_dsp import Dsp
 from edgec.kernels.compact_mve import Mve
 from edgec.kernels.compact_plain import Plain, Unrolled

@@ -1,6 +1,7 @@
 """DSP instructions of Cortex-M4, M7 and M33: products of int16 pairs, exact."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -323,14 +324,64 @@ def _rounded(value: Expr, low: Expr, high: Expr, zero_point: Expr, saturating: b
     return result if saturating else T.max(T.min(result, high), low)
 
 
-def depthwise_rows(stride: int) -> Assembly:
+def rounded(one: str, two: str, multiplier: str) -> str:
+    """Write the rounding of two sums of a channel, by s0 and s1, to int32."""
+    return f"""
+    vmov s0, s1, {one}, {two}
+    vcvt.f32.s32 s0, s0
+    vcvt.f32.s32 s1, s1
+    vmul.f32 s0, s0, {multiplier}
+    vmul.f32 s1, s1, {multiplier}
+    vcvtr.s32.f32 s0, s0
+    vcvtr.s32.f32 s1, s1
+    vmov {one}, {two}, s0, s1
+    """
+
+
+def bounds(parameters: str, low: str, high: str, held: tuple[str, str]) -> str:
+    """Write what `clipped` needs into two float registers, by two others, and the zero point into its own.
+
+    The latter has the address of the parameters: low, high, zero point.
+    """
+    return f"""
+    ldrd {low}, {high}, [{parameters}]
+    ldr {parameters}, [{parameters}, #8]
+    pkhbt {low}, {low}, {low}, lsl #16
+    pkhbt {high}, {high}, {high}, lsl #16
+    vmov {held[0]}, {held[1]}, {low}, {high}
+    """
+
+
+def clipped(one: str, two: str, low: str, high: str, held: tuple[str, str]) -> str:
+    """Write the clamping of two int8 to `bounds`, both at once, as halfwords."""
+    return f"""
+    vmov {low}, {high}, {held[0]}, {held[1]}
+    pkhbt {one}, {one}, {two}, lsl #16
+    ssub16 {two}, {one}, {low}
+    sel {one}, {one}, {low}
+    ssub16 {two}, {high}, {one}
+    sel {one}, {one}, {high}
+    asr {two}, {one}, #16
+    """
+
+
+@cache
+def depthwise_rows(stride: int, saturating: bool) -> Assembly:
     """Return the loops over a row of outputs of some channels of a 3x3 depthwise convolution, two at a time.
 
     $0, $1, $2 are the first channel's int16 rows of the input; $3 the output, $5 the bytes to the next
-    pixel; $4 the channels' constants as `depthwise_constants` packs them; $7 the zero point. $6 holds how
-    many outputs there are and, above 16 bits, the bytes from a channel's rows to the next's; there are four
-    channels. An odd last output is one of two that go to the same place.
+    pixel; $4 the channels' constants as `depthwise_constants` packs them; $7 the zero point, or parameters
+    (low, high, zero point) where int8's own bounds aren't the results'. $6 holds how many outputs there are
+    and, above 16 bits, the bytes from a channel's rows to the next's; there are four channels. An odd last
+    output is one of two that go to the same place.
     """
+    held = ("s16", "s17")
+    beginning = "" if saturating else bounds("$7", "r0", "r1", held)
+    saturated, end = "ssat $7, #8, $7\nssat $4, #8, $4", "vmov $5, s11"
+    if saturating:
+        ending = f"{end}\n{saturated}"  # what an M7 does at once
+    else:
+        ending = f"{saturated}\n{clipped('$4', '$7', '$5', '$6', held)}\nvmov $6, s13\n{end}"
     advance = 4 * stride
     lasts = {
         1: """
@@ -355,8 +406,9 @@ def depthwise_rows(stride: int) -> Assembly:
         ]
     products = "\n".join(lines)
     return Assembly(
-        f"edgec_depthwise_{stride}", 0, "pppppiii",
+        f"edgec_depthwise_{stride}_{saturating:d}", 0, "pppppii" + ("i" if saturating else "p"),
         f"""
+        {beginning}
         vmov s2, s3, $0, $1
         vmov s4, s5, $2, $3
         vmov s6, s7, $4, $6
@@ -377,20 +429,11 @@ def depthwise_rows(stride: int) -> Assembly:
         beq 3f
         1: vmov $4, $7, s8, s9
         {products}
-        vmov s0, s1, $4, $7
-        vcvt.f32.s32 s0, s0
-        vcvt.f32.s32 s1, s1
-        vmul.f32 s0, s0, s10
-        vmul.f32 s1, s1, s10
-        vcvtr.s32.f32 s0, s0
-        vcvtr.s32.f32 s1, s1
-        vmov $4, $7, s0, s1
+        {rounded("$4", "$7", "s10")}
         vmov $5, $6, s12, s13
         qadd $7, $7, $5
         qadd $4, $4, $5
-        vmov $5, s11
-        ssat $7, #8, $7
-        ssat $4, #8, $4
+        {ending}
         cmp $0, $5
         strb $7, [$3, $6]
         strb $4, [$3]
@@ -424,11 +467,9 @@ def depthwise_rows(stride: int) -> Assembly:
         vmov s14, $5
         bne 2b
         """,
-        ("r0", "r1", "r2", "r3", "r4", "r5", *(f"s{i}" for i in range(16))),
+        ("r0", "r1", "r2", "r3", "r4", "r5", *(f"s{i}" for i in range(16 if saturating else 18))),
     )  # fmt: skip
 
-
-DEPTHWISE = {stride: depthwise_rows(stride) for stride in (1, 2)}
 
 PLANES = Assembly(
     "edgec_planes", 0, "pippi",

@@ -6,6 +6,9 @@ stream, so that one pointer is enough: two biases and the weights of channels 0 
 and four multipliers, unless all channels have the same.
 """
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -192,6 +195,35 @@ def _depthwise_products() -> str:
     return "\n".join(lines)
 
 
+def depthwise_results(
+    outputs: int, constants: str, zero_point: str, saturating: bool = False, meanwhile: Sequence[str] = ()
+) -> str:
+    """Write the requantization of sums of eight channels, of one output or two, to int16 in q(2 outputs + i).
+
+    Those of output i are in q(2i), even channels, and q(2i + 1). Their multipliers come from the constants;
+    q6 and q7 are the bounds, if those aren't int8's own. What is to be done `meanwhile`, but for the
+    multipliers' loading, takes no time of its own.
+    """
+    multipliers = [f"q{2 * outputs + i}" for i in range(2)]
+    loads = [f"vldrw.u32 {multiplier}, [{constants}], #16" for multiplier in multipliers]
+    lines = []
+    for operation in ("vcvt.f32.s32 {0}, {0}", "vmul.f32 {0}, {0}, {1}", "vcvtn.s32.f32 {0}, {0}"):
+        lines += [operation.format(f"q{i}", multipliers[i % 2]) for i in range(2 * outputs)]
+    results = [f"q{2 * outputs + i}" for i in range(outputs)]
+    for half, parity in (("b", 0), ("t", 1)):
+        lines += [f"vqmovn{half}.s32 {q}, q{2 * i + parity}" for i, q in enumerate(results)]
+    lines += [f"vqadd.s16 {q}, {q}, {zero_point}" for q in results]
+    if saturating:
+        lines += [f"vqmovnb.s16 {q}, {q}" for q in results]
+    else:
+        lines += [f"vmax.s16 {q}, {q}, q6" for q in results] + [f"vmin.s16 {q}, {q}, q7" for q in results]
+    woven = [line for pair in zip_longest(lines, meanwhile) for line in pair if line]
+    return "\n".join([*loads, *woven])
+
+
+_ADVANCE = ("sub $3, $3, #136", "add $0, $0, $5", "add $1, $1, $5", "add $2, $2, $5")
+"""To the next output: constants from their start, rows."""
+
 DEPTHWISE = Assembly(
     "edgec_depthwise", 0, "llllliiip",
     f"""
@@ -204,24 +236,7 @@ DEPTHWISE = Assembly(
     1: vldrw.u32 q0, [$3], #16
     vldrw.u32 q1, [$3], #16
     {_depthwise_products()}
-    vldrw.u32 q2, [$3], #16
-    vldrw.u32 q3, [$3], #16
-    vcvt.f32.s32 q0, q0
-    vcvt.f32.s32 q1, q1
-    vmul.f32 q0, q0, q2
-    vmul.f32 q1, q1, q3
-    vcvtn.s32.f32 q0, q0
-    vcvtn.s32.f32 q1, q1
-    vqadd.s32 q0, q0, $8
-    vqadd.s32 q1, q1, $8
-    sub $3, $3, #136
-    vqmovnb.s32 q2, q0
-    add $0, $0, $5
-    vqmovnt.s32 q2, q1
-    add $1, $1, $5
-    vmax.s16 q2, q2, q6
-    add $2, $2, $5
-    vmin.s16 q2, q2, q7
+    {depthwise_results(1, "$3", "$8", meanwhile=_ADVANCE)}
     vstrb.16 q2, [$4]
     add $4, $4, $6
     le lr, 1b

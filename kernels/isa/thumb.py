@@ -1,8 +1,12 @@
 """Armv7-M without DSP instructions and FPU (Cortex-M3): byte by byte, results in fixed point.
 
 A multiplier m = mantissa / 2**shift (`reference.fixed_point`) is held as mantissa * 2**7, so that the upper
-word of its product with a sum is all that rounding needs: floor(high / 2**(shift - 25) + 1/2).
+word of its product with a sum is all that rounding needs: floor(high / 2**(shift - 25) + 1/2). From m = 1/4
+on that would be a shift to the left, which the sum takes before: sums that matter there are small.
 """
+
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +14,25 @@ from numpy.typing import NDArray
 from edgec.kernels import reference, tir
 from edgec.kernels.isa.assembly import Assembly
 from edgec.kernels.isa.base import Output
+from edgec.kernels.operators import Conv2d
 from edgec.kernels.tir import Expr, T
 
 _LEAST_SHIFT, _MOST_SHIFT = 26, 56
+_MOST_LEFT = 12
+"""What a sum is shifted to the left by: then 1 becomes 2**9 or more, out of int8 by any zero point."""
+_SUM_BITS = 19
+"""Of the sums that are shifted, saturated: times a quarter, such a sum is far beyond int8."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a layer's results need beyond what the usual ones do."""
+
+    clipped: bool
+    """Bounds that aren't int8's own."""
+    wide: bool
+    """Shifts of sums to the left, as a multiplier is a quarter or more."""
+
 
 _PRODUCTS = """
     ldrsb r2, [$4], #1
@@ -69,31 +89,74 @@ def _taps() -> str:
     return "\n".join(lines)
 
 
-DEPTHWISE = Assembly(
-    "edgec_depthwise", 0, "pppppiiii",
-    f"""
-    1: ldr r2, [$4, #12]
-    {_taps()}
-    ldr r3, [$4, #16]
-    add $0, $0, $5
-    ldr r4, [$4, #20]
-    smull r3, r2, r2, r3
-    add $1, $1, $5
-    asr r2, r2, r4
-    add r2, r2, #1
-    add $2, $2, $5
-    add r2, $8, r2, asr #1
-    subs $7, $7, #1
-    ssat r2, #8, r2
-    strb r2, [$3]
-    add $3, $3, $6
-    bne 1b
-    """,
-    ("r2", "r3", "r4"),
-)  # fmt: skip
-"""$7 adjacent outputs of one channel of a 3x3 depthwise convolution: rows of the input at $0, $1, $2, four
-bytes a pixel and $5 from one output's to the next's; output $3, $6 bytes to the next; constants $4; zero
-point $8."""
+def shifted(total: str, shift: str, temporary: str, ending: Ending) -> str:
+    """Write the shift to the left of a sum, saturated where it isn't by nothing; `shift` is of `scales`."""
+    if not ending.wide:
+        return ""
+    return f"""
+    lsrs {temporary}, {shift}, #8
+    it ne
+    ssatne {total}, #{_SUM_BITS}, {total}
+    lsl {total}, {total}, {temporary}
+    """
+
+
+def rounded(total: str, scale: str, shift: str, low_word: str, zero_point: str) -> str:
+    """Write the requantization of a sum, but for bounds; a register's lowest byte is what it shifts by."""
+    return f"""
+    smull {low_word}, {total}, {total}, {scale}
+    asr {total}, {total}, {shift}
+    add {total}, {total}, #1
+    add {total}, {zero_point}, {total}, asr #1
+    """
+
+
+def bounded(value: str, low: str, high: str, ending: Ending) -> str:
+    """Write the clamping to int8, or to two registers."""
+    if not ending.clipped:
+        return f"ssat {value}, #8, {value}"
+    return f"""
+    cmp {value}, {low}
+    it lt
+    movlt {value}, {low}
+    cmp {value}, {high}
+    it gt
+    movgt {value}, {high}
+    """
+
+
+@cache
+def depthwise(ending: Ending) -> Assembly:
+    """Return the loop over adjacent outputs, $7 of them, of one channel of a 3x3 depthwise convolution.
+
+    Rows of the input are at $0, $1, $2, four bytes a pixel and $5 from one output's to the next's; output
+    $3, $6 bytes to the next; constants $4; zero point $8, of a clipped layer the parameters (low, high, zero
+    point).
+    """
+    return Assembly(
+        f"edgec_depthwise_{ending.clipped:d}_{ending.wide:d}", 0,
+        "pppppiii" + ("p" if ending.clipped else "i"),
+        f"""
+        {"ldrd r5, r6, [$8]" * ending.clipped}
+        {"ldr $8, [$8, #8]" * ending.clipped}
+        1: ldr r2, [$4, #12]
+        {_taps()}
+        ldr r4, [$4, #20]
+        add $0, $0, $5
+        {shifted("r2", "r4", "r3", ending)}
+        ldr r3, [$4, #16]
+        add $1, $1, $5
+        add $2, $2, $5
+        {rounded("r2", "r3", "r4", "r3", "$8")}
+        {bounded("r2", "r5", "r6", ending)}
+        subs $7, $7, #1
+        strb r2, [$3]
+        add $3, $3, $6
+        bne 1b
+        """,
+        ("r2", "r3", "r4", *("r5", "r6") * ending.clipped),
+    )  # fmt: skip
+
 
 PIXELS = Assembly(
     "edgec_pixels", 0, "pipi",
@@ -110,20 +173,34 @@ PIXELS = Assembly(
 
 
 def scales(multiplier: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return [channels, 2]: what a sum is multiplied by, and the upper word's shift less one."""
+    """Return [channels, 2]: what a sum is multiplied by, and shifts, one of which is 0.
+
+    The lower byte is the upper word's shift to the right, less one; above it is the sum's to the left.
+    """
     mantissa, shift = reference.fixed_point(multiplier)
     mantissa[shift > _MOST_SHIFT] = 0  # no product comes near a half
-    return np.stack([mantissa << 7, np.minimum(shift, _MOST_SHIFT) - _LEAST_SHIFT], axis=-1).astype(np.int32)
+    down = np.minimum(shift, _MOST_SHIFT) - _LEAST_SHIFT
+    shifts = np.where(down < 0, np.minimum(-down, _MOST_LEFT) << 8, down)
+    return np.stack([mantissa << 7, shifts], axis=-1).astype(np.int32)
 
 
-def holds(multiplier: NDArray[np.float32]) -> bool:
-    """Whether `scales` can hold the multipliers: all below a quarter."""
+def wide(multiplier: NDArray[np.float32]) -> bool:
+    """Whether sums are shifted to the left: not where all multipliers are below a quarter."""
     _, shift = reference.fixed_point(multiplier)
-    return bool((shift >= _LEAST_SHIFT).all())
+    return bool((shift < _LEAST_SHIFT).any())
 
 
-def requantize(accumulator: Expr, multiplier: Expr, shift: Expr, zero_point: Expr) -> Expr:
+def ending(operation: Conv2d) -> Ending:
+    """Return what the results of a layer need."""
+    return Ending(not operation.saturating, wide(operation.multiplier))
+
+
+def requantize(accumulator: Expr, multiplier: Expr, shift: Expr, zero_point: Expr, wide: bool) -> Expr:
     """Return an int32 that is still to be clamped; multiplier and shift are of `scales`."""
+    if wide:
+        left, most = shift >> 8, 1 << _SUM_BITS - 1
+        saturated = T.max(T.min(accumulator, T.int32(most - 1)), T.int32(-most))
+        accumulator, shift = T.Select(left > 0, saturated, accumulator) << left, shift & 0xFF
     product = T.cast(accumulator, "int64") * T.cast(multiplier, "int64")
     high = T.cast(product >> T.int64(32), "int32")
     return ((high >> shift) + 1 >> 1) + zero_point

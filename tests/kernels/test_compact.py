@@ -1,5 +1,6 @@
 """Kernels for microcontrollers: one function for many layers, little scratch, in place where that is safe."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -99,14 +100,22 @@ def test_sums_beyond_24_bits_are_left_to_others() -> None:
 
 
 @given(
-    total=st.integers(-(2**31), 2**31 - 1),
-    multiplier=st.floats(2.0**-120, 0.25, width=32, exclude_max=True).map(np.float32),
+    total=st.integers(-(2**31), 2**31 - 1) | st.integers(-2048, 2048),
+    multiplier=st.floats(2.0**-120, 2.0**120, width=32).map(np.float32),
 )
 def test_the_upper_word_is_all_that_rounding_needs(total: int, multiplier: np.float32) -> None:
-    (mantissa, shift), ((scale, down),) = fixed_point(multiplier), thumb.scales(np.array([multiplier]))
-    exact = (total * int(mantissa) * 2 + 2 ** int(shift)) // 2 ** (int(shift) + 1)
-    high = total * int(scale) >> 32
-    assert (high >> int(down)) + 1 >> 1 == exact
+    (mantissa, shift), ((scale, shifts),) = fixed_point(multiplier), thumb.scales(np.array([multiplier]))
+    scaled = total * int(mantissa)
+    exact = (scaled * 2 + 2 ** int(shift)) // 2 ** (int(shift) + 1) if shift >= 0 else scaled << -int(shift)
+    left, right = int(shifts) >> 8, int(shifts) & 0xFF
+    assert (left > 0) == thumb.wide(np.array([multiplier]))
+    saturated = min(max(total, -(2**18)), 2**18 - 1) if left else total
+    high = (saturated << left) * int(scale) >> 32
+    found = (high >> right) + 1 >> 1
+    assert found - 128 >= -(2**31)
+    assert found + 127 < 2**31
+    for zero_point in (-128, 0, 127):
+        assert min(max(found + zero_point, -128), 127) == min(max(exact + zero_point, -128), 127)
 
 
 def test_the_stream_for_helium_holds_every_weight_once() -> None:
@@ -133,6 +142,9 @@ DEPTHWISE = {
     "ten outputs a channel, 10x4": ((12, 8, 2), 20, (10, 4), (2, 2), (4, 1, 5, 1), (1, 1)),
     "stride beyond the window": ((11, 10, 5), 5, (2, 1), (4, 3), (0, 0, 0, 0), (1, 1)),
     "even window": ((6, 9, 8), 8, (4, 2), (1, 2), (1, 0, 2, 1), (1, 1)),
+    "holes that loads don't span": ((6, 40, 8), 8, (2, 4), (1, 2), (0, 9, 1, 8), (3, 9)),
+    "tall image": ((17, 4, 16), 16, (5, 3), (1, 1), (2, 1, 2, 1), (1, 1)),
+    "tall image, ragged": ((15, 3, 3), 9, (3, 2), (2, 1), (1, 0, 1, 1), (2, 1)),
 }
 OTHERS = {
     "grouped": ((7, 6, 12), 20, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 4),
@@ -155,26 +167,26 @@ def shaped(
     return Conv2d((2, *image), weights, bias, multiplier, -7, 3, -128, 127, strides, pads, dilations, groups)
 
 
-@pytest.mark.parametrize("core", EVERY_CORE)
-@pytest.mark.parametrize("family", ["depthwise", "others"])
-def test_any_geometry_is_exact_in_a_small_function(core: str, family: str, machines: Machines) -> None:
-    target = loader.load(f"{core}-int8")
-    if family == "depthwise":
-        layers = [shaped(*geometry, groups=geometry[0][2]) for geometry in DEPTHWISE.values()]
-    else:
-        layers = [shaped(*geometry) for geometry in OTHERS.values()]
-    calls = []
+def single(op: Conv2d) -> Conv2d:
+    """The same of one image, which may be turned."""
+    return replace(op, input_shape=(1, *op.input_shape[1:]))
+
+
+def checked(machines: Machines, core: str, layers: Sequence[Conv2d]) -> None:
+    """Each is exact by all small functions of the first kernel that takes it."""
+    target, calls = loader.load(f"{core}-int8"), []
     for op in layers:
-        kernel, code = next(candidates(op, target))
-        assert code.key.startswith("compact_"), kernel.name
-        # The most is Armv6-M's, whose instructions do the least; unrolled for one shape it is 4 to 18 KB.
-        assert elf.loaded_bytes(codegen.compile_object(code.make(), "kernel", target)) < 2400
-        x = np.random.default_rng(1).integers(-128, 128, op.input_shape).astype(np.int8)
+        kernel, first = next(candidates(op, target))
+        assert first.key.startswith("compact_"), kernel.name
+        x = np.random.default_rng(1).choice(np.array((-128, -77, 3, 100, 127), np.int8), op.input_shape)
         (expected,) = reference.compute(op, (x,), target.requantization)
-        calls += [
-            Call(code, (x,), expected, (0, 1, code.tiles), inplace=inplace)
-            for inplace in (None, *code.inplace)
-        ]
+        for code in kernel.codes(op, target):
+            # The most is Armv6-M's, whose instructions do the least; unrolled for one shape it is 4 to 18 KB.
+            assert elf.loaded_bytes(codegen.compile_object(code.make(), "kernel", target)) < 2400
+            calls += [
+                Call(code, (x,), expected, tuple(range(code.tiles + 1)), inplace=inplace)
+                for inplace in (None, *code.inplace)
+            ]
     check(machines, target, calls)
 
 
@@ -213,6 +225,104 @@ def test_a_multiplier_of_all_channels_is_kept_once(core: str, machines: Machines
 
 
 @pytest.mark.parametrize("core", EVERY_CORE)
+@pytest.mark.parametrize("family", ["depthwise", "single", "others"])
+def test_any_geometry_is_exact_in_a_small_function(core: str, family: str, machines: Machines) -> None:
+    if family == "others":
+        layers = [shaped(*geometry) for geometry in OTHERS.values()]
+    else:
+        layers = [shaped(*geometry, groups=geometry[0][2]) for geometry in DEPTHWISE.values()]
+    checked(machines, core, [single(op) for op in layers] if family == "single" else layers)
+
+
+BOUNDS = {"usual": (-128, 127), "clipped": (-100, 90), "relu": (3, 60), "constant": (7, 7)}
+
+
+@pytest.mark.parametrize("core", EVERY_CORE)
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize("multipliers", ["usual", "wide"])
+def test_any_bounds_and_multipliers_are_exact_in_a_small_function(
+    core: str, bounds: str, multipliers: str, machines: Machines
+) -> None:
+    geometries = [
+        ((9, 11, 24), 24, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 24),
+        ((8, 10, 16), 16, (3, 3), (2, 2), (0, 0, 1, 1), (1, 1), 16),
+        ((9, 5, 13), 13, (5, 4), (1, 1), (2, 2, 2, 1), (1, 1), 13),
+        ((7, 6, 4), 12, (3, 3), (1, 2), (1, 1, 1, 1), (1, 1), 4),
+    ]
+    if core in ("cortex-m0plus", "cortex-m3", "riscv32"):  # others take sums of 24 bits, or any
+        geometries += [
+            ((4, 5, 16), 7, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+            ((5, 4, 3), 8, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+            ((1, 1, 40), 9, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+            ((5, 4, 8), 8, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),  # only the second group's are wide
+        ]
+    layers = []
+    for geometry in geometries:
+        op = replace(shaped(*geometry), low=BOUNDS[bounds][0], high=BOUNDS[bounds][1])
+        if multipliers == "wide":
+            # Beside one another: those that a sum is shifted to the left for, to the right, and not at all.
+            exponents = np.resize((-31, -12, -8, -3, -2, -1, 0, 3, 9, 10, 30, 100), len(op.weights))
+            scale = np.exp2(exponents.astype(np.float32)) * np.linspace(1, 1.99, len(exponents))
+            # Sums around what a shift to the left saturates, and all that int32 holds.
+            bias = np.resize((0, 1, -1, 2**18, -(2**18), 2**30, -(2**30)), len(exponents))
+            # And small ones where those of usual weights would all leave int8.
+            weights = np.where((scale >= 0.25)[:, None, None, None], op.weights // 120, op.weights)
+            op = replace(op, weights=weights, multiplier=scale.astype(np.float32), bias=bias.astype(np.int32))
+        layers.append(op)
+    checked(machines, core, layers)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_helium_sums_are_exact_to_the_last_bit(cancelled: bool, machines: Machines) -> None:
+    """Windows of as many taps as there may be; biases take the products away but for some steps, or add."""
+    calls, target = [], loader.load("cortex-m55-int8")
+    steps = np.array([0, 1, -1, 5, -100, 90, 7, -2])
+    # 64 * 128 * 256 is 2**21, the most that sums begin with: at either side of it, and far from it.
+    for factors in ((64, 64, -64, -64, 63, -65, 127, -127), (1, 0, -127, 127, 100, -3, 64, -64)):
+        for shape, window in (((1, 17, 18, 8), (16, 16)), ((1, 5, 6, 8), (3, 5)), ((1, 9, 3, 8), (9, 1))):
+            for activation in (-128, 127):
+                weights = np.empty((8, *window, 1), np.int8)
+                weights[:] = np.array(factors)[:, None, None, None]
+                products = np.array(factors) * activation * int(np.prod(window))
+                bias, scale = steps - products, 1.0
+                if not cancelled:
+                    bias = np.where(products < 0, -1, 1) * (
+                        2**21 + np.array([0, 1, 2**22, 9, -1, 2**29, -9, 1])
+                    )
+                    scale = 2.0**-16
+                op = Conv2d(
+                    shape, weights, bias.astype(np.int32), np.full(8, scale, np.float32), 0, 1, -128, 127,
+                    groups=8,
+                )  # fmt: skip
+                kernel, made = next(candidates(op, target))
+                assert kernel.name == "depthwise_any_mve"
+                x = np.full(shape, activation, np.int8)
+                (expected,) = reference.compute(op, (x,), target.requantization)
+                assert not cancelled or (expected == steps + 1).all()
+                calls.append(Call(made, (x,), expected, (0, 1)))
+    check(machines, target, calls)
+
+
+def test_helium_reaches_over_wide_rows(machines: Machines) -> None:
+    """Holes as of dilated convolutions over time; a stride beyond what a load's offset holds."""
+    far = [
+        shaped((1, 1000, 8), 8, (1, 3), (1, 1), (0, 250, 0, 250), (1, 249), 8),
+        shaped((1, 300, 8), 8, (1, 3), (1, 40), (0, 0, 0, 0), (1, 5), 8),
+    ]
+    assert [next(candidates(op, loader.load("cortex-m55-int8")))[0].name for op in far] == [
+        "depthwise_any_mve"
+    ] * 2
+    checked(machines, "cortex-m55", far)
+    beyond = shaped((1, 1000, 8), 8, (1, 3), (1, 1), (0, 300, 0, 300), (1, 300), 8)
+    assert next(candidates(beyond, loader.load("cortex-m55-int8")))[0].name == "depthwise_generic"
+
+
+def test_helium_leaves_windows_that_its_sums_do_not_hold_to_others() -> None:
+    beyond = shaped((20, 20, 8), 8, (15, 17), (1, 1), (0, 0, 0, 0), (1, 1), 8)
+    assert next(candidates(beyond, loader.load("cortex-m55-int8")))[0].name == "depthwise_any_dsp"
+
+
+@pytest.mark.parametrize("core", EVERY_CORE)
 def test_layers_of_one_window_share_a_function(core: str) -> None:
     one, two = (shaped((size, size, 24), 24, (5, 5), (1, 1), (2,) * 4, (1, 1), 24) for size in (9, 14))
     assert code(one, core).key == code(two, core).key
@@ -221,7 +331,24 @@ def test_layers_of_one_window_share_a_function(core: str) -> None:
     assert code(grouped, core).key == code(also, core).key
 
 
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m55"])
+def test_depthwise_layers_of_any_stride_share_a_function(core: str) -> None:
+    one, two = (layer((10, 10, 16), 16, 3, stride, depthwise=True) for stride in (1, 2))
+    assert code(one, core).key == code(two, core).key
+
+
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m4", "cortex-m55"])
+def test_of_a_tall_image_rows_are_columns_where_that_is_safe(core: str) -> None:
+    tall = single(shaped((30, 4, 8), 8, (5, 5), (1, 1), (2, 2, 2, 2), (1, 1), 8))
+    assert code(tall, core).configuration == "along columns"
+    assert code(tall, core).inplace == (0,)
+    strided = replace(tall, strides=(2, 2))  # turned, columns would be written over ones still to be read
+    assert code(strided, core).configuration == "along rows"
+    assert code(strided, core).inplace == (0,)
+    assert code(replace(tall, input_shape=(2, 30, 4, 8)), core).configuration == "along rows"
+
+
 def test_a_window_too_wide_to_be_written_out_is_left_to_others() -> None:
-    wide = shaped((3, 90, 4), 4, (1, 70), (1, 1), (0, 0, 0, 0), (1, 1), 4)
+    wide = shaped((72, 90, 4), 4, (66, 70), (1, 1), (0, 0, 0, 0), (1, 1), 4)
     assert next(candidates(wide, loader.load("cortex-m4-int8")))[0].name == "depthwise_generic"
     assert next(candidates(wide, loader.load("cortex-m3-int8")))[0].name == "depthwise_any_plain"
