@@ -193,7 +193,7 @@ def _compile(
     report("plan", "")
     programs = tuple(replace(program, arena_io=arena_io) for program in programs)
     planned = plan(common(programs))
-    contract.check_arena(common(programs), planned)
+    contract.check_arena(common(programs), planned, lowered.optimize)
     dumps.programs(programs, planned)
     report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, programs))
 

@@ -14,6 +14,7 @@ from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden, npz
 from edgec.compiler.emit.manifest import Source
+from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import BundleError
 from edgec.targets import loader
@@ -152,7 +153,7 @@ def write(
     objects: Sequence[Mapping[str, bytes]],
     golden: Golden,
     source: Source,
-    optimize: str,
+    optimize: Optimize,
     output: Path,
     records: bytes = b"",
 ) -> Bundle:
@@ -189,7 +190,7 @@ def write(
             weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
             sizes=sizes,
         )
-        contract.check(programs[-1], plan, content["memory"])
+        contract.check(programs[-1], plan, content["memory"], optimize)
         if problem := manifest.problem(content):
             raise ValueError(f"the manifest breaks its own schema: {problem}")
         (folder / MANIFEST).write_bytes(manifest.encode(content))

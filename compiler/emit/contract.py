@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from edgec.compiler.lower.plan import peak
+from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import LimitError
 
@@ -22,14 +23,17 @@ def flash_bytes(memory: Mapping[str, int | None]) -> int:
     return (memory["code_bytes"] or 0) + (memory["weights_bytes"] or 0)
 
 
-def check_arena(program: Program, plan: Plan) -> None:
-    """Raise LimitError where the arena alone is more RAM than the target allows: before anything compiles."""
+def check_arena(program: Program, plan: Plan, optimize: Optimize) -> None:
+    """Raise LimitError where the arena alone is more RAM than the target allows: before anything compiles.
+
+    What a build with another `optimize` may do about it is part of the message.
+    """
     limit = program.target.ram_bytes
     if limit is not None and plan.arena_bytes > limit:
-        raise LimitError(f"{_over('RAM', plan.arena_bytes, limit)}: {_peak(program, plan)}")
+        raise LimitError(f"{_over('RAM', plan.arena_bytes, limit)}: {_peak(program, plan, optimize)}")
 
 
-def check(program: Program, plan: Plan, memory: Mapping[str, int | None]) -> None:
+def check(program: Program, plan: Plan, memory: Mapping[str, int | None], optimize: Optimize) -> None:
     """Raise LimitError where `memory`, as the manifest has it, is more than the target allows."""
     target = program.target
     needed = ram_bytes(memory)
@@ -39,11 +43,15 @@ def check(program: Program, plan: Plan, memory: Mapping[str, int | None]) -> Non
             for name in ("arena", "stack", "context")
             if (size := memory[f"{name}_bytes"])
         )
-        raise LimitError(f"{_over('RAM', needed, target.ram_bytes)} ({parts}): {_peak(program, plan)}")
+        raise LimitError(
+            f"{_over('RAM', needed, target.ram_bytes)} ({parts}): {_peak(program, plan, optimize)}"
+        )
     needed = flash_bytes(memory)
     if target.flash_bytes is not None and needed > target.flash_bytes:
         parts = f"weights {kib(memory['weights_bytes'] or 0)}, code {kib(memory['code_bytes'] or 0)}"
-        raise LimitError(f"{_over('flash', needed, target.flash_bytes)} ({parts}): {_largest(program)}")
+        raise LimitError(
+            f"{_over('flash', needed, target.flash_bytes)} ({parts}): {_largest(program, optimize)}"
+        )
 
 
 def kib(size: int) -> str:
@@ -55,7 +63,7 @@ def _over(memory: str, needed: int, limit: int) -> str:
     return f"needs {needed} bytes of {memory} and may take {limit}"
 
 
-def _peak(program: Program, plan: Plan) -> str:
+def _peak(program: Program, plan: Plan, optimize: Optimize) -> str:
     """Name the step where the most is alive, what that is, and what would make it less."""
     index, alive = peak(program)
     call = program.calls[index]
@@ -63,7 +71,7 @@ def _peak(program: Program, plan: Plan) -> str:
     shown = ", ".join(f"'{name}' {kib(size)}" for name, size in ordered[:_NAMED])
     more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
     scratch = f", scratch {kib(call.scratch_bytes)}" if call.scratch_bytes else ""
-    advice = "fewer channels or a smaller image at that step would help"
+    advice = f"{_other(Optimize.RAM, optimize)}fewer channels or a smaller image at that step would help"
     if call.scratch_bytes > _LARGE_SCRATCH * (sum(alive.values()) + call.scratch_bytes):
         advice += ", and so would a kernel with less scratch"
     if plan.arena_bytes > plan.lower_bound_bytes:
@@ -71,7 +79,12 @@ def _peak(program: Program, plan: Plan) -> str:
     return f"the arena's peak is step '{call.name}' with {shown}{more}{scratch}; {advice}"
 
 
-def _largest(program: Program) -> str:
+def _other(better: Optimize, chosen: Optimize) -> str:
+    """Recommend `better` where it isn't chosen yet."""
+    return f"--optimize {better} may help; " if chosen is not better else ""
+
+
+def _largest(program: Program, optimize: Optimize) -> str:
     """Name the layers with the most constants."""
     sizes = {
         call.name: sum(program.constants[name].nbytes for name in call.arguments if name in program.constants)
@@ -79,4 +92,4 @@ def _largest(program: Program) -> str:
     }
     ordered = sorted(sizes.items(), key=lambda item: -item[1])[:_NAMED]
     shown = ", ".join(f"'{name}' {kib(size)}" for name, size in ordered)
-    return f"the most weights have {shown}; fewer channels there would help"
+    return f"the most weights have {shown}; {_other(Optimize.FLASH, optimize)}fewer channels there would help"

@@ -12,6 +12,7 @@ from edgec.bench.devices import checked
 from edgec.compiler.emit import contract
 from edgec.compiler.emit.frames import riscv_frame_bytes, thumb_frame_bytes
 from edgec.compiler.lower.plan import plan
+from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Program
 from edgec.errors import LimitError
 from edgec.kernels.elf import Piece
@@ -43,25 +44,26 @@ MEMORY = {
 }  # fmt: skip
 
 
-def refusal(ram: int | None = None, flash: int | None = None) -> str:
+def refusal(ram: int | None = None, flash: int | None = None, optimize: Optimize = Optimize.SPEED) -> str:
     made = program(ram, flash)
     with pytest.raises(LimitError) as caught:
-        contract.check(made, plan(made), MEMORY)
+        contract.check(made, plan(made), MEMORY, optimize)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_what_fits_passes_and_no_limit_is_none() -> None:
     made = program(7340, 15000)
-    contract.check(made, plan(made), MEMORY)
-    contract.check_arena(made, plan(made))
-    contract.check(program(), plan(program()), MEMORY)
+    contract.check(made, plan(made), MEMORY, Optimize.SPEED)
+    contract.check_arena(made, plan(made), Optimize.SPEED)
+    contract.check(program(), plan(program()), MEMORY, Optimize.SPEED)
 
 
 def test_too_much_ram_names_the_peak_and_what_lives_there() -> None:
     assert refusal(ram=7339) == (
         "needs 7340 bytes of RAM and may take 7339 (arena 6.6 KiB, stack 500 bytes, context 40 bytes): "
         "the arena's peak is step 'two' with 'a' 3.9 KiB, 'b' 2.0 KiB, scratch 800 bytes; "
+        "--optimize ram may help; "
         "fewer channels or a smaller image at that step would help, and so would a kernel with less scratch"
     )
 
@@ -70,14 +72,19 @@ def test_too_much_flash_names_the_layers_with_the_most_weights() -> None:
     assert refusal(flash=14999) == (
         "needs 15000 bytes of flash and may take 14999 (weights 5.9 KiB, code 8.8 KiB): "
         "the most weights have 'three' 2.9 KiB, 'two' 2.0 KiB, 'one' 1000 bytes; "
-        "fewer channels there would help"
+        "--optimize flash may help; fewer channels there would help"
     )
+
+
+def test_nothing_is_advised_that_is_done_already() -> None:
+    assert "optimize" not in refusal(ram=7339, optimize=Optimize.RAM)
+    assert "optimize" not in refusal(flash=14999, optimize=Optimize.FLASH)
 
 
 def test_an_arena_that_can_not_fit_is_told_before_anything_compiles() -> None:
     made = program(ram=6799)
     with pytest.raises(LimitError, match=r"needs 6800 bytes of RAM .* step 'two'"):
-        contract.check_arena(made, plan(made))
+        contract.check_arena(made, plan(made), Optimize.SPEED)
 
 
 @pytest.mark.parametrize(
