@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgec.compiler.compress.calibration import Calibration
 from edgec.errors import CalibrationError, ModelError
+from edgec.kernels import oracle
 
 Range = tuple[float, float]
 """Smallest and largest value to represent."""
@@ -84,7 +85,7 @@ def _runs(
 
     Raises ModelError when ONNX Runtime can't run it.
     """
-    import onnxruntime
+    onnxruntime = oracle.runtime()
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
     probe = model.clone()

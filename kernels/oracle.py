@@ -1,0 +1,82 @@
+"""What ONNX says: a model evaluated by somebody else, as it is written.
+
+ONNX Runtime without graph optimizations is asked first, on one thread; where it can't run a model (an opset,
+type or operator that it lacks), ONNX's own reference implementation is. Neither shares edgec's reading of it.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class OracleError(Exception):
+    """Neither can run the model; the text says why, in one line."""
+
+
+def runtime() -> Any:
+    """Return the module onnxruntime, its telemetry off; the one place that imports it in the compiler."""
+    # Read when it is imported: from 1.32 on it keeps a device id and a database in the user's cache folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # slow to import
+
+    return onnxruntime
+
+
+def session(model: bytes, *, threads: int = 1) -> Any:
+    """Return an `onnxruntime.InferenceSession` of a serialized model, nothing optimized, nothing logged.
+
+    One thread sums in the same order on every number of cores. Raises what onnxruntime raises.
+    """
+    ort = runtime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def evaluate(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs of a serialized ONNX model, by name.
+
+    Inputs must have the model's dtypes; they are reshaped to its shapes. Raises OracleError.
+    """
+    try:
+        opened = session(model)
+        feeds = {spec.name: _shaped(inputs[spec.name], spec.shape) for spec in opened.get_inputs()}
+        outputs = opened.run(None, feeds)
+        return {spec.name: np.asarray(y) for spec, y in zip(opened.get_outputs(), outputs, strict=True)}
+    except Exception as error:  # onnxruntime has a class of its own for every kind of failure
+        refused = error
+    try:
+        return _by_reference(model, inputs)
+    except Exception as error:  # so has numpy, which the reference is written in
+        raise OracleError(f"ONNX Runtime: {_line(refused)}; onnx.reference: {_line(error)}") from error
+
+
+def _by_reference(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    proto = onnx.load_from_string(model)
+    evaluator = ReferenceEvaluator(proto)
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in proto.graph.input
+    }
+    feeds = {name: _shaped(inputs[name], shapes[name]) for name in evaluator.input_names}
+    with np.errstate(all="ignore"):
+        outputs = evaluator.run(None, feeds)
+    return {str(name): np.asarray(y) for name, y in zip(evaluator.output_names, outputs, strict=True)}
+
+
+def _shaped(array: Array, shape: list[int | str]) -> Array:
+    fixed = all(isinstance(extent, int) for extent in shape)
+    return np.asarray(array).reshape([int(extent) for extent in shape]) if fixed else np.asarray(array)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
