@@ -1,4 +1,4 @@
-"""The oracle says what ONNX says, where ONNX Runtime can't and where it would die too; in one line if nobody can."""
+"""The oracle says what ONNX says, also where ONNX Runtime can't or would die; one line where nobody can."""
 
 import os
 import signal
