@@ -39,6 +39,11 @@ def called(expression: Any) -> set[str]:
     return names
 
 
+def foreign(function: Any) -> set[str]:
+    """Return what a function calls of TVM's runtime, which edgec's programs don't have (sorting, for one)."""
+    return {name for name in called(function) if "packed" in name or "extern" in name}
+
+
 def macs(node: Any) -> int:
     """Return the multiply-accumulates of y += a * b; 0 for any other reduction."""
     value = node.body.value

@@ -1,0 +1,116 @@
+"""Why a float node can't be compiled, in ONNX's own words."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+NO_KERNEL = "edgec has no kernel for this operator, in float either"
+
+
+class SortingError(Exception):
+    """A node that needs a sorted tensor."""
+
+
+class NoConverterError(Exception):
+    """An operator that nothing here converts."""
+
+
+def reason(single: onnx.ModelProto, error: Exception) -> str:
+    """Return why the one node of a model can't be compiled, from what was raised when it was tried."""
+    if isinstance(error, NoConverterError):
+        return NO_KERNEL
+    if isinstance(error, SortingError):
+        return "it sorts, and edgec has no kernel that does"
+    settings = variable_settings(single)
+    if not settings:
+        return form(single)
+    listed = " and ".join(f"'{formal}' ('{name}')" for formal, name in settings)
+    are = "inputs {} are no constants" if len(settings) > 1 else "input {} is no constant"
+    return f"its {are.format(listed)}: edgec has to know it when it compiles, so make it an initializer"
+
+
+_SETTINGS = {
+    "axes", "axis", "blocksize", "condition", "depth", "ends", "image_shape", "k", "kernel_shape", "limit",
+    "max_output_boxes_per_class", "output_shape", "pads", "ratio", "repeats", "roi", "scales", "shape",
+    "size", "sizes", "split", "starts", "steps", "training_mode",
+}  # fmt: skip
+"""Names that ONNX has for inputs that say what is computed, not on what."""
+
+
+def variable_settings(single: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Return inputs of a node that say what is computed and are no constants: ONNX's name and the model's."""
+    (node,) = single.graph.node
+    constants = {constant.name for constant in single.graph.initializer}
+    version = next((o.version for o in single.opset_import if o.domain == node.domain), 1)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    except onnx.defs.SchemaError:
+        return []
+    return [
+        (formal.name, name)
+        for formal, name in zip(schema.inputs, node.input, strict=False)
+        if formal.name in _SETTINGS and name and name not in constants
+    ]
+
+
+def form(single: onnx.ModelProto) -> str:
+    """Return that there is no kernel for a node as it is: its attributes, and the types of its inputs."""
+    return f"edgec has no kernel for it with {_described(single)}"
+
+
+def no_oracle(single: onnx.ModelProto) -> str:
+    """Return that nobody can be asked what a node computes."""
+    return (
+        "neither ONNX Runtime nor ONNX's reference runs it, so that nothing shows what it should compute "
+        f"with {_described(single)}"
+    )
+
+
+def differs(single: onnx.ModelProto, name: str, wanted: NDArray[Any], found: NDArray[Any]) -> str:
+    """Return that a node computes something else than ONNX defines, and how much."""
+    which = f"output {name.removeprefix('output')}"
+    if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+        how = f"{which} is {_type(found)}, not {_type(wanted)}"
+    else:
+        both = np.isfinite(wanted) & np.isfinite(found) if wanted.dtype.kind == "f" else np.ones(wanted.shape)
+        with np.errstate(all="ignore"):
+            error = np.abs(wanted.astype(np.float64) - found.astype(np.float64))[np.asarray(both, bool)]
+        largest = float(error.max(initial=0))
+        how = f"{which} differs by up to {largest:.3g}" if largest else f"{which} differs"
+    return f"edgec would compute something else than ONNX defines for {_described(single)}: {how}"
+
+
+def _described(single: onnx.ModelProto) -> str:
+    (node,) = single.graph.node
+    types = {value.name: value.type.tensor_type for value in single.graph.input}
+    constants = {constant.name: constant for constant in single.graph.initializer}
+    inputs = []
+    for name in node.input:
+        if name in types:
+            kind = types[name]
+            inputs.append(_named(kind.elem_type, [d.dim_value for d in kind.shape.dim]))
+        elif name in constants:
+            inputs.append("constant " + _named(constants[name].data_type, list(constants[name].dims)))
+        else:
+            inputs.append("none")
+    attributes = [f"{a.name}={_short(helper.get_attribute_value(a))}" for a in node.attribute]
+    parts = ["inputs " + ", ".join(inputs)] if inputs else []
+    parts += ["attributes " + ", ".join(attributes)] if attributes else []
+    return " and ".join(parts) or "no inputs"
+
+
+def _named(element: int, extents: list[int]) -> str:
+    return f"{onnx.TensorProto.DataType.Name(element).lower()}{extents}"
+
+
+def _type(array: NDArray[Any]) -> str:
+    return f"{array.dtype.name}{list(array.shape)}"
+
+
+def _short(value: Any) -> str:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    shown = " ".join(str(list(text) if isinstance(text, tuple) else text).split())
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
