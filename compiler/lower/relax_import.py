@@ -148,6 +148,10 @@ def _is_constant(expression: Any) -> bool:
     return isinstance(expression, tvm.ir.GenericConst)
 
 
+def _constant(value: NDArray[np.generic]) -> Any:
+    return relax.const(np.ascontiguousarray(value), str(value.dtype))  # untold, it would make int64 int32
+
+
 def _value(constant: Any) -> NDArray[np.generic]:
     value: NDArray[np.generic] = constant.value.numpy()
     return value
@@ -192,9 +196,9 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
         name = getattr(call.op, "name", "")
         arguments = [self._constant(a) for a in call.args]
         if name in _SHAPING and _is_constant(arguments[0]):
-            return relax.const(np.ascontiguousarray(_SHAPING[name](_value(arguments[0]), call)))
+            return _constant(_SHAPING[name](_value(arguments[0]), call))
         if name in _FOLDABLE and all(map(_is_constant, arguments)):
-            return relax.const(_FOLDABLE[name](*map(_value, arguments)))
+            return _constant(_FOLDABLE[name](*map(_value, arguments)))
         if name in _BROADCASTING:
             arguments = _same_rank(arguments)
             if name in _COMMUTATIVE and _is_constant(arguments[0]):
@@ -229,7 +233,7 @@ def _same_rank(inputs: list[Any]) -> list[Any]:
     """Constants of a lower rank get leading dimensions: layout conversion can't permute them otherwise."""
     rank = max(x.ty.ndim for x in inputs)
     return [
-        relax.const(_value(x).reshape((1,) * (rank - x.ty.ndim) + _value(x).shape)) if _is_constant(x) else x
+        _constant(_value(x).reshape((1,) * (rank - x.ty.ndim) + _value(x).shape)) if _is_constant(x) else x
         for x in inputs
     ]
 

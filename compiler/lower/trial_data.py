@@ -181,6 +181,14 @@ def _depth(node: _Node) -> int:
     return node.result[int(node.attributes.get("axis", -1))]
 
 
+def _resized(node: _Node) -> list[int]:
+    return [axis % len(node.result) for axis in node.attributes.get("axes", range(len(node.result)))]
+
+
+def _scales(node: _Node) -> list[float]:
+    return [node.result[axis] / node.shape(0)[axis] for axis in _resized(node)]
+
+
 _REDUCTIONS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
     "ReduceProd", "ReduceSum", "ReduceSumSquare",
@@ -204,7 +212,11 @@ _VALID: dict[str, dict[int, Rule]] = {
         2: _of_result(lambda _: 2),
     },
     "Reshape": {1: _of_result(lambda node: node.result)},
-    "Resize": {3: _of_result(lambda node: node.result[-node.shape(3)[0] :])},
+    "Resize": {
+        1: _of_result(lambda node: _scales(node)),
+        2: _of_result(lambda node: _scales(node)),
+        3: _of_result(lambda node: [node.result[axis] for axis in _resized(node)]),
+    },
     "RoiAlign": {2: _of_result(lambda node: np.zeros(node.shape(2)))},
     "Scatter": {1: _distinct_positions},
     "ScatterElements": {1: _distinct_positions},
@@ -220,6 +232,7 @@ _VALID: dict[str, dict[int, Rule]] = {
     "Tile": {1: _of_result(lambda node: [a // b for a, b in zip(node.result, node.shape(0), strict=True)])},
     "TopK": {1: _of_result(_depth)},
     "Trilu": {1: _steps},
+    "Upsample": {1: _of_result(lambda node: _scales(node))},
     "Unsqueeze": {1: _of_result(lambda node: _added(node.shape(0), node.result))},
 }
 """By operator and input: values that have to fit the node's other inputs, or the shapes it declares."""

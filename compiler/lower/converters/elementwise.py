@@ -86,18 +86,19 @@ def _power(given: Given) -> Any:
 
 
 def _bit_shift(given: Given) -> Any:
-    """Shifts by the width or more leave nothing."""
+    """Shifts by the width or more leave nothing but, to the right, the sign."""
     left = given.attributes["direction"] == "LEFT"
-    bits = tirx.const(int(given.dtype.lstrip("uint")), given.dtype)
+    bits = int(given.dtype.lstrip("uint"))
 
     def shift(a: Any, b: Any) -> Any:
         zero = tirx.const(0, given.dtype)
-        within = tirx.Select(b < bits, b, zero)
-        shifted = tirx.shift_left(a, within) if left else tirx.shift_right(a, within)
+        within = tirx.shift_right(b, tirx.const(bits.bit_length() - 1, given.dtype)) == 0
+        amount = tirx.bitwise_and(b, tirx.const(bits - 1, given.dtype))
+        shifted = tirx.shift_left(a, amount) if left else tirx.shift_right(a, amount)
         beyond = zero
         if not left and not given.dtype.startswith("u"):
-            beyond = tirx.Select(a < 0, tirx.const(-1, given.dtype), zero)
-        return tirx.Select(b < bits, shifted, beyond)
+            beyond = tirx.shift_right(a, tirx.const(bits - 1, given.dtype))
+        return tirx.Select(within, shifted, beyond)
 
     return _broadcast(given, shift)
 

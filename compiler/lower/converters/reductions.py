@@ -61,7 +61,7 @@ def _chosen(given: Given, choices: list[list[int]], results: list[Any]) -> Any:
 
 
 def _extreme(operation: Callable[[Any, Any], Any], sign: int) -> Callable[[Given, Any, list[int], bool], Any]:
-    """Return a maximum or minimum; TVM's own start from the largest finite number, beyond which infinities are."""
+    """Return a maximum or minimum; TVM's own start from the largest finite number."""
 
     def reduce(given: Given, x: Any, axes: list[int], keep: bool) -> Any:
         kind = dtype_of(x)
