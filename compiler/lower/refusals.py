@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-NO_KERNEL = "edgec has no kernel for this operator, in float either"
+NO_KERNEL = "edgec has no kernel for this operator"
 
 
 class SortingError(Exception):
@@ -28,8 +28,9 @@ def reason(single: onnx.ModelProto, error: Exception) -> str:
     if not settings:
         return form(single)
     listed = " and ".join(f"'{formal}' ('{name}')" for formal, name in settings)
-    are = "inputs {} are no constants" if len(settings) > 1 else "input {} is no constant"
-    return f"its {are.format(listed)}: edgec has to know it when it compiles, so make it an initializer"
+    if len(settings) == 1:
+        return f"its input {listed} is no constant: edgec has to know it to compile; make it an initializer"
+    return f"its inputs {listed} are no constants: edgec has to know them to compile; make them initializers"
 
 
 _SETTINGS = {
