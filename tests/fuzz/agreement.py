@@ -37,15 +37,19 @@ def check(
     doubtful = [name for name in theirs if _excess(ours[name], theirs[name], None, steps)]
     if not doubtful:
         return
-    spread = _spread(model, inputs, theirs, noise)
+    spread = _spread(model, inputs, theirs, _sizes(model, inputs, noise))
     for name in doubtful:
         if found := _excess(ours[name], theirs[name], spread.get(name), steps):
             raise WrongError(f"{what}: '{name}' {found}")
 
 
-def resembles(ours: Arrays, theirs: Arrays, model: bytes, inputs: Arrays, *, what: str, noise: float) -> None:
-    """Raise WrongError where an output is further from `theirs`, on average, than `noise` in every value brings it."""
+def resembles(ours: Arrays, theirs: Arrays, model: bytes, samples: Arrays, *, what: str, noise: float) -> None:
+    """Raise WrongError where an output is further from `theirs`, on average, than noise in every value brings it.
+
+    `ours` and `theirs` are of the first of `samples`; the noise is a part of the largest that a value is on any.
+    """
     spread = None
+    inputs = {name: array[0] for name, array in samples.items()}
     for name, exact in theirs.items():
         if (ours[name].shape, ours[name].dtype) != (exact.shape, exact.dtype):
             raise WrongError(f"{what}: '{name}' {_excess(ours[name], exact, None, 0)}")
@@ -55,7 +59,7 @@ def resembles(ours: Arrays, theirs: Arrays, model: bytes, inputs: Arrays, *, wha
         largest = np.abs(exact[np.isfinite(exact)]).max(initial=0)
         if np.abs(off[np.isfinite(off)]).max(initial=0) <= 3 * noise * largest:
             continue
-        spread = spread or _spread(model, inputs, theirs, noise)
+        spread = spread or _spread(model, inputs, theirs, _reach(model, samples, noise))
         counted = np.isfinite(off) & np.isfinite(spread[name])
         if not counted.any():
             continue
@@ -86,15 +90,43 @@ def _excess(a: NDArray[Any], b: NDArray[Any], spread: NDArray[Any] | None, steps
     return f"{list(index)} is {a[index]} instead of {b[index]} ({np.mean(~equal):.0%} of it differ)"
 
 
-def _spread(model: bytes, inputs: Arrays, clean: Arrays, noise: float) -> dict[str, NDArray[Any]]:
+def _sizes(model: bytes, inputs: Arrays, noise: float) -> dict[str, NDArray[Any]]:
+    """Return the noise of every element of every float: a part of its own size and of the tensor's mean."""
+    found = {}
+    for name, array in _floats(model, inputs).items():
+        size = np.abs(np.where(np.isfinite(array), array, 0)).astype(np.float64)
+        found[name] = noise * (size + size.mean())
+    return found
+
+
+def _reach(model: bytes, samples: Arrays, noise: float) -> dict[str, NDArray[Any]]:
+    """Return the noise of every float: a part of the largest it is on any sample."""
+    found: dict[str, NDArray[Any]] = {}
+    for name, array in samples.items():
+        if array.dtype == np.float32:
+            found[name] = np.full(array.shape[1:], noise * np.abs(array).max())
+    for index in range(min(map(len, samples.values()))):
+        for name, array in _floats(model, {key: every[index] for key, every in samples.items()}).items():
+            largest = noise * np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0)
+            found[name] = np.maximum(found.get(name, 0), np.full(array.shape, largest))
+    return found
+
+
+def _floats(model: bytes, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    values = every_value(onnx.load_from_string(model), inputs)
+    return {name: array for name, array in values.items() if array.dtype == np.float32 and array.size}
+
+
+def _spread(
+    model: bytes, inputs: Arrays, clean: Arrays, sizes: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
     """Return how far noise moves every element of every output; infinite where it decides between kinds."""
     largest: dict[str, NDArray[Any]] = {}
     for seed in range(_RUNS):
-        noisy = oracle.evaluate(_with_noise(model, inputs, noise, seed), inputs)
+        noisy = oracle.evaluate(_with_noise(model, sizes, seed), inputs)
         for name, base in clean.items():
             moved = noisy[name].astype(np.float64) - base.astype(np.float64)
-            with np.errstate(invalid="ignore"):
-                same = (noisy[name] == base) | (np.isnan(moved) & np.isnan(base.astype(np.float64)))
+            same = (noisy[name] == base) | (np.isnan(moved) & np.isnan(base.astype(np.float64)))
             moved = np.where(same, 0, np.where(np.isfinite(moved), np.abs(moved), np.inf))
             if base.dtype.kind != "f" and base.dtype.itemsize > 1:
                 moved = np.where(moved > 0, np.inf, 0)
@@ -102,22 +134,25 @@ def _spread(model: bytes, inputs: Arrays, clean: Arrays, noise: float) -> dict[s
     return largest
 
 
-def _with_noise(model: bytes, inputs: Arrays, noise: float, seed: int) -> bytes:
-    """Return the model with noise added to every float value in it."""
+def _with_noise(model: bytes, sizes: Mapping[str, NDArray[Any]], seed: int) -> bytes:
+    """Return the model with noise of these sizes added to its floats, by name."""
     proto = onnx.load_from_string(model)
-    values = every_value(proto, inputs)
     dice = np.random.default_rng(seed)
     nodes = []
+    for value in proto.graph.input:
+        if value.name in sizes:
+            drawn = np.asarray(dice.uniform(-1, 1, sizes[value.name].shape) * sizes[value.name], np.float32)
+            proto.graph.initializer.append(numpy_helper.from_array(drawn, f"{value.name}_noise"))
+            nodes.append(helper.make_node("Add", [value.name, f"{value.name}_noise"], [f"{value.name}_noisy"]))
+    noisy = {value.name: f"{value.name}_noisy" for value in proto.graph.input if value.name in sizes}
     for node in proto.graph.node:
-        outputs = list(node.output)
+        for index, name in enumerate(node.input):
+            node.input[index] = noisy.get(name, name)
         nodes.append(node)
-        for index, name in enumerate(outputs):
-            array = values.get(name)
-            if array is None or array.dtype != np.float32 or node.op_type == "DequantizeLinear":
+        for index, name in enumerate(node.output):
+            if name not in sizes or node.op_type == "DequantizeLinear":
                 continue
-            size = np.abs(np.where(np.isfinite(array), array, 0)).astype(np.float64)
-            size = noise * (size + size.mean() if size.size else size)
-            drawn = (dice.uniform(-1, 1, array.shape) * size).astype(np.float32)
+            drawn = np.asarray(dice.uniform(-1, 1, sizes[name].shape) * sizes[name], np.float32)
             node.output[index] = f"{name}_clean"
             proto.graph.initializer.append(numpy_helper.from_array(drawn, f"{name}_noise"))
             nodes.append(helper.make_node("Add", [f"{name}_clean", f"{name}_noise"], [name]))

@@ -41,7 +41,7 @@ def draw(seed: int) -> Drawn:
     while True:
         graph = Graph(dice, OPSETS[int(dice.integers(len(OPSETS)))])
         _fill(graph, precision)
-        if graph.nodes:
+        if graph.nodes and graph.inputs:
             break
     samples = {v.name: graph.numbers((SAMPLES, *v.shape), v.dtype) for v in graph.inputs}
     return Drawn(seed, precision, graph.model(), samples)

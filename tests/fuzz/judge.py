@@ -2,9 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +12,24 @@ import numpy as np
 import onnx
 import onnx_ir
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 
 from edgec.compiler.compress.calibration import load_calibration
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
-from edgec.compiler.lower.floating import floating
-from edgec.compiler.lower.fuse_residuals import fuse_residuals
-from edgec.compiler.lower.integer import integer
 from edgec.compiler.model import Model, is_qdq, serialize
+from edgec.compiler.pipeline import to_network
 from edgec.errors import EdgecError
 from edgec.kernels import oracle, reference
-from edgec.kernels.operators import Island, Network
+from edgec.kernels.operators import INEXACT, Island, Network
 from edgec.targets import loader
+from edgec.targets.descriptor import Target
+from tests import inprocess
 from tests.fuzz import agreement
 from tests.fuzz.agreement import WrongError
 from tests.fuzz.qdq import cut, exposed
+from tests.inprocess import Compiled, Library
 
 Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["ok", "refused", "wrong", "crash", "invalid"]
@@ -76,8 +78,24 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def judge(model: onnx.ModelProto, precision: str, samples: Arrays, folder: Path) -> Verdict:
-    """Load, quantize and lower a model, and compare the reference with the oracle; nothing is compiled.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A case as far as it came without being run as machine code, and what that is compared with."""
+
+    verdict: Verdict
+    model: bytes = b""
+    """What was lowered: QDQ where it is quantized."""
+    compiled: Compiled | None = None
+    """Where it was asked for, and everything before was right."""
+    feed: Arrays = field(default_factory=dict)
+    expected: Arrays = field(default_factory=dict)
+    """The oracle's outputs of `model`."""
+
+
+def judge(
+    model: onnx.ModelProto, precision: str, samples: Arrays, folder: Path, target: Target | None = None
+) -> Judged:
+    """Load, quantize and lower a model, and compare the reference with the oracle; compile it for `target`.
 
     `samples` has [samples, *shape] per input: the first is what is compared, all are calibration.
     """
@@ -87,9 +105,67 @@ def judge(model: onnx.ModelProto, precision: str, samples: Arrays, folder: Path)
         feed = {name: array[0] for name, array in samples.items()}
         try:
             expected = oracle.evaluate(model.SerializeToString(), feed)
+            computed = agreement.every_value(model, feed)
         except oracle.OracleError as error:
-            return Verdict("invalid", str(error))
-        return verdict_of(lambda: _compare(lower(path, precision, samples), model, expected, feed))
+            return Judged(Verdict("invalid", str(error)))
+        if not all(np.isfinite(array).all() for array in computed.values() if array.dtype == np.float32):
+            if precision == "int8":  # calibration refuses it, and says so
+                return Judged(Verdict("invalid", "not finite"))
+        made: list[Any] = []
+
+        def attempt() -> None:
+            lowered = lower(path, precision, samples)
+            _compare(lowered, model, expected, samples)
+            if target is not None:
+                quantized = serialize(lowered.model)
+                calibration = load_calibration(dict(samples), lowered.model)
+                made.append(inprocess.compiled(lowered.model, target, calibration))
+                made.append(quantized)
+
+        verdict = verdict_of(attempt)
+        if verdict.kind == "wrong" and not oracle_agrees(model, feed, expected):
+            return Judged(Verdict("invalid", "ONNX Runtime and ONNX's reference differ"))
+        if not made or verdict.kind != "ok":
+            return Judged(verdict)
+        compiled, quantized = made
+        wanted = expected if precision == "fp32" else oracle.evaluate(quantized, feed)
+        return Judged(verdict, quantized, compiled, feed, wanted)
+
+
+def judge_run(judged: Judged, library: Library) -> Verdict:
+    """Run what was compiled: exact operations as the reference has them, the rest near the oracle."""
+    compiled = judged.compiled
+    assert compiled is not None
+
+    def attempt() -> None:
+        ours = library.run(compiled, judged.feed)
+        network = compiled.network
+        if not any(isinstance(operator.operation, INEXACT) for operator in network.operators):
+            values = reference.evaluate(network, judged.feed)
+            for name, array in ours.items():
+                if not np.array_equal(array, values[name], equal_nan=array.dtype.kind == "f"):
+                    at = tuple(int(i) for i in np.argwhere(array != values[name])[0])
+                    raise WrongError(f"code: '{name}' {list(at)} is {array[at]} instead of {values[name][at]}")
+            return
+        named = {name: ours[own] for name, own in zip(judged.expected, network.outputs, strict=True)}
+        agreement.check(named, judged.expected, judged.model, judged.feed, what="code", steps=1)
+
+    with _quiet():
+        return verdict_of(attempt)
+
+
+def oracle_agrees(model: onnx.ModelProto, feed: Arrays, expected: Arrays) -> bool:
+    """Whether ONNX's reference, where it runs the model, has the values that ONNX Runtime has."""
+    try:
+        with np.errstate(all="ignore"):
+            evaluator = ReferenceEvaluator(model)
+            outputs = dict(zip(evaluator.output_names, evaluator.run(None, dict(feed)), strict=True))
+        agreement.check(outputs, expected, model.SerializeToString(), feed, what="oracle")
+    except WrongError:
+        return False
+    except Exception:  # it has every kind of failure
+        return True
+    return True
 
 
 def verdict_of(attempt: Any) -> Verdict:
@@ -130,47 +206,46 @@ def lower(path: Path, precision: str, samples: Arrays) -> Lowered:
     source = load(path)
     check(source, target)
     if precision == "fp32":
-        return Lowered(floating(source), source, source)
+        return Lowered(to_network(source), source, source)
     model = source
     if not is_qdq(source):
         model = quantize(source, load_calibration(dict(samples), source))
-    return Lowered(network_of(model), source, model)
+    return Lowered(to_network(model), source, model)
 
 
-def network_of(model: Model) -> Network:
-    return fuse_residuals(integer(model) if is_qdq(model) else floating(model))
-
-
-def _compare(lowered: Lowered, model: onnx.ModelProto, expected: Arrays, feed: Arrays) -> None:
+def _compare(lowered: Lowered, model: onnx.ModelProto, expected: Arrays, samples: Arrays) -> None:
     """Raise WrongError where any step from the file to the network changed what is computed."""
-    original = model.SerializeToString()
-    network = lowered.network
-    values = reference.evaluate(network, feed)
-    outputs = {name: values[name] for name in network.outputs}
-    if lowered.model is lowered.source and not is_qdq(lowered.model):
+    original, feed = model.SerializeToString(), {name: array[0] for name, array in samples.items()}
+    values = reference.evaluate(lowered.network, feed)
+    outputs = _by_place(values, lowered.network, expected)
+    if not is_qdq(lowered.model):
         agreement.check(outputs, expected, original, feed, what="reference")
         return
     normalized = oracle.evaluate(serialize(lowered.source), feed)
     agreement.check(normalized, expected, original, feed, what="normalized", steps=1)
-    if is_qdq(lowered.model):
-        _compare_layers(lowered.model, network, outputs, feed)
+    _compare_layers(lowered.model, lowered.network, outputs, feed)
     if lowered.source is not lowered.model:
-        agreement.resembles(outputs, expected, original, feed, what="int8", noise=COARSE)
+        agreement.resembles(outputs, expected, original, samples, what="int8", noise=COARSE)
 
 
 def _compare_layers(model: Model, network: Network, outputs: Arrays, feed: Arrays) -> None:
     """Every layer from the reference's own inputs: what ONNX says of it, within one step."""
-    proto = onnx.load_from_string(serialize(model))
-    wide = exposed(proto)
-    whole = network_of(replace(model, ir=onnx_ir.from_proto(wide)))
+    wide = exposed(onnx.load_from_string(serialize(model)))
+    whole = to_network(replace(model, ir=onnx_ir.from_proto(wide)))
     values = reference.evaluate(whole, feed)
+    named = _by_place(values, whole, [value.name for value in wide.graph.output])
     if not any(isinstance(operator.operation, Island) for operator in network.operators):
         for name, array in outputs.items():
-            if not np.array_equal(array, values[name], equal_nan=array.dtype.kind == "f"):
+            if not np.array_equal(array, named[name], equal_nan=array.dtype.kind == "f"):
                 raise WrongError(f"reference: '{name}' is another one where more is an output")
     layers = cut(wide)
-    given = {**feed, **{f"{name}_given": array for name, array in values.items()}}
-    given = {value.name: given[value.name] for value in layers.graph.input}
+    given = {value.name: named.get(value.name.removesuffix("_given")) for value in layers.graph.input}
+    given |= feed
     expected = oracle.evaluate(layers.SerializeToString(), given)
-    ours = {name: values[name] for name in expected}
+    ours = {name: named[name] for name in expected}
     agreement.check(ours, expected, layers.SerializeToString(), given, what="layer", steps=1)
+
+
+def _by_place(values: Arrays, network: Network, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Outputs by the model's names: an input that is an output, too, has another one in the network."""
+    return {name: values[own] for name, own in zip(names, network.outputs, strict=True)}
