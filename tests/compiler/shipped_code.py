@@ -66,7 +66,7 @@ def _value(token: str, tokens: Iterator[str]) -> Callable[[bool], Any]:
 
 
 def _drawn(dtype: str, shape: tuple[int, ...], small: bool) -> np.ndarray:
-    """Few are large, as in a trained layer, so that Winograd's sums fit; two are, unless they shall be small."""
+    """Few are large, as in trained layers, so that Winograd's sums fit; two are, where they may be."""
     made = np.random.default_rng(0).integers(-31, 32, shape).astype(dtype)
     if not small:
         made.reshape(len(made), -1)[0, :2] = 127
