@@ -32,7 +32,8 @@ from tests.fuzz.qdq import cut, exposed
 from tests.inprocess import Compiled, Library
 
 Arrays = Mapping[str, NDArray[Any]]
-Kind = Literal["ok", "refused", "wrong", "crash", "invalid"]
+Kind = Literal["ok", "refused", "wording", "wrong", "crash", "invalid"]
+"""`wording`: refused in words that aren't the user's. `invalid`: nobody can say what is right."""
 
 COARSE = 2 / 255
 """What may be wrong with every value of a model in int8: some steps of its range."""
@@ -185,8 +186,8 @@ def refusal(text: str) -> Verdict:
     """A refusal, if it is one that a user can read."""
     told = _TELLS.search(text)
     if "\n" in text or len(text) > _LONGEST:
-        return Verdict("crash", f"a message of {len(text)} characters, {text.count(chr(10)) + 1} lines: {text[:200]!r}")
-    return Verdict("crash", f"a message that says {told[0]}: {text}") if told else Verdict("refused", text)
+        return Verdict("wording", f"a message of {len(text)} characters, {text.count(chr(10)) + 1} lines: {text[:200]!r}")
+    return Verdict("wording", f"{told[0]}: {text}") if told else Verdict("refused", text)
 
 
 def crash(error: BaseException) -> Verdict:
