@@ -1,6 +1,7 @@
 """Operators that ONNX defines by others, written out as ONNX does."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import onnx
 import onnx_ir
@@ -81,7 +82,7 @@ def _definition(
     node: onnx.NodeProto, opset: int, types: dict[str, onnx.TypeProto]
 ) -> onnx.FunctionProto | None:
     """Return ONNX's definition of a node for its opset, None where there is none."""
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    schema: Any = onnx.defs.get_schema(node.op_type, opset, "")  # what it has is missing from onnx's stubs
     of_types = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
     for version in reversed([v for v in schema.all_function_opset_versions if v <= opset]):
         if version in schema.function_opset_versions:
@@ -90,7 +91,8 @@ def _definition(
             serialized = schema.get_context_dependent_function_with_opset_version(
                 version, node.SerializeToString(), of_types
             )
-        definition = onnx.FunctionProto.FromString(serialized)
+        definition = onnx.FunctionProto()
+        definition.ParseFromString(serialized)
         if all(_still_means(inner, version, opset) for inner in definition.node):
             return definition
     return None
@@ -105,7 +107,7 @@ def _still_means(node: onnx.NodeProto, version: int, opset: int) -> bool:
 def _expanded(
     node: onnx.NodeProto, definition: onnx.FunctionProto, opset: int, prefix: str
 ) -> list[onnx.NodeProto]:
-    """Return the nodes of a definition between the inputs and outputs of a node, other names under a prefix."""
+    """Return the nodes of a definition between the inputs and outputs of a node; its names get a prefix."""
     names = dict.fromkeys(definition.input, "") | dict(zip(definition.input, node.input, strict=False))
     names |= {inner: outer for inner, outer in zip(definition.output, node.output, strict=False) if outer}
     schema = onnx.defs.get_schema(node.op_type, opset, "")
@@ -135,7 +137,7 @@ def _expanded(
 def _resolved(
     attribute: onnx.AttributeProto, given: dict[str, onnx.AttributeProto]
 ) -> onnx.AttributeProto | None:
-    """Return an attribute of a definition, which may be one of the node that it defines; None: that has none."""
+    """Return an attribute of a definition, which may stand for one of the node's; None: that has none."""
     if not attribute.ref_attr_name:
         return attribute
     if attribute.ref_attr_name not in given:
