@@ -145,6 +145,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
 
     Raises an EdgecError where a file of it is missing or was changed, or it can't be written.
     """
+    bundle.check_output(built.path)
     built.check()
     network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
     target = loader.from_data(built.manifest["target"])
@@ -248,7 +249,7 @@ def network_of(path: Path, with_int8_io: bool = False) -> Network:
 
 
 def to_network(model: Model, with_int8_io: bool = False, target: Target | None = None) -> Network:
-    """Return the network that a model, quantized where it is to be, computes, with float ends or int8 ones."""
+    """Return the network that a model computes, as it is quantized; with float ends or int8 ones."""
     network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
     core = target.device if target is not None and target.requantization == "fixed-point" else ""
     return int8_io(network, core) if with_int8_io else network
