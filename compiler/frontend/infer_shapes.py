@@ -29,7 +29,7 @@ def infer_shapes(model: onnx_ir.Model) -> onnx_ir.Model:
 
 
 def _round_down(model: onnx_ir.Model) -> bool:
-    """Rewrite a pooling whose last window, if rounded up, would begin behind the image; whether there was one.
+    """Rewrite a pooling whose last window would begin behind the image; return whether there was one.
 
     Such a window doesn't count, but before opset 22 ONNX's inference has it, and so have shapes in the file
     that it wrote there.
@@ -52,7 +52,7 @@ def _round_down(model: onnx_ir.Model) -> bool:
 
 
 def _pads_rounded_down(node: onnx_ir.Node, shape: tuple[int, ...]) -> list[int] | None:
-    """Return pads with which rounding down gives the windows that count, None where rounding up gives them."""
+    """Return pads with which rounding down gives the windows that count; None where rounding up does."""
     if attribute(node, "auto_pad", "NOTSET") != "NOTSET":
         return None
     kernel = attribute(node, "kernel_shape", [])

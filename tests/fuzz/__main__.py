@@ -1,6 +1,6 @@
 """Look for what goes wrong until the time is up: `python -m tests.fuzz --for 60m`, or `make fuzz FOR=60m`.
 
-It goes on where it was stopped. Models that fail lie in the folder's failures/, the first of each kind shrunk.
+It goes on where it was stopped. Of models that fail, the first of each kind lies in failures/, made small.
 """
 
 import argparse

@@ -28,7 +28,14 @@ class WrongError(Exception):
 
 
 def check(
-    ours: Arrays, theirs: Arrays, model: bytes, inputs: Arrays, *, what: str, noise: float = _NOISE, steps: int = 0
+    ours: Arrays,
+    theirs: Arrays,
+    model: bytes,
+    inputs: Arrays,
+    *,
+    what: str,
+    noise: float = _NOISE,
+    steps: int = 0,
 ) -> None:
     """Raise WrongError where `ours` isn't what `model` computes from `inputs`, which is `theirs`.
 
@@ -43,10 +50,12 @@ def check(
             raise WrongError(f"{what}: '{name}' {found}")
 
 
-def resembles(ours: Arrays, theirs: Arrays, model: bytes, samples: Arrays, *, what: str, noise: float) -> None:
-    """Raise WrongError where an output is further from `theirs`, on average, than noise in every value brings it.
+def resembles(
+    ours: Arrays, theirs: Arrays, model: bytes, samples: Arrays, *, what: str, noise: float
+) -> None:
+    """Raise WrongError where an output is further from `theirs`, on average, than noise brings it.
 
-    `ours` and `theirs` are of the first of `samples`; the noise is a part of the largest that a value is on any.
+    `ours` and `theirs` are of the first of `samples`; noise is a part of the largest that a value is on any.
     """
     spread = None
     inputs = {name: array[0] for name, array in samples.items()}
@@ -65,7 +74,9 @@ def resembles(ours: Arrays, theirs: Arrays, model: bytes, samples: Arrays, *, wh
             continue
         found, allowed = (float(np.sqrt(np.mean(np.square(e[counted])))) for e in (off, spread[name]))
         if found > _MARGIN * allowed + noise * largest:
-            raise WrongError(f"{what}: '{name}' is {found:.4g} off on average, noise brings it {allowed:.4g} off")
+            raise WrongError(
+                f"{what}: '{name}' is {found:.4g} off on average, noise brings it {allowed:.4g} off"
+            )
 
 
 def _excess(a: NDArray[Any], b: NDArray[Any], spread: NDArray[Any] | None, steps: int) -> str:
@@ -143,7 +154,9 @@ def _with_noise(model: bytes, sizes: Mapping[str, NDArray[Any]], seed: int) -> b
         if value.name in sizes:
             drawn = np.asarray(dice.uniform(-1, 1, sizes[value.name].shape) * sizes[value.name], np.float32)
             proto.graph.initializer.append(numpy_helper.from_array(drawn, f"{value.name}_noise"))
-            nodes.append(helper.make_node("Add", [value.name, f"{value.name}_noise"], [f"{value.name}_noisy"]))
+            nodes.append(
+                helper.make_node("Add", [value.name, f"{value.name}_noise"], [f"{value.name}_noisy"])
+            )
     noisy = {value.name: f"{value.name}_noisy" for value in proto.graph.input if value.name in sizes}
     for node in proto.graph.node:
         for index, name in enumerate(node.input):

@@ -4,8 +4,19 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.graph import Graph, ImpossibleError, Value
-from tests.fuzz.operators import ANY, INTEGER, Row, _image, _maybe, _softmax, _window, binary, reduction, unary
+from tests.fuzz.graph import Graph, ImpossibleError
+from tests.fuzz.operators import (
+    ANY,
+    INTEGER,
+    Row,
+    _image,
+    _maybe,
+    _softmax,
+    _window,
+    binary,
+    reduction,
+    unary,
+)
 
 _REAL = ("float32", "float32", "int32", "int64")
 _INTEGERS = ("int32", "int64")
@@ -52,7 +63,8 @@ def _conv_transpose(graph: Graph) -> None:
         given["auto_pad"] = graph.one(["SAME_UPPER", "SAME_LOWER", "VALID"])
     elif graph.chance(0.2):
         given["output_shape"] = [
-            (e - 1) * s + k + graph.integer(-1, 0) for e, s, k in zip(image.shape[2:], strides, kernel, strict=True)
+            (e - 1) * s + k + graph.integer(-1, 0)
+            for e, s, k in zip(image.shape[2:], strides, kernel, strict=True)
         ]
         given.pop("output_padding", None)
     if graph.chance(0.15):
@@ -146,7 +158,9 @@ def _group_norm(graph: Graph) -> None:
     channels = value.shape[1]
     groups = graph.one([g for g in range(1, channels + 1) if channels % g == 0])
     graph.node(
-        "GroupNormalization", [value.name, graph.weights(channels), graph.weights(channels)], num_groups=groups
+        "GroupNormalization",
+        [value.name, graph.weights(channels), graph.weights(channels)],
+        num_groups=groups,
     )
 
 
@@ -162,10 +176,15 @@ def _layer_norm(operator: str, least: int) -> Row:
             raise ImpossibleError("a later operator set")
         value = graph.pick(rank=(1, 5))
         axis = graph.axis(value.rank) if graph.chance(0.4) else -1
-        shape = value.shape[axis:] if axis < 0 else value.shape[axis:]
+        shape = value.shape[axis:]
         names = [value.name, graph.weights(*shape)]
         names += [graph.weights(*shape)] if operator == "LayerNormalization" and graph.chance(0.6) else []
-        graph.node(operator, names, axis=axis if axis != -1 else None, **_maybe(graph, epsilon=graph.real(1e-4, 1e-2)))
+        graph.node(
+            operator,
+            names,
+            axis=axis if axis != -1 else None,
+            **_maybe(graph, epsilon=graph.real(1e-4, 1e-2)),
+        )
 
     return draw
 
@@ -199,7 +218,11 @@ def _one_hot(graph: Graph) -> None:
     value = graph.pick(dtype="int64", rank=(0, 3))
     depth = graph.constant(np.array(graph.integer(1, 5), np.int64))
     values = graph.constant(np.array([graph.real(-1, 0), graph.real(0, 2)], np.float32))
-    graph.node("OneHot", [value.name, depth, values], **_maybe(graph, axis=graph.integer(-value.rank - 1, value.rank)))
+    graph.node(
+        "OneHot",
+        [value.name, depth, values],
+        **_maybe(graph, axis=graph.integer(-value.rank - 1, value.rank)),
+    )
 
 
 def _shape_of(graph: Graph) -> None:
@@ -243,8 +266,6 @@ def _variadic(operator: str) -> Row:
         graph.node(operator, [value.name, *(graph.partner(value, 0.3) for _ in range(graph.integer(0, 3)))])
 
     return draw
-
-
 
 
 FLOAT: dict[str, Row] = {

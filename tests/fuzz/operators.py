@@ -25,11 +25,11 @@ def _maybe(graph: Graph, **attributes: Any) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if graph.chance(0.5)}
 
 
-# --- one value in, one out --------------------------------------------------------------------------------------
+# --- one value in, one out ---------------------------------------------------------------------------------
 
 
 def unary(operator: str, attributes: Attributes = _none, domain: tuple[float, float] | None = None) -> Row:
-    """A function of one element. Three times of four a `domain` is kept to, where it isn't defined elsewhere."""
+    """A function of one element. Mostly kept to a `domain`, where it has one."""
 
     def draw(graph: Graph) -> None:
         value = graph.pick().name
@@ -83,7 +83,7 @@ UNARY: dict[str, Row] = {
 }  # fmt: skip
 
 
-# --- two values in --------------------------------------------------------------------------------------------
+# --- two values in -----------------------------------------------------------------------------------------
 
 
 def binary(operator: str, *dtypes: str) -> Row:
@@ -126,10 +126,12 @@ BINARY: dict[str, Row] = {
 }
 
 
-# --- products -------------------------------------------------------------------------------------------------
+# --- products ----------------------------------------------------------------------------------------------
 
 
-def _window(graph: Graph, extents: tuple[int, ...], dilated: bool = True, pools: bool = False) -> dict[str, Any]:
+def _window(
+    graph: Graph, extents: tuple[int, ...], dilated: bool = True, pools: bool = False
+) -> dict[str, Any]:
     """kernel_shape, strides, pads or auto_pad, dilations of a window that fits the extents."""
     kernel, strides, dilations, begins, ends = [], [], [], [], []
     automatic = graph.one(["SAME_UPPER", "SAME_LOWER", "VALID"]) if graph.chance(0.15) else None
@@ -169,7 +171,9 @@ def _image(graph: Graph, dimensions: tuple[int, ...] = (1, 2, 2, 2)) -> Value:
 def _conv(graph: Graph) -> None:
     image = _image(graph)
     channels = image.shape[1]
-    group = channels if graph.chance(0.3) else graph.one([g for g in range(1, channels + 1) if channels % g == 0])
+    group = (
+        channels if graph.chance(0.3) else graph.one([g for g in range(1, channels + 1) if channels % g == 0])
+    )
     outputs = group * graph.integer(1, 3 if group > 1 else 8)
     window = _window(graph, image.shape[2:])
     names = [image.name, graph.weights(outputs, channels // group, *window["kernel_shape"])]
@@ -216,7 +220,12 @@ def _batch_norm(graph: Graph) -> None:
     value = graph.pick(rank=(2, 5))
     channels = value.shape[1]
     variance = np.abs(graph.numbers((channels,), "float32")) + np.float32(0.1)
-    names = [graph.weights(channels), graph.weights(channels), graph.weights(channels), graph.constant(variance)]
+    names = [
+        graph.weights(channels),
+        graph.weights(channels),
+        graph.weights(channels),
+        graph.constant(variance),
+    ]
     graph.node("BatchNormalization", [value.name, *names], **_maybe(graph, epsilon=graph.real(1e-5, 1e-2)))
 
 
@@ -228,7 +237,7 @@ PRODUCTS: dict[str, Row] = {
 }
 
 
-# --- reductions and pooling -----------------------------------------------------------------------------------
+# --- reductions and pooling --------------------------------------------------------------------------------
 
 
 def _average_pool(graph: Graph) -> None:
@@ -286,7 +295,7 @@ REDUCTIONS: dict[str, Row] = {
 }
 
 
-# --- movements ------------------------------------------------------------------------------------------------
+# --- movements ---------------------------------------------------------------------------------------------
 
 ANY = ("float32",) * 8 + ("int64", "int32", "bool")
 """Types of what is only moved."""
@@ -298,8 +307,7 @@ def _concat(graph: Graph) -> None:
 
     def fits(other: Value) -> bool:
         return other.rank == value.rank and all(
-            a == b or place == axis
-            for place, (a, b) in enumerate(zip(other.shape, value.shape, strict=True))
+            a == b or place == axis for place, (a, b) in enumerate(zip(other.shape, value.shape, strict=True))
         )
 
     found = [v for v in graph.values if v.dtype == value.dtype and fits(v)]
@@ -436,7 +444,7 @@ def _slice(graph: Graph) -> None:
         steps.append(step)
     given = [starts, ends] if plain else [starts, ends, axes]
     given += [steps] if not plain and set(steps) != {1} else []
-    dtype = "int64" if 2**31 < max(map(abs, ends)) else graph.one(["int64", "int32"])
+    dtype = "int64" if max(map(abs, ends)) > 2**31 else graph.one(["int64", "int32"])
     graph.node("Slice", [value.name, *(graph.constant(np.array(part), dtype) for part in given)])
 
 

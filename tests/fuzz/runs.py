@@ -1,4 +1,4 @@
-"""Cases in batches: judged in processes of their own, compiled into one library, run, and shrunk if they fail."""
+"""Cases in batches: judged in processes of their own, compiled into one library, run; shrunk if they fail."""
 
 import os
 import tempfile

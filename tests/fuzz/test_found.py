@@ -21,13 +21,19 @@ class Found:
 
 
 FOUND = {
-    "a shape that is an output": Found("(float[1,7] x) => (int64[2] s, float[1,7] y) { y = Tanh(x) s = Shape(y) }"),
+    "a shape that is an output": Found(
+        "(float[1,7] x) => (int64[2] s, float[1,7] y) { y = Tanh(x) s = Shape(y) }"
+    ),
+    "a constant that is an output": Found(
+        "(float[1,7] x) => (int64[2] s, float[1,7] y, int64 c) { y = Tanh(x) s = Shape(y) c = Size(x) }",
+        precision="fp32",
+    ),
     "scalars added": Found("(float a, float b) => (float y) { y = Add(a, b) }"),
     "truth values moved": Found(
         "(bool[6,5,1,2] x) => (bool[5,6,2,1] y) { y = Transpose<perm=[1,0,3,2]>(x) }", precision="fp32"
     ),
     "an image and a scalar element by element": Found(
-        "(float[3,1] x, float[4,3,4,2] z) => (float[3,1] y, float[4,3,4,2] w) { y = Sub(x, c) w = Sub(z, c) }",
+        "(float[3,1] x, float[4,3,4,2] z) => (float y, float w) { y = Sub(x, c) w = Sub(z, c) }",
         {"c": np.array([0.5], np.float32)},
         "fp32",
     ),
