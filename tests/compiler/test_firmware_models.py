@@ -151,6 +151,8 @@ MOVES = {"vldr", "vstr", "vldmia", "vstmia", "vpush", "vpop", "vmov", "vmov.f32"
 """Of registers."""
 REQUANTIZES = {"vcvt.f32.s32", "vmul.f32", "vadd.f32", "vcvtr.s32.f32"}
 """An int32 becomes float32, is scaled, perhaps added to another, and rounded; see docs/semantics.md."""
+MODE = {"vmrs": 1, "vmsr": 2}
+"""What the driver's run does: it reads the caller's rounding mode, and writes it where it isn't the default."""
 
 
 @pytest.mark.parametrize("core", ["cortex-m3", "cortex-m7"])
@@ -163,6 +165,7 @@ def test_nothing_but_requantization_uses_floats(core: str, tmp_path: Path) -> No
         assert not functions
         return
     (level,) = bundle.manifest["levels"]
+    assert dict(functions.pop("run")) == MODE
     assert functions
     assert functions.keys() <= {kernel["symbol"] for kernel in level["kernels"]}  # and not the driver
     for name, used in functions.items():
