@@ -222,7 +222,7 @@ def context_bytes(program: Program) -> int:
     return 8 * _context_words(program)
 
 
-_HOSTED_WORDS = 285
+_HOSTED_WORDS = 286
 """uint64 of the driver's state without the caller's pointers: a thread pool, with glibc's mutex and condition. Those
 for 64-bit Arm are one word larger than for x86-64."""
 _FIRMWARE_WORDS = 6
