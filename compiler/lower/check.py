@@ -10,6 +10,7 @@ from edgec.compiler.emit.names import C_TYPES
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.lower import movement, refusals, unary
 from edgec.compiler.lower.analysis import INT8, parameters
+from edgec.compiler.lower.inline_functions import FUNCTIONS
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
 from edgec.compiler.model import Model, serialize
 from edgec.errors import UnsupportedError
@@ -113,7 +114,8 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
 def _converter(node: onnx_ir.Node, target: Target) -> str | None:
     from edgec.compiler.lower.relax_import import converts  # imports TVM
 
-    return None if _has_integer_form(node, target) or converts(node.op_type) else refusals.NO_KERNEL
+    known = _has_integer_form(node, target) or node.op_type in FUNCTIONS or converts(node.op_type)
+    return None if known else refusals.NO_KERNEL
 
 
 def _refused_alone(model: Model, target: Target) -> dict[onnx_ir.Node, str]:

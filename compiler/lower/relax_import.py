@@ -23,6 +23,7 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_conver
 
 from edgec.compiler.lower.converters import CONVERTERS
 from edgec.compiler.lower.converters.given import Given
+from edgec.compiler.lower.inline_functions import inline_functions
 from edgec.compiler.lower.refusals import NoConverterError
 
 # Operators that follow the layout of a convolution. All others are legalized first and so stay in the
@@ -45,7 +46,7 @@ def import_onnx(model: onnx.ModelProto) -> Any:
     """
     with _quiet():
         try:
-            return _convert(model)
+            return _convert(inline_functions(model))
         except Exception as error:
             # What the frames hold of TVM's builder warns when it dies: let it do so now, unheard.
             traceback.clear_frames(error.__traceback__)

@@ -237,6 +237,20 @@ def test_old_opsets_are_converted() -> None:
     assert result.opset_imports[""] == 13
 
 
+@pytest.mark.parametrize("opset", [7, 9, 11])
+def test_files_of_version_3_list_weights_among_the_inputs(tmp_path: Path, opset: int) -> None:
+    weights = normal(2, 4, 3, 3)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Softmax", ["c"], ["y"])]
+    before = proto(nodes, constants={"w": weights}, opset=opset)
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    after.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, weights.shape))
+    after.ir_version = 3
+    model = load(written(tmp_path, after))
+    assert [value.name for value in model.ir.graph.inputs] == ["x"]
+    check(before, model.ir)
+
+
 def test_functions_are_inlined() -> None:
     body = [helper.make_node("Add", ["a", "a"], ["b"])]
     twice = helper.make_function("local", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 13)])
@@ -358,3 +372,26 @@ def test_real_models(path: Path) -> None:
     assert not left.keys() & {"Constant", "Identity", "BatchNormalization", "Shape", "Dropout"}
     assert all(shape_of(output) is not None for node in model.ir.graph for output in node.outputs)
     assert serialize(load(path, shapes)) == serialized
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("opset", [13, 22])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "extent"),
+    [(1, 3, (0, 0), 3), (2, 2, (1, 1), 3), (2, 2, (1, 1), 5), (3, 2, (1, 1), 4), (2, 3, (0, 1), 4)],
+)
+@pytest.mark.parametrize("other", [4, 5])
+def test_windows_that_begin_behind_the_image_dont_count(
+    operator: str, opset: int, kernel: int, stride: int, pads: tuple[int, int], extent: int, other: int
+) -> None:
+    """Whatever the other axis does with its last window, and whatever shapes the file has."""
+    attributes = {"kernel_shape": [kernel, 2], "strides": [stride, 2], "pads": [pads[0], 0, pads[1], 0]}
+    nodes = [
+        helper.make_node(operator, ["x"], ["pooled"], ceil_mode=1, **attributes),
+        helper.make_node("Neg", ["pooled"], ["y"]),
+    ]
+    model = proto(nodes, [1, 2, extent, other], opset=opset)
+    loaded = inferred(model)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert shape_of(loaded.graph.outputs[0]) == outputs(model)[0].shape
+    check(model, loaded)

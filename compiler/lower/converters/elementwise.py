@@ -147,27 +147,10 @@ def _bit_cast(given: Given) -> Any:
     return given.compute(same_bits, given.data)
 
 
-def _swish(given: Given) -> Any:
-    alpha = float(given.attributes.get("alpha", 1.0))
-    scaled = given.emit(relax.op.multiply(given.data, array(alpha, given.dtype)))
-    return relax.op.multiply(given.data, given.emit(relax.op.sigmoid(scaled)))
-
-
-def _celu(given: Given) -> Any:
-    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))."""
-    alpha, one, zero = (array(v, given.dtype) for v in (given.attributes.get("alpha", 1.0), 1, 0))
-    x = given.data
-    raised = given.emit(relax.op.exp(given.emit(relax.op.divide(x, alpha))))
-    below = given.emit(relax.op.multiply(alpha, given.emit(relax.op.subtract(raised, one))))
-    below = given.emit(relax.op.minimum(zero, below))
-    return relax.op.add(given.emit(relax.op.maximum(zero, x)), below)
-
-
 ELEMENTWISE: dict[str, Converter] = {
     "BitCast": _bit_cast,
     "BitShift": _bit_shift,
     "CastLike": _cast,
-    "Celu": _celu,
     "Clip": _clip,
     "Div": _divide,
     "Dropout": _dropout,
@@ -177,5 +160,4 @@ ELEMENTWISE: dict[str, Converter] = {
     "Min": _chain(relax.op.minimum),
     "Mod": _mod,
     "Pow": _power,
-    "Swish": _swish,
 }

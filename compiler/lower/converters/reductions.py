@@ -243,16 +243,6 @@ def _layer_normalization(given: Given) -> Any:
     return [result, *map(given.emit, others)] if others else result
 
 
-def _rms_normalization(given: Given) -> Any:
-    source = shape_of(given.data)
-    axes = list(range(given.axis(-1), len(source)))
-    epsilon = array(given.attributes.get("epsilon", 1e-5), "float32")
-    x = given.data if given.dtype == "float32" else given.emit(relax.op.astype(given.data, "float32"))
-    power = given.emit(relax.op.mean(_squared(given, x), axes, keepdims=True))
-    inverse = given.emit(relax.op.rsqrt(given.emit(relax.op.add(power, epsilon))))
-    return _scaled(given, given.emit(relax.op.multiply(x, inverse)))
-
-
 def _scaled(given: Given, normal: Any) -> Any:
     if given.dtype != "float32":
         normal = given.emit(relax.op.astype(normal, given.dtype))
@@ -267,7 +257,6 @@ REDUCTIONS: dict[str, Converter] = {
     "CumProd": _cumulative(times=True),
     "CumSum": _cumulative(times=False),
     "LayerNormalization": _layer_normalization,
-    "RMSNormalization": _rms_normalization,
     "ReduceL1": _reduce(_relax(relax.op.sum), before=_applied(relax.op.abs)),
     "ReduceL2": _reduce(_relax(relax.op.sum), before=_squared, after=_root),
     "ReduceLogSum": _reduce(_relax(relax.op.sum), after=_applied(relax.op.log)),
