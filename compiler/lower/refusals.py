@@ -7,11 +7,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgec.compiler.emit.names import C_TYPES
+
 NO_KERNEL = "edgec has no kernel for this operator"
 
 
-class SortingError(Exception):
-    """A node that needs a sorted tensor."""
+class SequentialError(Exception):
+    """A node that can't be computed in tiles: one that sorts, for example."""
 
 
 class NoConverterError(Exception):
@@ -22,8 +24,8 @@ def reason(single: onnx.ModelProto, error: Exception) -> str:
     """Return why the one node of a model can't be compiled, from what was raised when it was tried."""
     if isinstance(error, NoConverterError):
         return NO_KERNEL
-    if isinstance(error, SortingError):
-        return "it sorts, and edgec has no kernel that does"
+    if isinstance(error, SequentialError):
+        return "every element of its result needs those before it, and edgec has no kernel for that"
     settings = variable_settings(single)
     if not settings:
         return form(single)
@@ -55,6 +57,20 @@ def variable_settings(single: onnx.ModelProto) -> list[tuple[str, str]]:
         for formal, name in zip(schema.inputs, node.input, strict=False)
         if formal.name in _SETTINGS and name and name not in constants
     ]
+
+
+def unknown_type(single: onnx.ModelProto) -> str | None:
+    """Return that a node has an input or output of a type that no kernel has, None where it hasn't."""
+    values = [(v.name, v.type.tensor_type.elem_type) for v in (*single.graph.input, *single.graph.output)]
+    values += [(constant.name, constant.data_type) for constant in single.graph.initializer]
+    for name, element in values:
+        kind = onnx.TensorProto.DataType.Name(element).lower()
+        if element == onnx.TensorProto.UNDEFINED:
+            return "it has an input or output that is no tensor"
+        if helper.tensor_dtype_to_np_dtype(element).name not in C_TYPES:
+            which = "input" if name.startswith("input") else "output"
+            return f"its {which} {name.removeprefix(which)} is {kind}, and edgec has no kernel for that type"
+    return None
 
 
 def form(single: onnx.ModelProto) -> str:

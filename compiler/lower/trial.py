@@ -133,6 +133,8 @@ def _weights(constant: onnx.TensorProto, name: str) -> onnx.TensorProto:
 
 def _tried(single: onnx.ModelProto) -> str:
     """Return why a node can't be compiled, or an empty string."""
+    if type_ := refusals.unknown_type(single):
+        return type_
     try:
         run = _compiled(single)
     except Exception as error:  # TVM raises every kind there is
@@ -155,12 +157,12 @@ def _compiled(single: onnx.ModelProto) -> Any:
     from tvm import relax
 
     from edgec.compiler.lower.relax_import import import_onnx
-    from edgec.compiler.lower.tir_blocks import foreign
+    from edgec.compiler.lower.tir_blocks import foreign, is_sequential
 
     module = import_onnx(single)
     for _, function in module.functions_items():
-        if not isinstance(function, relax.Function) and foreign(function):
-            raise refusals.SortingError
+        if not isinstance(function, relax.Function) and (foreign(function) or is_sequential(function)):
+            raise refusals.SequentialError
     machine = relax.VirtualMachine(tvm.compile(module, tvm.target.Target("llvm")), tvm.cpu())
     names = [value.name for value in single.graph.input]
 

@@ -5,7 +5,8 @@ from edgec.compiler.lower.converters.elementwise import ELEMENTWISE
 from edgec.compiler.lower.converters.given import Converter
 from edgec.compiler.lower.converters.reductions import REDUCTIONS
 from edgec.compiler.lower.converters.resize import RESIZES
+from edgec.compiler.lower.converters.scatter import SCATTERS
 from edgec.compiler.lower.converters.shapes import SHAPES
 
-CONVERTERS: dict[str, Converter] = SHAPES | ELEMENTWISE | REDUCTIONS | RESIZES | CONVOLUTIONS
+CONVERTERS: dict[str, Converter] = SHAPES | ELEMENTWISE | REDUCTIONS | RESIZES | CONVOLUTIONS | SCATTERS
 """By operator."""

@@ -251,12 +251,33 @@ def _scaled(given: Given, normal: Any) -> Any:
     return result if bias is None else given.emit(relax.op.add(result, bias))
 
 
+def _in_float32(operation: Callable[[Any, Given], Any]) -> Converter:
+    """Half precision is summed in single precision, as ONNX Runtime does."""
+
+    def convert(given: Given) -> Any:
+        if given.dtype != "float16":
+            return None
+        wide = given.emit(relax.op.astype(given.data, "float32"))
+        return relax.op.astype(given.emit(operation(wide, given)), "float16")
+
+    return convert
+
+
+def _product(given: Given) -> Any:
+    if given.dtype != "float16" or len(shape_of(given.data)) < 2 or len(shape_of(given.inputs[1])) < 2:
+        return None
+    wide = given.emit(relax.op.matmul(given.data, given.inputs[1], out_dtype="float32"))
+    return relax.op.astype(wide, "float16")
+
+
 REDUCTIONS: dict[str, Converter] = {
     "ArgMax": _arg(relax.op.argmax),
     "ArgMin": _arg(relax.op.argmin),
     "CumProd": _cumulative(times=True),
     "CumSum": _cumulative(times=False),
     "LayerNormalization": _layer_normalization,
+    "LogSoftmax": _in_float32(lambda x, given: relax.op.nn.log_softmax(x, given.axis(-1))),
+    "MatMul": _product,
     "ReduceL1": _reduce(_relax(relax.op.sum), before=_applied(relax.op.abs)),
     "ReduceL2": _reduce(_relax(relax.op.sum), before=_squared, after=_root),
     "ReduceLogSum": _reduce(_relax(relax.op.sum), after=_applied(relax.op.log)),
@@ -267,5 +288,6 @@ REDUCTIONS: dict[str, Converter] = {
     "ReduceProd": _reduce(_relax(relax.op.prod)),
     "ReduceSum": _reduce(_relax(relax.op.sum)),
     "ReduceSumSquare": _reduce(_relax(relax.op.sum), before=_squared),
+    "Softmax": _in_float32(lambda x, given: relax.op.nn.softmax(x, given.axis(-1))),
     "TopK": _top_k,
 }

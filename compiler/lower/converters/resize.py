@@ -88,6 +88,8 @@ def _resize(given: Given) -> Any:
     default = "asymmetric" if upsample else "half_pixel"
     transformation = attributes.get("coordinate_transformation_mode", default)
     axes, scales = _axes(given, upsample, transformation)
+    if transformation == "align_corners" and mode != "nearest" and any(map(_is_rounded, axes)):
+        raise NotImplementedError("ONNX Runtime and ONNX's reference differ")
     if mode == "nearest":
         rounding = attributes.get("nearest_mode", "floor" if upsample else "round_prefer_floor")
         result = _gathered(given, axes, scales, transformation, rounding)
@@ -137,6 +139,13 @@ def _axes(given: Given, upsample: bool, transformation: str) -> tuple[list[_Axis
             continue  # batch and channels
         made.append(_Axis(axis, source[axis], result[axis], scale, entry, region))
     return made, variable
+
+
+def _is_rounded(axis: _Axis) -> bool:
+    """Whether a scale leads to no whole number of elements."""
+    if axis.scale is None:
+        return bool(axis.result % axis.extent and axis.extent % axis.result)
+    return abs(axis.scale * axis.extent - axis.result) > 1e-3
 
 
 def _scale(axis: _Axis, scales: Any) -> Float:
