@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.kernels import oracle
+
 Array = NDArray[Any]
 
 LIMITS_DB = {"int8": 10.0, "fp32": 60.0}
-"""Signal to noise that an output must have, by the target's precision. Below 10 dB the error is a third of the
-signal, and no use of such an output is known; float32 in another order of sums keeps 100 dB and more."""
+"""Signal to noise that an output must have, by the target's precision. Below 10 dB the error is a third of
+the signal; float32 in another order of sums keeps 100 dB and more."""
 EQUAL_SHARES = {"int8": 0.5, "fp32": 0.99}
 """Share of an integer output's elements (classes, indices, flags) that must equal the original's."""
 BEST_DB, WORST_DB = 100.0, -100.0
-"""Where figures end. What is nearer differs as float32 sums in another order do, and from machine to machine."""
+"""Where figures end: what is nearer differs as float32 sums in another order do, by machine."""
 VARIES = 1e-5
 """Of an output's root mean square: what changes less between samples is rounding, not signal."""
 RANGE_RATIO = 100.0
@@ -54,6 +56,16 @@ class Figure:
         return f"'{self.output}'" + (f" channels {self.channels}" if self.channels else "")
 
     @property
+    def text(self) -> str:
+        """The figure for people, `SQNR 30.1 dB (28.2 dB of what varies)` or `99.1% of elements equal`."""
+        if self.equal is not None:
+            return f"{self.equal:.1%} of elements equal"
+        if self.sqnr_db == BEST_DB:
+            return "SQNR 100 dB or more"
+        varying = "" if self.varying_db is None else f" ({self.varying_db:.1f} dB of what varies)"
+        return f"SQNR {self.sqnr_db:.1f} dB{varying}"
+
+    @property
     def worst_db(self) -> float:
         """The lower of the two; for integers what orders them among these: 100 where all are equal."""
         if self.equal is not None:
@@ -74,7 +86,7 @@ class Figure:
             return f"{self.name}: {self.sqnr_db:.1f} dB, less than {limit:g} dB"
         exact = self.sqnr_db == BEST_DB  # what varies is then float32's last bits, however little that is
         if self.varying_db is not None and self.varying_db < limit and not exact:
-            of = "of what differs between samples"
+            of = "of what varies between samples"
             return f"{self.name}: {self.varying_db:.1f} dB {of}, less than {limit:g} dB"
         return None
 
@@ -88,14 +100,12 @@ def compare(output: str, original: Array, actual: Array) -> tuple[Figure, ...]:
     noise = _noise(signal, computed)
     signal = np.where(np.isfinite(signal), signal, 0.0)
     whole = _figure(output, None, signal, noise, _top1(original, actual))
-    groups = (_figure(output, name, *parts, None) for name, *parts in _groups(signal, noise))
-    return (whole, *groups)
+    groups = _groups(signal, noise)
+    return (whole, *(_figure(output, channels, part, lost, None) for channels, part, lost in groups))
 
 
-def shortfalls(
-    figures: Iterable[Figure], precision: str, limit_db: float | None = None
-) -> tuple[str, ...]:
-    """Say of each output how it falls short, the worst first; an output's group in place of the whole of it."""
+def shortfalls(figures: Iterable[Figure], precision: str, limit_db: float | None = None) -> tuple[str, ...]:
+    """Say how outputs fall short, the worst first, each by the worst of its figures."""
     by_output: dict[str, list[Figure]] = {}
     for figure in figures:
         if figure.shortfall(precision, limit_db):
@@ -109,9 +119,87 @@ def worst(figures: Sequence[Figure]) -> Figure | None:
     return min(figures, key=_order, default=None)
 
 
-def stacked(runs: Sequence[Mapping[str, Array]]) -> list[Array]:
-    """Return several runs' outputs as [S, *shape] each, in their order."""
-    return [np.stack([run[name] for run in runs]) for name in runs[0]] if runs else []
+@dataclass(frozen=True)
+class Accuracy:
+    """How near a build comes to the original."""
+
+    on: str
+    """What the samples were: a key of SAMPLES."""
+    samples: int
+    outputs: tuple[Figure, ...]
+    """Of each as a whole, then of its groups of channels."""
+    not_compared: str | None = None
+    """Why there are no figures: neither ONNX Runtime nor ONNX's reference runs the original."""
+
+    def warnings(self, precision: str, limit_db: float | None = None) -> tuple[str, ...]:
+        """Say what isn't as near as it has to be, the worst first; see `Figure.shortfall`."""
+        if self.not_compared and limit_db != 0:
+            return (f"not compared with the original: {self.not_compared}",)
+        return shortfalls(self.outputs, precision, limit_db)
+
+    @property
+    def summary(self) -> str:
+        """The worst output, and on how many samples of which kind."""
+        if self.not_compared:
+            return f"not with the original: {self.not_compared}"
+        furthest = worst(self.outputs)
+        if furthest is None:
+            return "no outputs"
+        return f"{furthest.name}: {furthest.text} from the original, on {self.where}"
+
+    @property
+    def where(self) -> str:
+        """How many samples there were, and of which kind."""
+        return SAMPLES[self.on].format(count=f"{self.samples} sample{'s' if self.samples != 1 else ''}")
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Accuracy":
+        """Return what a manifest holds."""
+        figures = tuple(Figure(**figure) for figure in data["outputs"])
+        return cls(data["on"], data["samples"], figures, data["not_compared"])
+
+
+SAMPLES = {
+    "held back": "{count} held back",
+    "calibrated": "{count} that it is calibrated on",
+    "synthetic": "{count} of noise",
+    "given": "{count}",
+}
+"""Kinds of samples that accuracy is measured on -> how they are spoken of."""
+
+
+def measure(
+    original: bytes, on: str, feeds: Sequence[Mapping[str, Array]], runs: Sequence[Mapping[str, Array]]
+) -> Accuracy:
+    """Compare runs of a build, one per feed, with what the original computes from the same inputs.
+
+    Feeds are by input, runs by output and in the original's order; their values are real numbers, not codes.
+    """
+    try:
+        theirs = [list(run.values()) for run in oracle.evaluate_each(original, _typed(original, feeds))]
+    except oracle.OracleError as error:
+        return Accuracy(on, len(feeds), (), str(error))
+    figures: list[Figure] = []
+    for position, name in enumerate(runs[0]):
+        ours = [run[name] for run in runs]
+        same_size = all(a.size == run[position].size for a, run in zip(ours, theirs, strict=True))
+        if not same_size:  # no figure could say how wrong that is
+            figures.append(Figure(name, None, WORST_DB, None, None, None))
+            continue
+        figures += compare(name, np.stack([run[position] for run in theirs]), np.stack(ours))
+    return Accuracy(on, len(feeds), tuple(figures))
+
+
+def _typed(original: bytes, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """Return the feeds in the original's types, which a build may have widened."""
+    import onnx
+
+    graph = onnx.load_from_string(original).graph
+    types = {
+        value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        for value in graph.input
+    }
+    return [{name: a.astype(types.get(name, a.dtype), copy=False) for name, a in f.items()} for f in feeds]
 
 
 def _order(figure: Figure) -> float:

@@ -39,7 +39,7 @@ class Model:
     source_nodes: int
     """Nodes it had before normalization."""
     original: bytes
-    """The model as it was given, in one file, its inputs' shapes fixed: what its outputs are compared with."""
+    """The model as it was given, in one file, with its inputs' shapes: what outputs are compared with."""
     calibration: Provenance | None = None
     """None until the model was quantized."""
 

@@ -37,8 +37,14 @@ class Calibration:
         """Return one of them as the model takes it."""
         return _feed(self.samples, sample)
 
+    def kind(self, calibrates: bool) -> str:
+        """Return what `compared` gives: a key of `accuracy.SAMPLES`."""
+        if self.provenance.kind == "synthetic":
+            return "synthetic"
+        return "held back" if self.provenance.held_back else "calibrated" if calibrates else "given"
+
     def compared(self, most: int) -> list[dict[str, NDArray[Any]]]:
-        """Return at most so many samples to compare a model on, evenly chosen: held back, if there are any."""
+        """Return at most so many samples to compare a model on, evenly chosen; held back, if any are."""
         among = self.held_back if self.provenance.held_back else self.samples
         count = self.provenance.held_back or self.provenance.samples
         picked = sorted({index * count // most for index in range(most)})

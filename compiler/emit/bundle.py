@@ -206,11 +206,8 @@ def _documents(
     files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
     files["golden/inputs.npz"] = npz(golden.inputs)
     files["golden/outputs.npz"] = npz(golden.outputs)
-    if golden.float_outputs is not None:
-        files["golden/float_outputs.npz"] = npz(golden.float_outputs)
     files["model.onnx"] = source.compiled
-    if source.original is not None:
-        files["float.onnx"] = source.original
+    files["original.onnx"] = source.original
     if records:
         files["tuning.jsonl"] = records
     return files

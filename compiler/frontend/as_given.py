@@ -18,7 +18,7 @@ def as_given(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
     model = onnx.load_from_string(content)
     external = any(
         tensor.data_location == onnx.TensorProto.EXTERNAL
-        for tensor in onnx.external_data_helper._get_all_tensors(model)  # noqa: SLF001 (it has no public twin)
+        for tensor in onnx.external_data_helper._get_all_tensors(model)
     )
     if not external and not shapes:
         return content

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgec.compiler.accuracy import Accuracy
 from edgec.compiler.emit import bundle, cpu, names, toolchain
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.bundle import Bundle
@@ -126,11 +127,12 @@ def make(target: Target) -> Made:
     golden = Golden(
         inputs={"image:0": image},
         outputs={"class": steps[2], "1/prob": steps[3]},
-        float_outputs=None,
         checksums=(*(checksum([step]) for step in steps[:3]), None),
     )
     calibration = Calibration("synthetic", samples=4, seed=0)
-    source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", islands=(("half", "Mul", "float"),))
+    islands = (("half", "Mul", "float"),)
+    accuracy = Accuracy("synthetic", 1, ())
+    source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"given", accuracy, islands)
     return Made(program, plan, golden, source)
 
 
@@ -229,8 +231,8 @@ def test_missing_and_changed_files_are_named(tiny: Bundle, tmp_path: Path) -> No
     [
         ("{", "can't be read"),
         ("[]", "is damaged"),
-        ('{"schema": 3}', "is damaged"),
-        ('{"schema": 2}', "has schema 2, this edgec reads 3"),
+        ('{"schema": 4}', "is damaged"),
+        ('{"schema": 3}', "has schema 3, this edgec reads 4"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str, message: str) -> None:
