@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from edgec.compiler import npz
 from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
@@ -33,7 +33,7 @@ from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
-from edgec.errors import LimitError, ModelError, UnsupportedError
+from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operators import INEXACT, Chain, Island, Network
 from edgec.targets import loader
@@ -140,7 +140,7 @@ def build(
             raise UnsupportedError(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
-        network = _network(model, with_int8_io, described)
+        network = to_network(model, with_int8_io, described)
         feeds = data.compared(MOST_COMPARED)
         samples = [
             {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
@@ -165,7 +165,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
         network,
         target,
         Optimize(built.manifest["optimize"]),
-        [_arrays(built.file("golden/inputs.npz"))],
+        [npz.read(built.file("golden/inputs.npz"), BundleError)],
         manifest.source_of(built.manifest, built.path),
     )
     report = progress or (lambda _stage, _detail: None)
@@ -178,17 +178,8 @@ def _compile(
 ) -> bundle.Bundle:
     """Choose kernels, plan, compile and write: from the network to the bundle."""
     target = lowered.target
-    network = lowered.network
-    if lowered.optimize is Optimize.FLASH:
-        network = compact_weights(network)
     arena_io = lowered.origin.arena_io
-    if not target.hosted:
-        network = share_multipliers(network, target)
-    network = fuse_chains(network, target, records, lowered.optimize, arena_io)
-    if target.hosted:
-        network = place_concats(network)
-    else:  # more kernels work in place there, if their results lie densely
-        network = place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))
+    network = arranged(lowered.network, target, records, lowered.optimize, arena_io)
     dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))
@@ -241,6 +232,25 @@ def _compile(
     return written
 
 
+def arranged(
+    network: Network,
+    target: Target,
+    records: Records,
+    optimize: Optimize = Optimize.SPEED,
+    arena_io: bool = False,
+) -> Network:
+    """Return a network that computes the same in less memory or time on `target`."""
+    if optimize is Optimize.FLASH:
+        network = compact_weights(network)
+    if not target.hosted:
+        network = share_multipliers(network, target)
+    network = fuse_chains(network, target, records, optimize, arena_io)
+    if target.hosted:
+        return place_concats(network)
+    # More kernels work in place there, if their results lie densely.
+    return place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))
+
+
 def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Target:
     return replace(
         target,
@@ -251,10 +261,11 @@ def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Targ
 
 def network_of(path: Path, with_int8_io: bool = False) -> Network:
     """Return the network that a bundle's model.onnx was lowered to, with float ends or int8 ones."""
-    return _network(load(path), with_int8_io, None)
+    return to_network(load(path), with_int8_io)
 
 
-def _network(model: Model, with_int8_io: bool, target: Target | None) -> Network:
+def to_network(model: Model, with_int8_io: bool = False, target: Target | None = None) -> Network:
+    """Return the network that a model computes, as it is quantized; with float ends or int8 ones."""
     network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
     core = target.device if target is not None and target.requantization == "fixed-point" else ""
     return int8_io(network, core) if with_int8_io else network
@@ -273,12 +284,6 @@ def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     if given is None:
         return synthetic(model)
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a bundle's file."""
-    with np.load(path, allow_pickle=False) as loaded:
-        return dict(loaded)
 
 
 def _accuracy(lowered: _Lowered, network: Network, program: Program, golden: Golden) -> Accuracy:

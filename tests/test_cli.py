@@ -118,18 +118,19 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main()
 
 
-def test_several_lines_of_one_error_stay(
+def test_a_line_break_in_a_name_is_no_line_break_in_a_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> list[str]:
-        raise UnsupportedError("m.onnx: 2 nodes can't be compiled:\n  a\n  b")
+        raise UnsupportedError("m\nedgec: error: x\x1b[31m\u202e\udcff\x9b.onnx: \u00e9")
 
     monkeypatch.setattr(loader, "devices", fail)
     monkeypatch.setattr(sys, "argv", ["edgec", "targets"])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "edgec: error: m.onnx: 2 nodes can't be compiled:\n  a\n  b\n"
+    escaped = r"m\nedgec: error: x\x1b[31m\u202e\udcff\x9b.onnx"
+    assert capsys.readouterr().err == f"edgec: error: {escaped}: \u00e9\n"
 
 
 @pytest.mark.parametrize(

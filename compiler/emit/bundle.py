@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from edgec.compiler import npz
 from edgec.compiler.emit import contract, driver, library, linking, manifest, names
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.driver import Driver
-from edgec.compiler.emit.golden import Golden, npz
+from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.manifest import Source
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
@@ -204,8 +205,8 @@ def _documents(
     files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
     files |= {path: text.encode() for path, text in c.packages.items()}
     files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
-    files["golden/inputs.npz"] = npz(golden.inputs)
-    files["golden/outputs.npz"] = npz(golden.outputs)
+    files["golden/inputs.npz"] = npz.encode(golden.inputs)
+    files["golden/outputs.npz"] = npz.encode(golden.outputs)
     files["model.onnx"] = source.compiled
     files["original.onnx"] = source.original
     if records:

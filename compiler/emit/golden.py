@@ -1,9 +1,7 @@
 """Golden vectors: one run that the reference computed, to compare a device's with."""
 
-import io
-import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +25,3 @@ def checksum(arrays: Iterable[NDArray[Any]]) -> int:
     for array in arrays:
         crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
     return crc
-
-
-def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the arrays as an .npz file, the same bytes every time (np.savez takes no array named `file`)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whatever the clock says
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    return buffer.getvalue()

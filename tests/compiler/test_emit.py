@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgec.compiler import npz
 from edgec.compiler.accuracy import Accuracy
 from edgec.compiler.emit import bundle, cpu, names, toolchain
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.bundle import Bundle
-from edgec.compiler.emit.golden import Golden, checksum, npz
+from edgec.compiler.emit.golden import Golden, checksum
 from edgec.compiler.emit.manifest import Calibration, Source
 from edgec.compiler.emit.symbols import prefix_symbols
 from edgec.compiler.program import Call, Function, Plan, Program
@@ -588,13 +589,13 @@ def test_names_become_identifiers() -> None:
 
 def test_golden_files_take_any_tensor_name(tmp_path: Path) -> None:
     arrays = {"file": np.arange(3), "a/b:0": np.ones((2, 2), np.float32)}
-    (tmp_path / "x.npz").write_bytes(npz(arrays))
+    (tmp_path / "x.npz").write_bytes(npz.encode(arrays))
     with np.load(tmp_path / "x.npz") as loaded:
         assert set(loaded) == set(arrays)
         np.testing.assert_array_equal(loaded["file"], arrays["file"])
-    before = npz(arrays)
+    before = npz.encode(arrays)
     time.sleep(0.01)
-    assert npz(arrays) == before
+    assert npz.encode(arrays) == before
 
 
 def test_prefixing_keeps_the_object_and_renames_its_symbols(tmp_path: Path) -> None:
