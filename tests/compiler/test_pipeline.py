@@ -140,7 +140,7 @@ def test_progress_tells_every_stage_and_dump_writes_it(tmp_path: Path) -> None:
         dump=folder,
         progress=lambda stage, detail: told.append((stage, detail)),
     )
-    stages = ["import", "quantize", "lower", "plan", "compile", "emit"]
+    stages = ["import", "quantize", "lower", "plan", "compile", "compare", "emit"]
     assert [stage for stage, detail in told if not detail] == stages
     details = {stage: detail for stage, detail in told if detail}
     assert details["import"] == "13 nodes, opset 17"
