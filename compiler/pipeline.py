@@ -157,6 +157,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
 
     Raises an EdgecError where a file of it is missing or was changed, or it can't be written.
     """
+    bundle.check_output(built.path)
     built.check()
     network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
     target = loader.from_data(built.manifest["target"])

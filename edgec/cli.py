@@ -186,9 +186,9 @@ def build(
         )
     for result in found:
         report.print_tuning(out, result)
-    show.print_build(out, str(bundle.path), bundle.manifest)
+    show.print_build(out, str(bundle.path), bundle.manifest, bundle.digest)
     if as_json:
-        data = {"bundle": str(bundle.path), "manifest": bundle.manifest}
+        data = {"bundle": str(bundle.path), "sha256": bundle.digest, "manifest": bundle.manifest}
         show.print_json(data | ({"tuning": tuning.to_json(found[0])} if found else {}))
 
 
@@ -225,9 +225,9 @@ def tune(
         tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append, level)
         rebuilt = pipeline.retune(opened, tuner, progress)
     report.print_tuning(out, found[0])
-    show.print_build(out, str(rebuilt.path), rebuilt.manifest)
+    show.print_build(out, str(rebuilt.path), rebuilt.manifest, rebuilt.digest)
     if as_json:
-        data = {"bundle": str(rebuilt.path), "manifest": rebuilt.manifest}
+        data = {"bundle": str(rebuilt.path), "sha256": rebuilt.digest, "manifest": rebuilt.manifest}
         show.print_json(data | {"tuning": tuning.to_json(found[0])})
 
 
@@ -301,8 +301,9 @@ def verify(
         report.print_verification(out, found[-1])
     for name, reason in lacking.items():
         show.line(out, "not run", f"level {name}: {reason}")
+    show.line(out, "root", f"sha256 {opened.digest}")
     if as_json:
-        show.print_json(to_json(found, lacking))
+        show.print_json(to_json(found, lacking) | {"sha256": opened.digest})
     if not all(one.passed for one in found):
         raise typer.Exit(1)
     if any(one.warnings for one in found):

@@ -128,8 +128,8 @@ def stages(out: Console) -> Iterator[Stages]:
         shown.stop()
 
 
-def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
-    """Print what a bundle's user should know of it, and what it needs."""
+def print_build(out: Console, path: str, manifest: Mapping[str, Any], digest: str) -> None:
+    """Print what a bundle's user should know of it, what it needs, and the hash that stands for all of it."""
     for island in manifest["islands"][:ISLANDS_SHOWN]:
         line(out, "float", f"{island['name']} ({island['operator']}): {island['reason']}")
     more = len(manifest["islands"]) - ISLANDS_SHOWN
@@ -149,6 +149,7 @@ def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
     if len(manifest["levels"]) > 1:
         sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
         line(out, "levels", f"{', '.join(sizes)} of flash")
+    line(out, "root", f"sha256 {digest}")
     for warning in manifest["accuracy"]["warnings"]:
         out.print(f"  {'WARNING':<10} {warning}", style="bold red", markup=False, soft_wrap=True)
     out.print(f"  {path}   flash {_flash(memory)}, RAM {ram}", markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgec.compiler import npz
-from edgec.compiler.accuracy import Accuracy
+from edgec.compiler.accuracy import Accuracy, Figure
 from edgec.compiler.emit import bundle, cpu, names, toolchain
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.bundle import Bundle
@@ -132,7 +132,8 @@ def make(target: Target) -> Made:
     )
     calibration = Calibration("synthetic", samples=4, seed=0)
     islands = (("half", "Mul", "float"),)
-    accuracy = Accuracy("synthetic", 1, ())
+    figures = tuple(Figure(name, None, 30.0, None, None, None) for name in ("class", "1/prob"))
+    accuracy = Accuracy("synthetic", 1, figures)
     source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"given", accuracy, islands)
     return Made(program, plan, golden, source)
 
@@ -183,7 +184,7 @@ def qemu(cpu_name: str) -> tuple[str, ...]:
 
 def test_the_bundle_holds_what_the_manifest_says(tiny: Bundle) -> None:
     files = {path.relative_to(tiny.path).as_posix() for path in tiny.path.rglob("*") if path.is_file()}
-    assert files == set(tiny.manifest["files"]) | {"manifest.json"}
+    assert files == set(tiny.manifest["files"]) | {"manifest.json", "manifest.sha256"}
     assert {"include/tiny.h", "lib/libtiny.a", "lib/libtiny.so", "bin/tiny-bench", "src/tiny.c"} <= files
     loaded = Bundle.load(tiny.path)
     loaded.check()
@@ -230,10 +231,12 @@ def test_missing_and_changed_files_are_named(tiny: Bundle, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "can't be read"),
+        ("{", "is damaged"),
         ("[]", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ("9" * 5000, "is damaged"),
         ('{"schema": 4}', "is damaged"),
-        ('{"schema": 3}', "has schema 3, this edgec reads 4"),
+        ('{"schema": 2}', "has schema 2, this edgec reads 4"),
     ],
 )
 def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -252,9 +255,14 @@ def test_only_a_bundle_is_replaced(tiny: Bundle, tmp_path: Path) -> None:
     assert (mine / "thesis.tex").read_text() == "years of work"
     shutil.rmtree(mine)
     shutil.copytree(tiny.path, mine)
-    (mine / "left over").touch()
+    (mine / "model.onnx").write_bytes(b"damaged")
+    (mine / "notes").mkdir()
+    (mine / "notes" / "thesis.tex").write_text("years of work")
+    with pytest.raises(BundleError, match=r"is no bundle: 'notes' in it is no file of a bundle's; move it"):
+        write(make(HOST), tmp_path)
+    assert (mine / "notes" / "thesis.tex").read_text() == "years of work"
+    shutil.rmtree(mine / "notes")
     write(make(HOST), tmp_path)
-    assert not (mine / "left over").exists()
     Bundle.load(mine).check()
 
 
@@ -344,7 +352,7 @@ def test_the_library_has_no_variables_and_needs_little(tiny: Bundle) -> None:
     assert not [name for kind, name in symbols if kind in "bBCD"]
     defined = {name for kind, name in symbols if kind.isupper() and kind != "U"}
     assert all(name.startswith("tiny_") for name in defined)
-    libc = {"memcpy", "memset", "memmove", "clock_gettime", "sched_yield", "getauxval"}
+    libc = {"memcpy", "memset", "memmove", "clock_gettime", "getpid", "sched_yield", "getauxval"}
     needed = {name for kind, name in symbols if kind == "U"} - defined
     assert {name for name in needed if not name.startswith("pthread_")} <= libc
 
@@ -407,7 +415,7 @@ def test_the_api_refuses_what_it_must(tiny: Bundle) -> None:
     header = tiny.file("include/tiny.h").read_text()
     codes = [name for name in re.findall(r"^    TINY_(\w+)(?: = 0)?,", header, re.MULTILINE)]
     library.tiny_status_text.restype = ctypes.c_char_p
-    context = ctypes.create_string_buffer(2304)
+    context = ctypes.create_string_buffer(4096)
     memory = ctypes.create_string_buffer(2112 + 64 + 64)
     start = -ctypes.addressof(memory) % 64
     arena = ctypes.addressof(memory) + start
@@ -558,7 +566,7 @@ def test_init_refuses_a_cpu_without_a_feature(tmp_path: Path) -> None:
     assert flags is not None
     assert flag not in flags[1].split()
     memory = ctypes.create_string_buffer(4096)
-    context = ctypes.create_string_buffer(2304)
+    context = ctypes.create_string_buffer(4096)
     arena = ctypes.addressof(memory) + -ctypes.addressof(memory) % 64
     assert library.tiny_init(context, ctypes.c_void_p(arena), ctypes.c_size_t(2112), 1) == 2
 
