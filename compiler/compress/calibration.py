@@ -138,7 +138,7 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.d
 
 
 def _feed(samples: Mapping[str, NDArray[Any]], sample: int) -> dict[str, NDArray[Any]]:
-    return {name: array[sample] for name, array in samples.items()}
+    return {name: np.asarray(array[sample]) for name, array in samples.items()}
 
 
 def _listed(names: Mapping[str, object]) -> str:
