@@ -131,7 +131,7 @@ def build(
             raise UnsupportedError(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
-        network = _network(model, with_int8_io, described)
+        network = to_network(model, with_int8_io, described)
         feed = data.feed(0)
         floats = _float_outputs(source, feed) if model is not source else None
         inputs = {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
@@ -168,17 +168,8 @@ def _compile(
 ) -> bundle.Bundle:
     """Choose kernels, plan, compile and write: from the network to the bundle."""
     target = lowered.target
-    network = lowered.network
-    if lowered.optimize is Optimize.FLASH:
-        network = compact_weights(network)
     arena_io = lowered.origin.arena_io
-    if not target.hosted:
-        network = share_multipliers(network, target)
-    network = fuse_chains(network, target, records, lowered.optimize, arena_io)
-    if target.hosted:
-        network = place_concats(network)
-    else:  # more kernels work in place there, if their results lie densely
-        network = place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))
+    network = arranged(lowered.network, target, records, lowered.optimize, arena_io)
     dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))
@@ -224,6 +215,25 @@ def _compile(
     return written
 
 
+def arranged(
+    network: Network,
+    target: Target,
+    records: Records,
+    optimize: Optimize = Optimize.SPEED,
+    arena_io: bool = False,
+) -> Network:
+    """Return a network that computes the same in less memory or time on `target`."""
+    if optimize is Optimize.FLASH:
+        network = compact_weights(network)
+    if not target.hosted:
+        network = share_multipliers(network, target)
+    network = fuse_chains(network, target, records, optimize, arena_io)
+    if target.hosted:
+        return place_concats(network)
+    # More kernels work in place there, if their results lie densely.
+    return place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))
+
+
 def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Target:
     return replace(
         target,
@@ -234,10 +244,11 @@ def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Targ
 
 def network_of(path: Path, with_int8_io: bool = False) -> Network:
     """Return the network that a bundle's model.onnx was lowered to, with float ends or int8 ones."""
-    return _network(load(path), with_int8_io, None)
+    return to_network(load(path), with_int8_io)
 
 
-def _network(model: Model, with_int8_io: bool, target: Target | None) -> Network:
+def to_network(model: Model, with_int8_io: bool = False, target: Target | None = None) -> Network:
+    """Return the network that a model, quantized where it is to be, computes, with float ends or int8 ones."""
     network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
     core = target.device if target is not None and target.requantization == "fixed-point" else ""
     return int8_io(network, core) if with_int8_io else network

@@ -311,21 +311,28 @@ REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 
-def run_onnx(model: bytes, inputs: Iterable[Array]) -> list[Array]:
+def run_onnx(model: bytes, inputs: Iterable[Array], order: tuple[int, ...] | None = None) -> list[Array]:
     """Evaluate a serialized ONNX model as `oracle.evaluate` does; inputs and result are in the model's order.
 
-    Raises OracleError.
+    With `order` tensors come and go with their axes in that order. Raises OracleError.
     """
     import onnx  # only float islands and float models need it
 
-    names = [value.name for value in onnx.load_from_string(model).graph.input]
-    return list(oracle.evaluate(model, dict(zip(names, inputs, strict=True))).values())
+    feeds = {}
+    for value, given in zip(onnx.load_from_string(model).graph.input, inputs, strict=True):
+        array = given
+        if order is not None:
+            extents = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+            array = given.reshape([extents[axis] for axis in order]).transpose(np.argsort(order))
+        feeds[value.name] = array
+    results = oracle.evaluate(model, feeds).values()
+    return list(results) if order is None else [array.transpose(order) for array in results]
 
 
 def compute(operation: Operation, inputs: Sequence[Array], requantization: str = FLOAT) -> list[Array]:
     """Return the outputs of an operation."""
     if isinstance(operation, Island):
-        return run_onnx(operation.model, inputs)
+        return run_onnx(operation.model, inputs, operation.order)
     form = {"requantization": requantization} if isinstance(operation, REQUANTIZING) else {}
     return [SEMANTICS[type(operation)](operation, *inputs, **form)]
 

@@ -86,29 +86,30 @@ class _Lowering:
     def _island(self, nodes: Nodes) -> None:
         """Emit nodes that have no kernel as one operator; in the order that kernels want, if in any."""
         outputs = read_outside(nodes)
-        values = {value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None}
-        place = view.natural if lies_anywhere(nodes) else view.row_major
-        seen = {value: place(described(value)[0]) for value in values if value.shape is not None}
-        shapes = {value: _packed(lies) for value, lies in seen.items()}
-        model, inputs = submodel(self.model, nodes, outputs, shapes)
+        model, inputs = submodel(self.model, nodes, outputs)
+        order = None
+        if lies_anywhere(nodes):
+            order = view.natural_order(len(described(outputs[0])[0]))
         name = f"island_{self.islands}"
         self.islands += 1
-        tensors = [self.builder.arranged(self._value(value), seen[value], name).tensor for value in inputs]
+        tensors = []
+        for value in inputs:
+            shape, _ = described(value)
+            tensors.append(self.builder.arranged(self._value(value), _lies(shape, order), name).tensor)
         for value in outputs:
-            tensor = self.builder.declare(str(value.name), shapes[value], described(value)[1])
-            self.values[value] = Seen(tensor, seen[value])
+            shape, dtype = described(value)
+            packed = shape if order is None else tuple(shape[axis] for axis in order)
+            tensor = self.builder.declare(str(value.name), packed, dtype)
+            self.values[value] = Seen(tensor, _lies(shape, order))
         reasons = tuple((str(node.name), node.op_type, _REASON) for node in nodes)
         results = tuple(self.values[value].tensor for value in outputs)
-        self.builder.append(name, Island(model, reasons), tuple(tensors), results)
+        self.builder.append(name, Island(model, reasons, order), tuple(tensors), results)
+
+
+def _lies(shape: tuple[int, ...], order: tuple[int, ...] | None) -> view.View:
+    return view.row_major(shape) if order is None else view.ordered(shape, order)
 
 
 def _given(value: onnx_ir.Value | None) -> onnx_ir.Value:
     assert value is not None, "layers and movements have all their inputs"
     return value
-
-
-def _packed(lies: view.View) -> tuple[int, ...]:
-    """Return the extents in the order in which a dense tensor lies."""
-    order = view.dense_order(lies)
-    assert order is not None, "it is dense"
-    return tuple(lies.shape[axis] for axis in order)

@@ -41,7 +41,7 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
     """
     island = operator.operation
     assert isinstance(island, Island)
-    model = onnx.load_from_string(island.model)
+    model = _lying(onnx.load_from_string(island.model), island.order)
     try:
         return _Lowering(operator, target, tensors).run(import_onnx(model))
     except Exception as error:
@@ -52,6 +52,16 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
             ) from error
         listed = "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
         raise UnsupportedError(listed) from error
+
+
+def _lying(model: onnx.ModelProto, order: tuple[int, ...] | None) -> onnx.ModelProto:
+    """Return an island's model with shapes as its tensors lie: element by element it computes the same."""
+    for value in () if order is None else (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        extents = [dimension.dim_value for dimension in dimensions]
+        for dimension, axis in zip(dimensions, order or (), strict=True):
+            dimension.dim_value = extents[axis]
+    return model
 
 
 class _UnsupportedNodeError(Exception):

@@ -1,6 +1,6 @@
 """A part of a model as an ONNX model of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir
@@ -11,17 +11,12 @@ from edgec.compiler.model import Model
 
 
 def submodel(
-    model: Model,
-    nodes: Sequence[onnx_ir.Node],
-    outputs: Sequence[onnx_ir.Value],
-    shapes: Mapping[onnx_ir.Value, tuple[int, ...]] | None = None,
+    model: Model, nodes: Sequence[onnx_ir.Node], outputs: Sequence[onnx_ir.Value]
 ) -> tuple[bytes, list[onnx_ir.Value]]:
     """Return `nodes` as a serialized model that computes `outputs`, and the values it takes as inputs.
 
-    Constants that the nodes read, dequantized where they are quantized, become initializers. `shapes` are
-    those of values that lie in another order of dimensions than the model's.
+    Constants that the nodes read, dequantized where they are quantized, become initializers.
     """
-    shapes = shapes or {}
     inside = {value for node in nodes for value in node.outputs}
     copies: dict[onnx_ir.Value, onnx_ir.Value] = {}
     inputs: list[onnx_ir.Value] = []
@@ -30,7 +25,7 @@ def submodel(
     def copy(value: onnx_ir.Value) -> onnx_ir.Value:
         if value in copies:
             return copies[value]
-        fresh = onnx_ir.val(str(value.name), value.dtype, shapes.get(value, value.shape))
+        fresh = onnx_ir.val(str(value.name), value.dtype, value.shape)
         if (array := None if value in inside else known(value)) is not None:
             tensor = onnx_ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=str(value.name))
             fresh = onnx_ir.val(str(value.name), const_value=tensor)

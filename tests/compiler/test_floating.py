@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgec.compiler.lower.floating import floating
@@ -88,3 +89,26 @@ def test_islands_say_what_has_no_kernel(tmp_path: Path) -> None:
     network = lowered(image("a = Conv(x, v)\n y = Sin(a)"), tmp_path)
     (island,) = (o.operation for o in network.operators if isinstance(o.operation, Island))
     assert island.reasons == (("sin_1", "Sin", "no float kernel for this operator"),)
+
+
+GREY = {
+    "softmax": "y = Softmax<axis=-1>(x)",
+    "softmax over channels": "y = Softmax<axis=1>(x)",
+    "what is element by element before what is not": "a = Sigmoid(x)\n y = Softmax<axis=2>(a)",
+    "maximum of the image": "y = GlobalMaxPool(x)",
+    "maximum along a row": "y = ReduceMax<axes=[3], keepdims=0>(x)",
+    "spread over an image": "a = GlobalAveragePool(x)\n b = Expand(a, shape)\n y = Add(b, x)",
+    "an island behind a kernel": "a = Mul(x, x)\n b = LogSoftmax<axis=3>(a)\n y = Add(b, x)",
+    "an island read as another shape": "a = Exp(x)\n b = Reshape(a, flat)\n y = Softmax(b)",
+}
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 4, 6), (2, 1, 3, 4), (1, 3, 1, 4), (1, 1, 1, 5), (1, 2, 3, 1)], ids=str
+)
+@pytest.mark.parametrize("name", GREY)
+def test_axes_of_extent_1_stay_where_they_are(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    constants = {"shape": np.array(shape), "flat": np.array([shape[0] * shape[1], -1])}
+    dimensions = ",".join(map(str, shape))
+    case = Case(f"float[{dimensions}] x", GREY[name], constants)
+    check(case, lowered(case, tmp_path))

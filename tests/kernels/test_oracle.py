@@ -1,0 +1,58 @@
+"""The oracle says what ONNX says, where ONNX Runtime can't and where it would die too; in one line if nobody can."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgec.errors import UnsupportedError
+from edgec.kernels import oracle
+from edgec.kernels.isolation import Died, isolated
+
+
+def model(kind: str, dtype: int, opset: int = 17, domain: str = "") -> bytes:
+    """y = kind(x, z) on vectors of four."""
+    x, y, z = (helper.make_tensor_value_info(name, dtype, [4]) for name in "xyz")
+    graph = helper.make_graph([helper.make_node(kind, ["x", "z"], ["y"], domain=domain)], "g", [x, z], [y])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.acme", 1)]
+    made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    return made
+
+
+def test_division_of_integers_by_zero_does_not_take_the_process_along() -> None:
+    inputs = {"x": np.arange(4, dtype=np.int32), "z": np.array([0, 1, 2, 0], np.int32)}
+    result = oracle.evaluate(model("Div", TensorProto.INT32), inputs)["y"]
+    assert result.dtype == np.int32
+    assert result.tolist() == [0, 1, 1, 0]
+
+
+def test_what_onnx_runtime_lacks_the_reference_computes() -> None:
+    inputs = {name: np.array([1, 2, 3, 4], np.uint16) for name in "xz"}
+    assert oracle.evaluate(model("Max", TensorProto.UINT16), inputs)["y"].tolist() == [1, 2, 3, 4]
+
+
+def test_what_nobody_can_run_is_one_line() -> None:
+    inputs = {name: np.zeros(4, np.float32) for name in "xz"}
+    with pytest.raises(UnsupportedError, match="no outputs to compare with") as error:
+        oracle.evaluate(model("Frobnicate", onnx.TensorProto.FLOAT, domain="com.acme"), inputs)
+    assert "\n" not in str(error.value)
+
+
+def test_calls_that_die_or_hang_are_told_apart_from_results() -> None:
+    def die() -> int:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return 0
+
+    def hang() -> int:
+        time.sleep(60)
+        return 0
+
+    large = np.arange(1 << 20)
+    results = isolated([lambda: 1, die, hang, lambda: large, die], seconds=1.0)
+    assert results[:3] == [1, Died("SIGSEGV"), Died("timeout")]
+    assert np.array_equal(np.asarray(results[3]), large)
+    assert results[4] == Died("SIGSEGV")
