@@ -1,4 +1,4 @@
-"""Operators in numpy, of any rank, for `precise`: those that ONNX's reference implementation is slow at."""
+"""Operators in numpy, for `precise`: where ONNX's reference is slow, or isn't float64 throughout."""
 
 import itertools
 import math
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 
-Array = NDArray[Any]
+Array = Any
+"""An array: numpy's types know no index that is put together, and onnx.reference has none."""
 Pads = Sequence[tuple[int, int]]
 """Of every spatial axis: before and behind the image."""
 
@@ -23,7 +24,9 @@ _ERF_STEP, _ERF_END, _ERF_TERMS = 1 / 64, 6.0, 8
 """erf is 1 beyond 6; eight terms of its series, 1/128 away, leave 1e-19."""
 
 
-class Conv(OpRun):  # type: ignore[misc]  # onnx.reference isn't typed
+class Conv(OpRun):
+    """Products of matrices, of some groups or rows of the image at a time."""
+
     def _run(self, x: Array, weights: Array, bias: Array | None = None, **attributes: Any) -> tuple[Array]:
         groups, rank = attributes.get("group") or 1, x.ndim - 2
         read = _windows(x, weights.shape[2:], attributes, 0)
@@ -43,7 +46,9 @@ class Conv(OpRun):  # type: ignore[misc]  # onnx.reference isn't typed
         return (_with_bias(total.reshape(n, outputs, *positions), bias),)
 
 
-class ConvTranspose(OpRun):  # type: ignore[misc]
+class ConvTranspose(OpRun):
+    """One product of matrices for each position in the kernel, added where it belongs."""
+
     def _run(self, x: Array, weights: Array, bias: Array | None = None, **attributes: Any) -> tuple[Array]:
         groups, rank = attributes.get("group") or 1, x.ndim - 2
         strides, dilations, extra = (
@@ -60,12 +65,13 @@ class ConvTranspose(OpRun):  # type: ignore[misc]
             asked = [count * s for count, s in zip(image, strides, strict=True)]
         if asked is not None:
             left = [r + e - count for r, e, count in zip(reach, extra, asked[-rank:], strict=True)]
-            pads: Pads = [(c // 2, c - c // 2) if same == "SAME_UPPER" else (c - c // 2, c // 2) for c in left]
+            halves = [(count // 2, count - count // 2) for count in left]
+            pads: Pads = halves if same == "SAME_UPPER" else [(more, less) for less, more in halves]
         else:
             pads = _pairs(attributes.get("pads"), rank)
         extents = [r + e - a - b for r, e, (a, b) in zip(reach, extra, pads, strict=True)]
         whole = [max(r, a + count) for r, (a, _), count in zip(reach, pads, extents, strict=True)]
-        total = np.zeros((n, groups, per_group, *whole), x.dtype)
+        total: Array = np.zeros((n, groups, per_group, *whole), x.dtype)
         images = x.reshape(n, groups, -1, math.prod(image))
         matrices = np.swapaxes(weights.reshape(groups, -1, *weights.shape[1:]), 1, 2)
         for tap in itertools.product(*map(range, weights.shape[2:])):
@@ -78,33 +84,61 @@ class ConvTranspose(OpRun):  # type: ignore[misc]
         return (_with_bias(total.reshape(n, groups * per_group, *extents), bias),)
 
 
-class MaxPool(ReferenceMaxPool):  # type: ignore[misc]
-    def _run(self, x: Array, **attributes: Any) -> tuple[Array, ...]:
+class MaxPool(ReferenceMaxPool):
+    """One position in the window after the other."""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array, ...]:  # type: ignore[override]
         if len(self.onnx_node.output) > 1:  # where the largest lie
-            found: tuple[Array, ...] = super()._run(x, **attributes)
-            return found
+            return tuple(super()._run(x, **attributes))  # type: ignore[no-untyped-call]
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         return (_over_taps(np.maximum, _windows(x, attributes["kernel_shape"], attributes, lowest)),)
 
 
-class AveragePool(OpRun):  # type: ignore[misc]
+class AveragePool(OpRun):
+    """As MaxPool; what lies under a window is counted by pooling ones."""
+
     def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
         kernel = attributes["kernel_shape"]
         total = _over_taps(np.add, _windows(x, kernel, attributes, 0))
         counted = np.ones((1, 1, *x.shape[2:]))
         if attributes.get("count_include_pad"):
-            counted = np.pad(counted, [(0, 0), (0, 0), *_pads(x.shape[2:], kernel, attributes)], constant_values=1)
+            pads = _pads(x.shape[2:], kernel, attributes)
+            counted = np.pad(counted, [(0, 0), (0, 0), *pads], constant_values=1)
             attributes = attributes | {"pads": None, "auto_pad": None}
         counts = _over_taps(np.add, _windows(counted, kernel, attributes, 0))
         return (total / counts[(..., *map(slice, total.shape[2:]))],)
 
 
-class Erf(OpRun):  # type: ignore[misc]
+class Erf(OpRun):
+    """See `erf`."""
+
     def _run(self, x: Array) -> tuple[Array]:
         return (erf(x),)
 
 
-OPERATORS = (Conv, ConvTranspose, MaxPool, AveragePool, Erf)
+class GroupNormalization(OpRun):
+    """As the reference's, without its step through float32."""
+
+    def _run(self, x: Array, scale: Array, bias: Array, **attributes: Any) -> tuple[Array]:
+        groups = x.reshape(len(x), attributes["num_groups"], -1)
+        centred = groups - groups.mean(axis=2, keepdims=True)
+        variance = (centred * centred).mean(axis=2, keepdims=True)
+        normal = (centred / np.sqrt(variance + attributes["epsilon"])).reshape(x.shape)
+        repeats = x.shape[1] // len(scale)  # before opset 21 one for each group
+        each = [np.repeat(array, repeats).reshape(-1, *[1] * (x.ndim - 2)) for array in (scale, bias)]
+        return (normal * each[0] + each[1],)
+
+
+class MeanVarianceNormalization(OpRun):
+    """The reference has float32 constants in it, and refuses float64."""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        axes = tuple(attributes.get("axes") or (0, 2, 3))
+        centred = x - x.mean(axis=axes, keepdims=True)
+        return (centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + 1e-9),)
+
+
+OPERATORS = (Conv, ConvTranspose, MaxPool, AveragePool, Erf, GroupNormalization, MeanVarianceNormalization)
 """To put in the place of the reference's."""
 
 
@@ -141,10 +175,10 @@ def _with_bias(total: Array, bias: Array | None) -> Array:
 
 
 def _over_taps(combine: np.ufunc, read: Array) -> Array:
-    """Combine what a window reads, one position in it after the other: [N, C, *kernel, *outputs] --> [N, C, *outputs]."""
+    """Combine what a window reads: [N, C, *kernel, *outputs] --> [N, C, *outputs]."""
     kernel = read.shape[2 : 2 + (read.ndim - 2) // 2]
     taps = itertools.product(*map(range, kernel))
-    return np.asarray(reduce(combine, (read[(slice(None), slice(None), *tap)] for tap in taps)))
+    return reduce(combine, (read[(slice(None), slice(None), *tap)] for tap in taps))
 
 
 def _windows(x: Array, kernel: Sequence[int], attributes: dict[str, Any], fill: float) -> Array:
