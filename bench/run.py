@@ -1,7 +1,6 @@
 """Running a bundle's model on samples, wherever the device is."""
 
 import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.bench.devices import Device, checked
+from edgec.compiler import npz
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DataError, DeviceError
 
@@ -22,16 +22,7 @@ _INPUT, _OUTPUT = "input.bin", "output.bin"
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """Return the arrays of an .npz file by name; raises DataError where it isn't one."""
-    try:
-        with path.open("rb") as file:  # which np.load would leave open if it fails
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                return dict(loaded)
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not an .npz file of plain arrays") from error
-    raise DataError(f"{path}: one array without a name: save it with np.savez(path, NAME=array)")
+    return npz.read(path, DataError)
 
 
 def run(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:

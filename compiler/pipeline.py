@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from edgec.compiler import npz
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
@@ -32,7 +32,7 @@ from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
-from edgec.errors import LimitError, ModelError, UnsupportedError
+from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operators import INEXACT, Chain, Island, Network
 from edgec.targets import loader
@@ -145,6 +145,7 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
 
     Raises an EdgecError where a file of it is missing or was changed, or it can't be written.
     """
+    bundle.check_output(built.path)
     built.check()
     network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
     target = loader.from_data(built.manifest["target"])
@@ -154,8 +155,8 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
         network,
         target,
         Optimize(built.manifest["optimize"]),
-        _arrays(built.file("golden/inputs.npz")),
-        _arrays(built.file(floats)) if floats in built.manifest["files"] else None,
+        npz.read(built.file("golden/inputs.npz"), BundleError),
+        npz.read(built.file(floats), BundleError) if floats in built.manifest["files"] else None,
         manifest.source_of(built.manifest, built.path),
     )
     report = progress or (lambda _stage, _detail: None)
@@ -248,7 +249,7 @@ def network_of(path: Path, with_int8_io: bool = False) -> Network:
 
 
 def to_network(model: Model, with_int8_io: bool = False, target: Target | None = None) -> Network:
-    """Return the network that a model, quantized where it is to be, computes, with float ends or int8 ones."""
+    """Return the network that a model computes, as it is quantized; with float ends or int8 ones."""
     network = fuse_residuals(integer(model) if is_qdq(model) else floating(model))
     core = target.device if target is not None and target.requantization == "fixed-point" else ""
     return int8_io(network, core) if with_int8_io else network
@@ -267,12 +268,6 @@ def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     if given is None:
         return synthetic(model)
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a bundle's file."""
-    with np.load(path, allow_pickle=False) as loaded:
-        return dict(loaded)
 
 
 def _float_outputs(model: Model, inputs: Arrays) -> dict[str, NDArray[Any]]:

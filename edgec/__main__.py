@@ -1,5 +1,17 @@
-"""`python -m edgec`."""
+"""`edgec`, and `python -m edgec`."""
 
-from edgec.cli import main
+from typing import NoReturn
 
-main()
+from edgec.errors import reported
+
+
+def main() -> NoReturn:
+    """Run the command line; importing it takes a moment, in which a signal may come already."""
+    with reported():
+        from edgec import cli
+
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,19 +1,19 @@
 """The command line. What a command needs is imported inside it, so that each starts as fast as it can."""
 
+import math
 import re
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from edgec.errors import BundleError, DataError, LimitError, ModelError, TuningError, reported
+from edgec.errors import BundleError, LimitError, ModelError, TuningError, UsageError, reported
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich's takes 0.1 s to import
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,11 +35,31 @@ LevelName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
 
 
+_LONGEST_BUDGET = 1000 * 3600
+"""Seconds of tuning: six weeks, for whoever means it."""
+_ELEMENTS = 2**31 - 1
+"""Kernels count them in 32 bits."""
+_DIGITS = len(str(_ELEMENTS))
+
+_ClickException: Any = typer.BadParameter.mro()[2]
+"""Base of what Typer raises for a wrong command line: click's, or that of the copy that newer ones have."""
+
+
 def main() -> NoReturn:
     """Run the command line: exit code 2 for a user's mistake, 1 for a mismatch or a bug, 130 for Ctrl-C."""
+    arguments = sys.argv[1:]
+    code = 0 if arguments else 2
     with reported():
-        app(prog_name="edgec")
-    sys.exit(0)
+        try:
+            command = typer.main.get_command(app)
+            with command.make_context("edgec", arguments or ["--help"]) as context:
+                command.invoke(context)
+        except typer.Exit as end:
+            code = code or end.exit_code
+        except _ClickException as error:
+            within = error.ctx.command_path if getattr(error, "ctx", None) else "edgec"
+            raise UsageError(f"{error.format_message().rstrip('.')}; see '{within} --help'") from error
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -162,9 +182,9 @@ def build(
         )
     for result in found:
         report.print_tuning(out, result)
-    show.print_build(out, str(bundle.path), bundle.manifest)
+    show.print_build(out, str(bundle.path), bundle.manifest, bundle.digest)
     if as_json:
-        data = {"bundle": str(bundle.path), "manifest": bundle.manifest}
+        data = {"bundle": str(bundle.path), "sha256": bundle.digest, "manifest": bundle.manifest}
         show.print_json(data | ({"tuning": tuning.to_json(found[0])} if found else {}))
 
 
@@ -201,9 +221,9 @@ def tune(
         tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append, level)
         rebuilt = pipeline.retune(opened, tuner, progress)
     report.print_tuning(out, found[0])
-    show.print_build(out, str(rebuilt.path), rebuilt.manifest)
+    show.print_build(out, str(rebuilt.path), rebuilt.manifest, rebuilt.digest)
     if as_json:
-        data = {"bundle": str(rebuilt.path), "manifest": rebuilt.manifest}
+        data = {"bundle": str(rebuilt.path), "sha256": rebuilt.digest, "manifest": rebuilt.manifest}
         show.print_json(data | {"tuning": tuning.to_json(found[0])})
 
 
@@ -216,20 +236,17 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a bundle's model on samples."""
-    import numpy as np
-
+    from edgec import files
     from edgec import output as show
     from edgec.bench.bundle import Bundle
     from edgec.bench.run import read_arrays, run
+    from edgec.compiler import npz
 
+    files.check_writable(output)
     opened = Bundle.load(bundle)
     connected = opened.device(device)
     results = run(opened, connected, read_arrays(input))
-    try:
-        with output.open("wb") as file:
-            np.savez(file, **results)  # type: ignore[arg-type]
-    except OSError as error:
-        raise DataError(f"{output}: can't be written: {error.strerror}") from error
+    files.write(output, npz.encode(results))
     shapes = {name: list(array.shape) for name, array in results.items()}
     for name, result in shapes.items():
         show.line(show.console(as_json), name, f"{'x'.join(map(str, result))} {results[name].dtype}")
@@ -273,8 +290,9 @@ def verify(
         report.print_verification(out, found[-1])
     for name, reason in lacking.items():
         show.line(out, "not run", f"level {name}: {reason}")
+    show.line(out, "root", f"sha256 {opened.digest}")
     if as_json:
-        show.print_json(to_json(found, lacking))
+        show.print_json(to_json(found, lacking) | {"sha256": opened.digest})
     if not all(one.passed for one in found):
         raise typer.Exit(1)
 
@@ -287,8 +305,12 @@ def bench(
     ] = None,
     device: DeviceName = None,
     level: LevelName = None,
-    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the model's own pool.")] = 1,
-    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs, after warm-up.")] = 100,
+    threads: Annotated[
+        int, typer.Option(min=1, max=10**6, metavar="N", help="Threads of the model's own pool.")
+    ] = 1,
+    runs: Annotated[
+        int, typer.Option(min=1, max=10**9, metavar="N", help="Timed runs, after warm-up.")
+    ] = 100,
     cycles: Annotated[
         bool, typer.Option("--cycles", help="Model an emulated CPU's cycles too, by llvm-mca.")
     ] = False,
@@ -367,10 +389,13 @@ def targets(
 
 def _parse_seconds(text: str) -> float:
     """Read `60s`, `5m` or `1h`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh])", text, re.ASCII)
     if not found or not float(found[1]):
         raise TuningError(f"budget '{text}': write a time above zero as 60s, 5m or 1h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    if seconds > _LONGEST_BUDGET:
+        raise TuningError(f"budget '{text}': {_LONGEST_BUDGET // 3600}h at most")
+    return seconds
 
 
 def _parse_io(text: str) -> tuple[bool | None, bool]:
@@ -383,7 +408,7 @@ def _parse_io(text: str) -> tuple[bool | None, bool]:
 
 def _parse_bytes(option: str, text: str) -> int:
     """Read `65536`, `64K` or `1M`."""
-    found = re.fullmatch(r"(\d+)([KM]?)", text)
+    found = re.fullmatch(r"(\d{1,15})([KM]?)", text, re.ASCII)
     if not found or not int(found[1]):
         raise LimitError(f"{option} {text}: write a number of bytes as 65536, 64K or 1M")
     return int(found[1]) * {"": 1, "K": 1024, "M": 1024 * 1024}[found[2]]
@@ -396,6 +421,9 @@ def _tell_sample(update: Callable[[str], None], level: str | None, done: int, to
 def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Read `NAME=1x3x224x224`; the name itself may hold an equals sign."""
     name, _, shape = text.rpartition("=")
-    if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+    if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape, re.ASCII):
         raise ModelError(f"--shape {text}: write the input's name and shape as NAME=1x3x224x224")
-    return name, tuple(map(int, shape.split("x")))
+    extents = shape.split("x")
+    if any(len(extent) > _DIGITS for extent in extents) or math.prod(map(int, extents)) > _ELEMENTS:
+        raise ModelError(f"--shape {text}: an input has {_ELEMENTS} elements at most")
+    return name, tuple(map(int, extents))

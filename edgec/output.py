@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from edgec.errors import OutputError, printable
 from edgec.targets.descriptor import Target
 
 WIDTH = 120
@@ -21,12 +23,35 @@ INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm", "dsp", "mve
 """What tells devices apart in the overview: instructions of int8 kernels, better ones later."""
 
 
+class _Console(Console):
+    """Shows names as they are safe to show, wherever they come from."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with _written():
+            super().print(*objects, **options)
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich would end the process without a word
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Say what it is that can't be written: a closed pipe, or a full disk behind `>`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"the output can't be written: {error.strerror}") from error
+
+
 def console(as_json: bool, width: int = WIDTH) -> Console:
     """Return where text for people goes: stdout, or stderr when stdout holds a JSON object.
 
     It is `width` columns wide where no terminal says how wide it is.
     """
-    out = Console(stderr=as_json, highlight=False)
+    out = _Console(stderr=as_json, highlight=False)
     if not out.is_terminal:
         out.width = width
     return out
@@ -34,7 +59,8 @@ def console(as_json: bool, width: int = WIDTH) -> Console:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout; numbers that JSON lacks (NaN, infinity) become null."""
-    print(json.dumps(_finite(data), indent=2))
+    with _written():
+        print(json.dumps(_finite(data), indent=2), flush=True)
 
 
 def line(out: Console, key: str, text: str) -> None:
@@ -102,8 +128,8 @@ def stages(out: Console) -> Iterator[Stages]:
         shown.stop()
 
 
-def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
-    """Print what a bundle's user should know of it, and what it needs."""
+def print_build(out: Console, path: str, manifest: Mapping[str, Any], digest: str) -> None:
+    """Print what a bundle's user should know of it, what it needs, and the hash that stands for all of it."""
     for island in manifest["islands"][:ISLANDS_SHOWN]:
         line(out, "float", f"{island['name']} ({island['operator']}): {island['reason']}")
     more = len(manifest["islands"]) - ISLANDS_SHOWN
@@ -123,6 +149,7 @@ def print_build(out: Console, path: str, manifest: Mapping[str, Any]) -> None:
     if len(manifest["levels"]) > 1:
         sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
         line(out, "levels", f"{', '.join(sizes)} of flash")
+    line(out, "root", f"sha256 {digest}")
     out.print(f"  {path}   flash {_flash(memory)}, RAM {ram}", markup=False, soft_wrap=True)
 
 

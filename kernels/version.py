@@ -1,70 +1,59 @@
-"""Which version of the kernels it is: a hash of the source that decides what they do."""
+"""Which version of the kernels it is: a hash of the code that decides what they do, wherever it lies."""
 
-import ast
-import hashlib
-import sys
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Iterator
 from functools import cache, partial
-from pathlib import Path
-from types import ModuleType
+from types import FunctionType
 from typing import Any
 
-from edgec.kernels.kernel import Kernel
+import numpy as np
 
-_PACKAGE = "edgec.kernels."
+from edgec.kernels.definitions import PACKAGE, Reference, Word, fingerprint
+from edgec.kernels.kernel import Kernel
 
 
 @cache
 def version(kernels: tuple[Kernel, ...]) -> str:
-    """Return a hash of the kernels' names, in order, and of the code of every module that they are made by.
+    """Return a hash of the kernels, in order, and of all the code that they are made by.
 
-    Comments, docstrings and layout don't count. What was measured of one version says nothing of another.
+    Comments, docstrings, layout, files' names and places don't count. What was measured of one version says
+    nothing of another.
     """
-    modules = sorted(set[str]().union(*(_modules_of(kernel.codes) for kernel in kernels)))
-    digest = hashlib.sha256(" ".join(kernel.name for kernel in kernels).encode())
-    for name in modules:
-        digest.update(f"\n{name} {_source_hash(name)}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _modules_of(codes: Callable[..., Any]) -> frozenset[str]:
-    """Modules of a function and of its bound arguments, with all they import."""
-    parts = [codes.func, *codes.args] if isinstance(codes, partial) else [codes]
-    owners = (part if hasattr(part, "__name__") else type(part) for part in parts)
-    return frozenset[str]().union(*(_closure(owner.__module__) for owner in owners))
+    return fingerprint(_words(kernels))[:16]
 
 
 @cache
-def _closure(name: str) -> frozenset[str]:
-    """Return the module and those of this package that it imports, directly or not."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        module = waiting.pop()
-        if module in found or not module.startswith(_PACKAGE):
-            continue
-        found.add(module)
-        for value in vars(sys.modules[module]).values():
-            waiting.append(value.__name__ if isinstance(value, ModuleType) else _home(value))
-    return frozenset(found)
+def code_version() -> str:
+    """Return a hash of all that decides the bytes of any function's object, but for the function itself."""
+    return fingerprint(
+        [Reference(f"{PACKAGE}.table", "KERNELS"), Reference(f"{PACKAGE}.codegen", "compile_object")]
+    )
 
 
-def _home(value: Any) -> str:
-    home = getattr(value, "__module__", None)
-    return home if isinstance(home, str) else ""
+def _words(value: Any) -> Iterator[Word]:
+    """Yield what a row of the table says: its functions, and the instances that they are bound to."""
+    if isinstance(value, tuple | list):
+        yield f"{len(value)} of"
+        for item in value:
+            yield from _words(item)
+    elif isinstance(value, frozenset):
+        yield from _words(sorted(value))
+    elif isinstance(value, partial):
+        yield from _words([value.func, *value.args, *sorted(value.keywords.items())])
+    elif isinstance(value, FunctionType | type):
+        yield _definition(value)
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype}{value.shape}{value.tobytes().hex()}"
+    elif dataclasses.is_dataclass(value):
+        yield _definition(type(value))
+        yield from _words([getattr(value, field.name) for field in dataclasses.fields(value)])
+    elif hasattr(value, "__dict__"):
+        yield _definition(type(value))
+        yield from _words(sorted(vars(value).items()))
+    else:
+        yield repr(value)
 
 
-@cache
-def _source_hash(name: str) -> str:
-    path = sys.modules[name].__file__
-    assert path is not None, "kernels are files"
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):  # a docstring is an expression of its own; so is a field's
-            node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_text(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+def _definition(value: FunctionType | type) -> Word:
+    module, name = value.__module__, value.__qualname__.partition(".")[0]
+    return Reference(module, name) if module.startswith(f"{PACKAGE}.") else f"{module}.{name}"

@@ -145,13 +145,25 @@ def _describe(device: str, precision: str, folder: Path, *, is_variant: bool) ->
 
 
 def from_data(data: Mapping[str, Any]) -> Target:
-    """Return the target that a bundle's manifest describes: `Target` as plain data, with its name beside."""
+    """Return the target that a bundle's manifest describes: `Target` as plain data, with its name beside.
+
+    Raises TargetError where it isn't one that a file could describe.
+    """
+    described = {key: value for key, value in data.items() if key in _KEYS and value is not None}
+    _check_keys(described, _KEYS | {"variants": ("a list of targets", lambda value: True)}, "target", "")
+    _check_architecture(described, "target")
     fields = {key: value for key, value in data.items() if key != "name"}
     emulator = fields.pop("emulator")
+    if emulator is not None:
+        _check_keys(emulator, _emulator_keys(emulator), "target", "emulator.")
+        emulator = _emulator(emulator)
     features = frozenset(fields.pop("features"))
     variants = tuple(map(from_data, fields.pop("variants")))
-    emulator = _emulator(emulator) if emulator else None
-    return Target(**fields, features=features, emulator=emulator, variants=variants)
+    target = Target(**fields, features=features, emulator=emulator)
+    if any(variant.variants for variant in variants):
+        raise TargetError("target: key 'variants': a variant has none of its own")
+    _check_variants(target, variants, "target")
+    return replace(target, variants=variants)
 
 
 def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:

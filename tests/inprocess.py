@@ -58,7 +58,7 @@ class Compiled:
 def compiled(model: Model, target: Target, samples: Calibration | None = None) -> Compiled:
     """Compile a model as `pipeline.build` does, for the last level of `target`.
 
-    A float model is quantized on `samples` where the target is int8. Raises an EdgecError where it is refused.
+    A float model is quantized on `samples` where the target is int8. Raises an EdgecError if it is refused.
     """
     records = Records.of([])
     check(model, target)

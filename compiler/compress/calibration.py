@@ -1,7 +1,6 @@
 """The samples that a float model is observed on to choose its scales."""
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.compiler import npz
 from edgec.compiler.graph import shape_of
 from edgec.compiler.model import Model, Provenance
 from edgec.errors import CalibrationError
@@ -81,17 +81,11 @@ def synthetic(model: Model, seed: int = 0, samples: int = SYNTHETIC_SAMPLES) -> 
 def _arrays(source: Path | Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], str]:
     """Return the arrays and what messages call them."""
     if isinstance(source, Mapping):
-        return {name: np.asarray(array) for name, array in source.items()}, "calibration"
-    try:
-        loaded = np.load(source, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise CalibrationError(f"{source.name}: holds one unnamed array; save it as .npz, by input name")
-        with loaded:
-            return dict(loaded), source.name
-    except FileNotFoundError as error:
-        raise CalibrationError(f"{source}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{source.name}: no readable .npz file of numeric arrays: {error}") from error
+        try:
+            return {name: np.asarray(array) for name, array in source.items()}, "calibration"
+        except ValueError as error:
+            raise CalibrationError(f"calibration: {error}") from error
+    return npz.read(source, CalibrationError), source.name
 
 
 def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from edgec.compiler.emit import contract, driver, library, linking, manifest, names
-from edgec.compiler.emit.aside import aside
+from edgec import files
+from edgec.compiler import npz
+from edgec.compiler.emit import contract, driver, library, linking, manifest, names, validity
+from edgec.compiler.emit.aside import aside, check_writable
 from edgec.compiler.emit.driver import Driver
-from edgec.compiler.emit.golden import Golden, npz
-from edgec.compiler.emit.manifest import Source
+from edgec.compiler.emit.golden import Golden
+from edgec.compiler.emit.manifest import Source, encode
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import BundleError
@@ -21,6 +23,10 @@ from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
 MANIFEST = "manifest.json"
+DIGEST = "manifest.sha256"
+"""Holds the manifest's hash as `sha256sum` prints it; what a signature of the whole bundle would sign."""
+_LIMIT = 64 * files.MEBIBYTE
+"""Bytes of a manifest: a hundred times that of a network of a thousand layers on four levels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,38 +41,49 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":
-        """Open the bundle at `path`; raises BundleError if it is none, or if a file is missing."""
-        try:
-            content = json.loads((path / MANIFEST).read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
+        """Open the bundle at `path`; raises BundleError if it is none, was changed, or a file is missing."""
+        if not os.path.lexists(path / MANIFEST):
+            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with 'edgec build'")
+        raw = files.read(path / MANIFEST, BundleError, _LIMIT)
+        content = _parsed(raw)
+        schema = content.get("schema", manifest.SCHEMA)
+        if schema != manifest.SCHEMA:
             raise BundleError(
-                f"{path} is no bundle: it has no {MANIFEST}; make one with 'edgec build'"
-            ) from None
-        except (ValueError, OSError) as error:
-            raise BundleError(f"{path / MANIFEST} can't be read ({error}): build the bundle again") from None
-        if isinstance(content, dict) and content.get("schema", manifest.SCHEMA) != manifest.SCHEMA:
-            raise BundleError(
-                f"{path / MANIFEST} has schema {content['schema']}, this edgec reads {manifest.SCHEMA}: "
+                f"{path / MANIFEST} has schema {schema}, this edgec reads {manifest.SCHEMA}: "
                 f"build the bundle again"
             )
-        if problem := manifest.problem(content):
+        if problem := validity.problem(content):
             raise BundleError(f"{path / MANIFEST} is damaged ({problem}): build the bundle again")
-        for file in content["files"]:
-            if not (path / file).is_file():
-                raise BundleError(f"{path}: {file} is missing: build the bundle again")
-        return cls(path, content)
+        opened = cls(path, content)
+        if files.read(path / DIGEST, BundleError, _LIMIT) != _digest_line(raw) or raw != encode(content):
+            raise BundleError(f"{path / MANIFEST} was changed after the build: build the bundle again")
+        for name in content["files"]:
+            opened._path(name)
+        return opened
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files; raises BundleError if it isn't what was built."""
         expected = self.manifest["files"].get(name)
         if expected is None:
             raise BundleError(f"{self.path} has no {name}")
-        path = self.path / name
-        if not path.is_file():
-            raise BundleError(f"{self.path}: {name} is missing: build the bundle again")
+        path = self._path(name)
         if _sha256(path) != expected:
             raise BundleError(f"{self.path}: {name} was changed after the build: build the bundle again")
         return path
+
+    def _path(self, name: str) -> Path:
+        """Return where a file of the bundle's lies; raises BundleError where there is none, or elsewhere."""
+        path = self.path / name
+        if not path.is_file():
+            raise BundleError(f"{self.path}: {name} is missing: build the bundle again")
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(f"{self.path}: {name} is a link out of the bundle: build the bundle again")
+        return path
+
+    @property
+    def digest(self) -> str:
+        """Hash of the manifest, which holds that of every other file: it stands for the whole bundle."""
+        return hashlib.sha256(encode(self.manifest)).hexdigest()
 
     def check(self) -> None:
         """Raise BundleError if any file is missing or was changed."""
@@ -141,9 +158,54 @@ class Bundle:
 
 
 def check_output(output: Path) -> None:
-    """Raise BundleError if a bundle can't be written to `output`: something else is there."""
-    if os.path.lexists(output) and not (output / MANIFEST).is_file():
-        raise BundleError(f"{output} exists and is no bundle: move it away, or name another with --output")
+    """Raise BundleError where a bundle can't be written to `output`, or something else is there.
+
+    Only what is a bundle is replaced: a folder whose manifest is edgec's and lists whatever is in it.
+    """
+    _check_free(output)
+    check_writable(output)
+
+
+def _check_free(output: Path) -> None:
+    advice = "move it away, or name another with --output"
+    if output.name in ("", ".."):
+        raise BundleError(f"'{output}' is the folder that something lies in: name one to make with --output")
+    if os.path.lexists(output):
+        if not (output / MANIFEST).is_file():
+            raise BundleError(f"{output} exists and is no bundle: {advice}")
+        if (foreign := _foreign(output)) is not None:
+            raise BundleError(f"{output} exists and is no bundle: {foreign}; {advice}")
+
+
+def _foreign(folder: Path) -> str | None:
+    """Return what shows that a folder is no bundle of this edgec's or an older one's; None if it is one."""
+    try:
+        content = _parsed(files.read(folder / MANIFEST, BundleError, _LIMIT))
+    except BundleError:
+        return f"its {MANIFEST} can't be read"
+    given = content.get("files")
+    if not {"schema", "identifier", "target", "levels"} <= content.keys() or not isinstance(given, dict):
+        return f"its {MANIFEST} isn't edgec's"
+    own = {folder / name for name in (MANIFEST, DIGEST, *given)}
+    own |= {parent for path in own for parent in path.parents}
+    strange = next((path for path in folder.rglob("*") if path not in own), None)
+    return None if strange is None else f"'{strange.relative_to(folder)}' in it is no file of a bundle's"
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """Return a manifest's content; raises BundleError where it is no JSON object."""
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} is damaged ({error}): build the bundle again") from None
+    if not isinstance(content, dict):
+        raise BundleError(f"{MANIFEST} is damaged (no JSON object): build the bundle again")
+    return content
+
+
+def _digest_line(raw: bytes) -> bytes:
+    """Return what `sha256sum manifest.json` prints of a manifest of these bytes."""
+    return f"{hashlib.sha256(raw).hexdigest()}  {MANIFEST}\n".encode()
 
 
 def write(
@@ -191,9 +253,12 @@ def write(
             sizes=sizes,
         )
         contract.check(programs[-1], plan, content["memory"], optimize)
-        if problem := manifest.problem(content):
-            raise ValueError(f"the manifest breaks its own schema: {problem}")
-        (folder / MANIFEST).write_bytes(manifest.encode(content))
+        if problem := validity.problem(content):
+            raise ValueError(f"the manifest breaks its own rules: {problem}")
+        encoded = encode(content)
+        (folder / MANIFEST).write_bytes(encoded)
+        (folder / DIGEST).write_bytes(_digest_line(encoded))
+        _check_free(output)  # again: what wasn't there when the build began must not be lost either
     return Bundle(output, content)
 
 
@@ -201,19 +266,21 @@ def _documents(
     c: Driver, identifier: str, golden: Golden, source: Source, records: bytes
 ) -> dict[str, bytes]:
     """Return the bundle's files that need no compiler, by path."""
-    files = {f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"}
-    files |= {path: text.encode() for path, text in c.packages.items()}
-    files[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
-    files["golden/inputs.npz"] = npz(golden.inputs)
-    files["golden/outputs.npz"] = npz(golden.outputs)
+    documents = {
+        f"src/{file}": text.encode() for file, text in c.sources.items() if file != f"{identifier}.h"
+    }
+    documents |= {path: text.encode() for path, text in c.packages.items()}
+    documents[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
+    documents["golden/inputs.npz"] = npz.encode(golden.inputs)
+    documents["golden/outputs.npz"] = npz.encode(golden.outputs)
     if golden.float_outputs is not None:
-        files["golden/float_outputs.npz"] = npz(golden.float_outputs)
-    files["model.onnx"] = source.compiled
+        documents["golden/float_outputs.npz"] = npz.encode(golden.float_outputs)
+    documents["model.onnx"] = source.compiled
     if source.original is not None:
-        files["float.onnx"] = source.original
+        documents["float.onnx"] = source.original
     if records:
-        files["tuning.jsonl"] = records
-    return files
+        documents["tuning.jsonl"] = records
+    return documents
 
 
 def _arduino(folder: Path, identifier: str, target: Target) -> None:
@@ -225,8 +292,8 @@ def _arduino(folder: Path, identifier: str, target: Target) -> None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
 
 
 def _sha256(path: Path) -> str:

@@ -1,10 +1,8 @@
 """Golden vectors: one run that the reference computed, to compare a device's with."""
 
-import io
 import math
-import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +36,3 @@ def sqnr(signal: NDArray[Any], actual: NDArray[Any]) -> float | None:
     power = float(np.square(reference).sum())
     noise = float(np.square(reference - actual.astype(np.float64)).sum())
     return 10 * math.log10(power / noise) if noise and power else None
-
-
-def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the arrays as an .npz file, the same bytes every time (np.savez takes no array named `file`)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whatever the clock says
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    return buffer.getvalue()

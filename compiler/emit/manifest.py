@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from edgec.kernels import elf
 from edgec.kernels.operators import Tensor
 from edgec.targets.descriptor import Target
 
-SCHEMA = 3
+SCHEMA = 4
 PACKAGES = {
     "edgec": "edgec",
     "numpy": "numpy",
@@ -143,18 +142,6 @@ def source_of(manifest: dict[str, Any], folder: Path) -> Source:
 def encode(manifest: dict[str, Any]) -> bytes:
     """Return the manifest's bytes: indented, keys sorted."""
     return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def problem(manifest: object) -> str | None:
-    """Return what is first wrong with a manifest according to the schema, or None."""
-    import jsonschema  # 0.1 s that `edgec targets` does without
-
-    schema = json.loads((files("edgec.compiler.emit") / "manifest.schema.json").read_text(encoding="utf-8"))
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(manifest))
-    if error is None:
-        return None
-    where = "/".join(str(part) for part in error.absolute_path)
-    return f"{where}: {error.message}" if where else str(error.message)
 
 
 def _target(target: Target) -> dict[str, Any]:

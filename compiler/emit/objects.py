@@ -7,15 +7,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import platformdirs
 
-from edgec import kernels
 from edgec.compiler.program import Function, Program
 from edgec.errors import UnsupportedError
+from edgec.kernels.version import code_version
 from edgec.targets.descriptor import Target
 
 Progress = Callable[[str, bool], None]
@@ -85,19 +84,9 @@ def _content_key(function: Function, target: Target) -> str:
         function.symbol,
         [target.arch, target.triple, target.cpu, sorted(target.features)],
         [[package, metadata.version(package)] for package in ("apache-tvm", "apache-tvm-ffi")],
-        _kernels_hash(),
+        code_version(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@cache
-def _kernels_hash() -> str:
-    """Hash of the source of `kernels/`: any edit there may change any object."""
-    digest = hashlib.sha256()
-    root = Path(next(iter(kernels.__path__)))
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> bytes | None:

@@ -10,6 +10,7 @@ from edgec.compiler.emit.names import C_TYPES
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.lower import movement, unary
 from edgec.compiler.lower.analysis import INT8, parameters
+from edgec.compiler.lower.inline_functions import FUNCTIONS
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
 from edgec.compiler.model import Model, serialize
 from edgec.errors import UnsupportedError
@@ -113,7 +114,8 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
 def _converter(node: onnx_ir.Node, target: Target) -> str | None:
     from tvm.relax.frontend.onnx import onnx_frontend
 
-    known = _has_integer_form(node, target) or node.op_type in onnx_frontend._get_convert_map()
+    converters = FUNCTIONS | onnx_frontend._get_convert_map().keys()
+    known = _has_integer_form(node, target) or node.op_type in converters
     return None if known else "no kernel, and Relax has no converter for it"
 
 

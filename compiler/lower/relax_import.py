@@ -20,6 +20,8 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
+from edgec.compiler.lower.inline_functions import inline_functions
+
 # Operators that follow the layout of a convolution. All others are legalized first and so stay in the
 # layout that the model gave them: TVM's layout inference fails on some of them.
 _LAYOUT_FOLLOWERS = [
@@ -40,7 +42,7 @@ def import_onnx(model: onnx.ModelProto) -> Any:
     """
     with _quiet():
         try:
-            return _convert(model)
+            return _convert(inline_functions(model))
         except Exception as error:
             # What the frames hold of TVM's builder warns when it dies: let it do so now, unheard.
             traceback.clear_frames(error.__traceback__)

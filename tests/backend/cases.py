@@ -10,12 +10,12 @@ import onnx
 from onnx import numpy_helper
 
 KINDS = ("simple", "pytorch-operator", "pytorch-converted")
-"""Folders of the onnx package; the models of single nodes, by far the most, are made when they are asked for."""
+"""Folders of the onnx package; models of single nodes, by far the most, are made when they are asked for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A model and what it computes. A value that is no tensor (a sequence, nothing) is kept as ONNX has it."""
+    """A model and what it computes. A value that is no tensor (a sequence, say) is kept as ONNX has it."""
 
     name: str
     model: onnx.ModelProto

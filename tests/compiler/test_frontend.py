@@ -237,6 +237,20 @@ def test_old_opsets_are_converted() -> None:
     assert result.opset_imports[""] == 13
 
 
+@pytest.mark.parametrize("opset", [7, 9, 11])
+def test_files_of_version_3_list_weights_among_the_inputs(tmp_path: Path, opset: int) -> None:
+    weights = normal(2, 4, 3, 3)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Softmax", ["c"], ["y"])]
+    before = proto(nodes, constants={"w": weights}, opset=opset)
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    after.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, weights.shape))
+    after.ir_version = 3
+    model = load(written(tmp_path, after))
+    assert [value.name for value in model.ir.graph.inputs] == ["x"]
+    check(before, model.ir)
+
+
 def test_functions_are_inlined() -> None:
     body = [helper.make_node("Add", ["a", "a"], ["b"])]
     twice = helper.make_function("local", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 13)])

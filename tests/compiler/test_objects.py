@@ -99,7 +99,7 @@ def test_what_only_the_c_compiler_sees_does_not_matter() -> None:
 
 def test_an_edited_kernel_source_is_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_objects(Counted().program(range(1)))
-    monkeypatch.setattr(objects, "_kernels_hash", lambda: "edited")
+    monkeypatch.setattr(objects, "code_version", lambda: "edited")
     again = Counted()
     compile_objects(again.program(range(1)))
     assert again.made == [0]

@@ -223,7 +223,7 @@ MISTAKES = {
     ),
     "a wrong shape": (["--calibration", "shape.npz"], "expected [1, 3, 14, 14] or [samples, 1, 3, 14, 14]"),
     "no such samples": (["--calibration", "none.npz"], "none.npz: no such file"),
-    "samples that are no npz": (["--calibration", "small.onnx"], "small.onnx: no readable .npz file"),
+    "samples that are no npz": (["--calibration", "small.onnx"], "small.onnx: not an .npz file"),
     "an unknown input": (["--shape", "x=1x2"], "the model has no such input; it has image"),
     "a shape of another rank": (["--shape", "image=3x14x14"], "has 4 dimensions"),
     "an unknown target": (["--target", "toaster-int8"], "toaster"),

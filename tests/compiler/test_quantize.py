@@ -468,10 +468,10 @@ def test_unreadable_calibration(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="no such file"):
         load_calibration(tmp_path / "missing.npz", model)
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(CalibrationError, match=r"^text\.npz: no readable \.npz"):
+    with pytest.raises(CalibrationError, match=r"text\.npz: not an \.npz file"):
         load_calibration(tmp_path / "text.npz", model)
     np.save(tmp_path / "one.npy", normal(1, 4, 8, 8))
-    with pytest.raises(CalibrationError, match=r"^one\.npy: holds one unnamed array"):
+    with pytest.raises(CalibrationError, match=r"one\.npy: holds one unnamed array"):
         load_calibration(tmp_path / "one.npy", model)
 
 

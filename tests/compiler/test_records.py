@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,6 @@ import pytest
 from edgec.compiler.tune import records
 from edgec.compiler.tune.records import NONE, Record, Records
 from edgec.errors import TuningError
-from edgec.kernels import version
 from edgec.kernels.operators import Binary, Conv2d
 from edgec.targets import loader
 
@@ -68,17 +72,42 @@ def test_records_of_other_kernels_are_none() -> None:
     assert Records.of([record(version="another")]).find(conv(), V3) is None
 
 
-def test_a_version_is_of_what_the_code_says_not_of_its_comments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hashed(text: str) -> str:
-        (tmp_path / "m.py").write_text(text)
-        monkeypatch.setitem(version.sys.modules, "m", type("M", (), {"__file__": str(tmp_path / "m.py")})())
-        return version._source_hash.__wrapped__("m")
+_LIVE = """
+from edgec.compiler.tune.records import cpu_class, shipped, signature
+from edgec.kernels import operators, table, version
+from edgec.targets import loader
 
-    plain = hashed("def f():\n    return 1\n")
-    assert hashed('"""About."""\n# why\ndef f():\n    """Return."""\n    return 1\n') == plain
-    assert hashed("def f():\n    return 2\n") != plain
+levels = [level for name in ("x86-64-v3", "x86-64-v4") for level in loader.load(f"{name}-int8").levels]
+versions = {
+    version.version(tuple(k for k in table.KERNELS if k.operation.__name__ == kind and k.runs_on(level)))
+    for level in levels
+    for kind in {key[1].partition("(")[0] for key in shipped().entries}
+}
+print(sum(record.version in versions for record in shipped().entries.values()))
+"""
+
+
+def test_every_shipped_record_is_live_and_stays_so_when_a_module_is_renamed(tmp_path: Path) -> None:
+    """Also after a comment, a docstring and an import that nobody uses."""
+    root = Path(__file__).parents[2]
+    for folder in ("edgec", "kernels", "compiler", "targets"):
+        shutil.copytree(root / folder, tmp_path / folder, symlinks=True)
+    (tmp_path / "kernels/isa/words.py").rename(tmp_path / "kernels/isa/int16.py")
+    for path in tmp_path.rglob("*.py"):
+        text = path.read_text()
+        changed = re.sub(r"\bisa\.words\b", "isa.int16", text)
+        changed = re.sub(r"(from edgec\.kernels\.isa import .*)\bwords\b", r"\1int16", changed)
+        if "int16" in changed and changed != text:
+            changed = re.sub(r"(?<![\w.])words\.", "int16.", changed)
+            path.write_text('"""Said differently."""\nimport string  # unused\n# why\n' + changed)
+    assert "int16.AVX2" in (tmp_path / "kernels/table.py").read_text(), "the rename did something"
+    shipped = len(records.shipped().entries)
+    for folder in (root, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", _LIVE], cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert int(done.stdout) == shipped
 
 
 def test_later_records_win() -> None:

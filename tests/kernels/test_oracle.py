@@ -1,4 +1,4 @@
-"""The oracle says what ONNX says, where ONNX Runtime can't and where it would die too; in one line if nobody can."""
+"""The oracle says what ONNX says, where ONNX Runtime can't, or would die, too; else why, in one line."""
 
 import os
 import signal
