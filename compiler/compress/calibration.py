@@ -31,7 +31,7 @@ class Calibration:
 
     def feed(self, sample: int) -> dict[str, NDArray[Any]]:
         """Return one sample as the model takes it."""
-        return {name: array[sample] for name, array in self.samples.items()}
+        return {name: np.asarray(array[sample]) for name, array in self.samples.items()}
 
 
 def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) -> Calibration:
