@@ -128,7 +128,7 @@ NAMED: dict[str, tuple[Edit, str]] = {
     "triple": (lambda m: m["target"].update(triple="x86_64-pc-windows-msvc"), "key 'triple'"),
     "target features": (lambda m: m["target"].update(features=["none such"]), "no feature 'none such'"),
     "requantization": (lambda m: m["target"].update(requantization="exact"), "requantization"),
-    "float.onnx": (lambda m: m["files"].pop("float.onnx"), r"'float\.onnx' isn't listed"),
+    "original.onnx": (lambda m: m["files"].pop("original.onnx"), r"'original\.onnx' isn't listed"),
     "leads out": (_lead_out, "is no file inside the bundle"),
     "step less": (lambda m: m["steps"].pop(), "kernels for"),
     "dtype": (lambda m: m["inputs"][0].update(dtype="x"), "inputs/0/dtype"),
