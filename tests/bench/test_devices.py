@@ -53,8 +53,8 @@ def test_a_missing_sysroot_is_told_with_its_package(monkeypatch: pytest.MonkeyPa
 
 def test_a_program_gets_its_files_and_leaves_its_own() -> None:
     script = "cat a > b; echo said; echo warned >&2; exit 3"
-    done = process.run(["sh", "-c", script], {"a": b"in"}, ["b", "c"], 10)
-    assert done == devices.Execution(3, "said\n", "warned\n", {"b": b"in"})
+    done = process.run("local", ["sh", "-c", script], {"a": b"in"}, {"b": 2, "c": 2}, 10)
+    assert done == devices.Execution("local", 3, "said\n", "warned\n", {"b": b"in"})
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_program_gets_its_files_and_leaves_its_own() -> None:
 )
 def test_a_program_that_can_not_go_on_is_an_error(command: list[str], message: str) -> None:
     with pytest.raises(DeviceError, match=message):
-        process.run(command, {}, [], 0.1)
+        process.run("local", command, {}, {}, 0.1)
 
 
 def test_a_failing_program_is_told_in_its_own_words() -> None:
-    with pytest.raises(DeviceError, match=r"^last words$"):
-        checked(devices.Execution(2, "", "first\nlast words\n"))
+    with pytest.raises(DeviceError, match=r"^'local': last words$"):
+        checked(devices.Execution("local", 2, "", "first\nlast words\n"))
     with pytest.raises(DeviceError, match="exit code 7"):
-        checked(devices.Execution(7, "", ""))
+        checked(devices.Execution("local", 7, "", ""))
 
 
 def test_a_program_that_was_changed_does_not_run(toy, tmp_path: Path) -> None:
