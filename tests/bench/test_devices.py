@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.bench import devices
+from edgec.bench import devices, tuning
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import CountingDevice, checked, process, qemu
 from edgec.bench.devices.emulator import QemuUser
@@ -163,3 +163,35 @@ def test_an_emulator_that_can_not_load_plugins_is_told(counted: Bundle, tmp_path
     device = QemuUser(static, "cortex-a76", "/usr/aarch64-linux-gnu")
     with pytest.raises(DeviceError, match=r"load plugins \(no plugins in this build\): install qemu-user"):
         device.count(counted.bench, ["--markers"])
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("printf 'end -1' > counts", "counter's output makes no sense: '-1' is no number"),
+        ("printf '\\377' > counts", "counter's output makes no sense"),
+        ("ln -s /dev/zero counts", "counts, which the program wrote: not a file"),
+        ("exec sleep 100", "did not end within 0.2 s"),
+    ],
+)
+def test_an_emulator_that_counts_nonsense_is_told(
+    script: str, message: str, counted: Bundle, tmp_path: Path
+) -> None:
+    odd = tmp_path / "qemu-aarch64"
+    odd.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo version 7.2.0 && exit 0\n{script}\n")
+    odd.chmod(0o755)
+    device = QemuUser(odd, "cortex-a76", "/usr/aarch64-linux-gnu", 0.2 if "sleep" in script else 60)
+    with pytest.raises(DeviceError, match=f"^'emulator': .*{message}"):
+        device.count(counted.bench, ["--markers"])
+
+
+@pytest.mark.parametrize("answer", ["", "1", "1 2 3 4 5", "1 2 3 soon", "1 2 3 -4", "1 2 3 nan", "1 2 3 1e9"])
+def test_a_probe_that_says_nonsense_is_told(answer: str, tmp_path: Path) -> None:
+    probe = tmp_path / "probe"
+    probe.write_text(f"#!/bin/sh\necho {answer}\n")
+    probe.chmod(0o755)
+    target = loader.load("host-int8")
+    measured = tuning.meter(devices.connect("local", target), target)
+    for ask in (measured.costs, measured.sums):
+        with pytest.raises(DeviceError, match="'local': the tuner's probe says no 4 numbers"):
+            ask(probe, bytes(4))
