@@ -291,7 +291,7 @@ def _golden(
         checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
         for call in program.calls
     ]
-    outputs = {tensor.name: values[tensor.name] for tensor in program.outputs}
+    outputs = {tensor.title or tensor.name: values[tensor.name] for tensor in program.outputs}
     return Golden(dict(inputs), outputs, floats, tuple(checksums))
 
 

@@ -121,7 +121,7 @@ class Library:
         for name, buffer in {"the arena": arena, **buffers}.items():
             assert buffer.intact, f"a kernel wrote outside of {name}"
         return {
-            tensor.name: buffers[tensor.name].read().view(tensor.dtype).reshape(tensor.shape)
+            tensor.title or tensor.name: buffers[tensor.name].read().view(tensor.dtype).reshape(tensor.shape)
             for tensor in program.outputs
         }
 

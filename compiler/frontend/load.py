@@ -15,6 +15,7 @@ from edgec.compiler.frontend.explicit_pads import explicit_pads
 from edgec.compiler.frontend.fix_shapes import fix_shapes
 from edgec.compiler.frontend.fold_affine import fold_affine
 from edgec.compiler.frontend.fold_constants import fold_constants
+from edgec.compiler.frontend.fold_empty import fold_empty
 from edgec.compiler.frontend.fold_pad import fold_pad
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
@@ -29,6 +30,7 @@ PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
     standard_qdq,
     convert_opset,
     infer_shapes,
+    fold_empty,
     fold_constants,
     infer_shapes,
     explicit_pads,
