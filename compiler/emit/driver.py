@@ -23,13 +23,17 @@ from edgec.targets.descriptor import Target
 
 STATUSES = (
     ("OK", "no error"),
-    ("ERROR_ARGUMENT", "a pointer is NULL or not the one it must be, or the context isn't initialized"),
+    (
+        "ERROR_ARGUMENT",
+        "a pointer is NULL or not the one it must be, buffers overlap, or the context isn't initialized",
+    ),
     ("ERROR_CPU_FEATURE", "this CPU lacks a feature that the kernels need"),
     ("ERROR_THREADS", "the number of threads is out of range, or one can't be started"),
     ("ERROR_ARENA_TOO_SMALL", "the arena is smaller than the macro ARENA_BYTES_FOR(threads) says"),
     ("ERROR_ARENA_ALIGNMENT", "the arena isn't aligned to the macro ARENA_ALIGNMENT"),
     ("ERROR_SELFTEST", "a step computed something else than the golden run"),
     ("ERROR_OVERRUN", "a step wrote outside its buffers"),
+    ("ERROR_BUSY", "the context is running already"),
 )
 """Names and texts of `NAME_status`, in the order of their numbers."""
 
@@ -54,7 +58,8 @@ class Driver:
     """Everything to compile next to the kernels' objects."""
 
     sources: dict[str, str]
-    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `pool.h`, `cpu.h` (if asked)."""
+    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `float_mode.h`, `pool.h` and `cpu.h` (if
+    asked)."""
     assembly: dict[str, str]
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
@@ -102,6 +107,7 @@ def render(
         f"{identifier}_bench.c": "bench.c.jinja" if program.target.hosted else "bench_image.c.jinja",
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
+    sources["float_mode.h"] = _runtime("float_mode.h")
     if program.target.hosted:
         sources["pool.h"] = _runtime("pool.h")
     if context["features"]:  # of any level
@@ -216,12 +222,19 @@ def context_bytes(program: Program) -> int:
     return 8 * _context_words(program)
 
 
+_HOSTED_WORDS = 286
+"""uint64 of the driver's state without the caller's pointers: a thread pool, with glibc's mutex and condition. Those
+for 64-bit Arm are one word larger than for x86-64."""
+_FIRMWARE_WORDS = 6
+"""The same in uint32, without a pool."""
+
+
 def _context_words(program: Program) -> int:
-    """Return how many uint64 hold the driver's state: a thread pool's is the same for every model."""
+    """Return how many uint64 hold the driver's state, model.c.jinja's `state`: it has the caller's pointers."""
+    pointers = max(1, len(program.inputs)) + len(program.outputs)  # a struct without inputs has a field, too
     if program.target.hosted:
-        return 288
-    words = 6 + len(program.inputs) + len(program.outputs)  # of 32 bits: model.c.jinja's `state`
-    return -(-words // 2)
+        return _HOSTED_WORDS + pointers
+    return -(-(_FIRMWARE_WORDS + pointers) // 2)
 
 
 def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, Any]]:

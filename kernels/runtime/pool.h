@@ -6,6 +6,9 @@
  * take over from slow ones. A word is all there is to a claim, so a thread that comes late can't mix two steps up.
  * A step's hand-over costs what one cache line takes to a core and back.
  * Waiting threads spin for SPIN_NANOSECONDS, then sleep.
+ *
+ * A process that was forked off has the pool's memory but none of its threads. There the caller runs every tile, as it
+ * does where the others are late, and neither wakes nor joins anybody.
  */
 #ifndef EDGEC_POOL_H
 #define EDGEC_POOL_H
@@ -15,7 +18,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "float_mode.h"
 
 enum {
     POOL_MAX_THREADS = 32,
@@ -44,6 +51,7 @@ typedef struct pool {
     _Atomic int32_t sleeping;
     _Atomic int32_t stop;
     int32_t threads;
+    pid_t process; /* that the threads live in */
     pool_work work;
     void *user;
     pthread_mutex_t mutex;
@@ -124,6 +132,7 @@ static void pool_wait(pool_thread *self)
 static void *pool_main(void *argument)
 {
     pool_thread *self = argument;
+    (void)float_mode_enter(); /* it was inherited from the thread that called init */
     for (;;) {
         pool_wait(self);
         if (atomic_load(&self->pool->stop))
@@ -134,8 +143,16 @@ static void *pool_main(void *argument)
     }
 }
 
+/* Whether this is a child of the process that the threads live in: its mutex may be locked for ever. */
+static bool pool_is_a_copy(const pool *p)
+{
+    return getpid() != p->process;
+}
+
 static void pool_wake_all(pool *p)
 {
+    if (pool_is_a_copy(p))
+        return;
     pthread_mutex_lock(&p->mutex);
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->mutex);
@@ -174,6 +191,8 @@ static void pool_run(pool *p, int32_t step, int32_t tiles)
 /* Joins the threads numbered 1 to `started`. */
 static void pool_stop(pool *p, int started)
 {
+    if (pool_is_a_copy(p))
+        return;
     atomic_store(&p->stop, 1);
     pool_wake_all(p);
     for (int i = 1; i <= started; i++)
@@ -194,6 +213,7 @@ static bool pool_start(pool *p, int threads, pool_work work, void *user)
         p->all[i].pool = p;
     }
     p->threads = threads;
+    p->process = getpid();
     p->work = work;
     p->user = user;
     if (pthread_mutex_init(&p->mutex, NULL) != 0)

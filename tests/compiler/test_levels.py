@@ -162,7 +162,7 @@ def test_the_library_takes_a_level_and_tells_which(x86: Bundle) -> None:
     size = x86.memory["arena_bytes"]
     memory = ctypes.create_string_buffer(size + 64)
     arena = ctypes.c_void_p(ctypes.addressof(memory) + -ctypes.addressof(memory) % 64)
-    context = ctypes.create_string_buffer(2304)
+    context = ctypes.create_string_buffer(4096)
     names = [library.net_level_name(i).decode() for i in range(4)]
     assert names == list(x86.levels)
     assert library.net_level_name(-1) is None

@@ -120,6 +120,42 @@ def test_idle_threads_sleep(tmp_path: Path) -> None:
     assert int(told.stdout) < 5000  # microseconds of 3 threads in 300 ms
 
 
+MODES = r"""
+#include "pool.h"
+
+static _Atomic int wrong, others;
+
+static void work(void *user, int thread, int32_t step, int32_t begin, int32_t end)
+{
+    (void)user, (void)step, (void)begin, (void)end;
+    if (thread == 0)
+        return;
+    atomic_fetch_add(&others, 1);
+    if ((float_mode_read() & FLOAT_MODE_BITS) != FLOAT_MODE_DEFAULT)
+        atomic_fetch_add(&wrong, 1);
+}
+
+int main(void)
+{
+    static pool p;
+    float_mode_write(MODE);
+    if (!pool_start(&p, 4, work, NULL))
+        return 2;
+    while (atomic_load(&others) == 0)
+        pool_run(&p, 0, 1000);
+    pool_stop(&p, 3);
+    return atomic_load(&wrong) != 0;
+}
+"""
+"""MODE is anything but the default."""
+
+
+def test_threads_dont_take_over_the_float_mode_of_who_starts_them(tmp_path: Path) -> None:
+    upward = "0x5f80" if HOST.arch == "x86-64" else "1u << 22"
+    program = build(tmp_path, MODES.replace("MODE)", f"{upward})"))
+    subprocess.run([str(program)], check=True, timeout=30)
+
+
 def test_a_refused_thread_leaves_none_running(tmp_path: Path) -> None:
     """`pool_start` under a limit on threads fails, joins what it had started, and can be called again."""
     text = r"""
