@@ -35,6 +35,8 @@ class Model:
     """Of that file's bytes."""
     source_nodes: int
     """Nodes it had before normalization."""
+    widened: bool = False
+    """Whether it has float16, which is computed in float32."""
     calibration: Provenance | None = None
     """None until the model was quantized."""
 

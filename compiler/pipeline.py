@@ -109,7 +109,8 @@ def build(
     data = _samples(calibration, source)
     with _naming(path):
         check(source, described)
-    report("import", f"{source.source_nodes} nodes, opset {source.opset}")
+    half = ", float16 as float32" if source.widened else ""
+    report("import", f"{source.source_nodes} nodes, opset {source.opset}{half}")
 
     model = source
     if described.precision == "int8":

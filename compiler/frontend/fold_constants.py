@@ -19,7 +19,7 @@ _SIZE_LIMIT = 1 << 27
 """Elements of the largest constant to make: above it, folding would cost more memory than it saves work."""
 
 _GROWTH_LIMIT = 1 << 24
-"""Elements of the largest constant to make of smaller ones: a few numbers may ask for any amount of memory."""
+"""Elements of the largest constant to make of smaller ones: a few numbers can ask for any memory."""
 
 for _name in ("onnx_ir", "onnxscript"):  # they tell of every node that they leave as it is
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -49,7 +49,7 @@ def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
 
 
 def _folded(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Return a copy of the model with its constant expressions computed; as it is where a node is malformed."""
+    """Return a copy of the model with its constant expressions computed; as it is if a node is malformed."""
     copy = model.clone()
     try:
         with np.errstate(all="ignore"):
@@ -60,13 +60,14 @@ def _folded(model: onnx_ir.Model) -> onnx_ir.Model:
                 output_size_limit=_SIZE_LIMIT,
                 should_fold=_is_worth_it,
             )
-    except Exception:  # of any kind that numpy or the folder's own rewriting raises; later passes name the node
+    except Exception:  # of any kind that numpy or the folder raises; later passes name the node
         return model.clone()
     return copy
 
 
 def _is_worth_it(node: onnx_ir.Node) -> bool:
-    if node.op_type == "DequantizeLinear":
+    text = any(value.dtype == onnx_ir.DataType.STRING for value in (*node.inputs, *node.outputs) if value)
+    if node.op_type == "DequantizeLinear" or text:
         return False
     given = sum(value.const_value.size for value in node.inputs if value is not None and value.const_value)
     shapes = [shape_of(value) for value in node.outputs]
@@ -78,7 +79,7 @@ def _lift_outputs(graph: onnx_ir.Graph) -> None:
     """Make initializers of the model's outputs that Constant nodes compute; the passes leave these alone."""
     for node in [node for node in graph if node.op_type == "Constant" and not node.domain]:
         output = node.outputs[0]
-        if output.const_value is None:
+        if output.const_value is None or output.dtype == onnx_ir.DataType.STRING:
             continue
         name, tensor = str(output.name), output.const_value
         array = tensor.numpy()

@@ -1,6 +1,7 @@
 """From a file to a normalized Model."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 from onnx_ir.external_data import load_to_model
 
+from edgec.compiler.frontend.check_tensors import check_tensors
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
 from edgec.compiler.frontend.explicit_pads import explicit_pads
@@ -18,10 +20,12 @@ from edgec.compiler.frontend.fold_constants import fold_constants
 from edgec.compiler.frontend.fold_empty import fold_empty
 from edgec.compiler.frontend.fold_pad import fold_pad
 from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.frontend.standard_qdq import standard_qdq
+from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.model import Model
 from edgec.errors import ModelError
 
@@ -33,6 +37,7 @@ PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
     fold_empty,
     fold_constants,
     infer_shapes,
+    widen_half,
     explicit_pads,
     decompose_batch_norm,
     normalize_gemm,
@@ -65,6 +70,7 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
         source_name=path.name,
         source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         source_nodes=len(source.graph),
+        widened=holds_half(source),
     )
 
 
@@ -75,18 +81,22 @@ def _read(path: Path) -> onnx_ir.Model:
     """
     if not path.is_file():
         raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if str(path).encode(errors="replace") != os.fsencode(path):
+        raise ModelError(f"{path.name}: onnx can't open a file whose name isn't UTF-8: rename it")
     try:
         proto = onnx.load(path, format="protobuf", load_external_data=False)
-        onnx.checker.check_model(path, full_check=False)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
     except DecodeError as error:
         raise ModelError(f"{path.name}: not an ONNX file, or a damaged one") from error
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"{path.name}: not a valid ONNX model: {' '.join(str(error).split())}") from error
-    model = onnx_ir.from_proto(proto)
-    onnx_ir.external_data.set_base_dir(model.graph, path.parent)
+    with malformed(f"{path.name}: not a valid ONNX model"):
+        onnx.checker.check_model(path, full_check=False)
     try:
+        check_tensors(proto)
+    except ModelError as error:
+        raise ModelError(f"{path.name}: {error}") from error
+    with malformed(f"{path.name}: not a valid ONNX model"):
+        model = onnx_ir.from_proto(proto)
+        onnx_ir.external_data.set_base_dir(model.graph, path.parent)
+    with malformed(f"{path.name}: external data can't be read"):
         return load_to_model(model)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.name}: external data can't be read: {error}") from error

@@ -48,7 +48,7 @@ def check(model: Model, target: Target) -> None:
     if not refused and not faults:
         return
     if refused and not faults:
-        refused = _refused_by_relax(model, target) | refused
+        refused = _refused_by_relax(model, target, {str(node.name) for node in refused}) | refused
     for node in model.ir.graph:
         if node in refused:
             faults.append(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}")
@@ -150,12 +150,12 @@ def _converter(node: onnx_ir.Node, target: Target) -> str | None:
     return None if known else "edgec has no kernel for this operator"
 
 
-def _refused_by_relax(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
-    """Return the float nodes that Relax can't compile, each tried alone."""
+def _refused_by_relax(model: Model, target: Target, others: set[str]) -> dict[onnx_ir.Node, str]:
+    """Return the float nodes that Relax can't compile, each tried alone, besides `others`."""
     from edgec.compiler.lower.island import unsupported_nodes
 
     proto = onnx.load_from_string(serialize(model))
-    reasons = {name: reason for name, _, reason in unsupported_nodes(proto, target)}
+    reasons = {name: reason for name, _, reason in unsupported_nodes(proto, target, others)}
     return {
         node: reasons[str(node.name)]
         for node in model.ir.graph

@@ -1,4 +1,4 @@
-"""Inputs that decide shapes, or the order in which elements are walked through: constants, when a model is built."""
+"""Inputs that decide shapes, or along what a node computes: constants when a model is built."""
 
 import onnx
 import onnx_ir

@@ -1,6 +1,7 @@
 """Lower a float island: the part of a model that Relax compiles, called through the kernels' ABI."""
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -189,8 +190,13 @@ def _copy(variable: Any) -> Any:
     return te.create_prim_func([source, te.compute(source.shape, lambda *i: source(*i), "copy")])
 
 
-def unsupported_nodes(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str]]:
-    """Try every node of a model alone; return (name, operator, reason) of those that can't be compiled."""
+def unsupported_nodes(
+    model: onnx.ModelProto, target: Target, refused_already: Container[str] = ()
+) -> list[tuple[str, str, str]]:
+    """Try every node of a model alone; return (name, operator, reason) of those that can't be compiled.
+
+    Those that are refused already, by name, aren't tried: what they are may end the process.
+    """
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = inferred.graph
     types = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
@@ -198,6 +204,8 @@ def unsupported_nodes(model: onnx.ModelProto, target: Target) -> list[tuple[str,
     verdicts: dict[bytes, str | None] = {}
     refused = []
     for node in graph.node:
+        if node.name in refused_already:
+            continue
         names = dict.fromkeys(name for name in node.input if name)
         missing = [name for name in (*names, *node.output) if name and name not in types | constants]
         if missing:
