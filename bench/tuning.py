@@ -41,6 +41,7 @@ def tuner(
             raise TuningError(
                 f"{target.device} runs no tuner's probe yet: its kernels are chosen by their models"
             )
+        records.check_kept()
         tuned = _level(target, device, level)
         tuning = tune.tune(
             network, tuned, inputs, meter(device, tuned), budget, known, records.keep, progress

@@ -99,7 +99,7 @@ class Tensor:
 
 def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
     """Whether element i of a result of `shape` is made of element i of each operand: nothing broadcasts."""
-    dense = np.cumprod((1, *shape[:0:-1]))[::-1]
+    dense = np.cumprod((1, *shape[:0:-1]))[::-1][: len(shape)]
     return all(
         extent == 1 or stride == wanted
         for steps in strides

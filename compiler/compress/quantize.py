@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from edgec.compiler.compress.calibration import Calibration
 from edgec.compiler.compress.insert_qdq import insert_qdq
-from edgec.compiler.compress.observers import OBSERVERS, channel_means
+from edgec.compiler.compress.observers import observe
 from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
 from edgec.compiler.compress.scales import observed, scales
 from edgec.compiler.compress.units import units
@@ -26,7 +26,7 @@ def quantize(
 ) -> Model:
     """Return the model in int8 as QDQ ONNX: per-channel weights, per-tensor activations.
 
-    `observer` is a key of OBSERVERS. With `reduce_range` weights are small enough for AVX2's fastest product.
+    `observer` is one of OBSERVERS. With `reduce_range` weights are small enough for AVX2's fastest product.
     With `dense_per_tensor` dense layers have one scale for all their weights, which kernels for
     microcontrollers keep once. Operators without an int8 form stay in float. Raises CalibrationError when
     the float model doesn't stay finite on the samples, ModelError when it can't be run on them.
@@ -35,8 +35,7 @@ def quantize(
     int8 = units(graph.graph)
     if not int8:
         return replace(model, calibration=Provenance("none"))
-    ranges = OBSERVERS[observer](graph, observed(int8), calibration)
     read = [str(unit.inputs[0].name) for unit in int8 if unit.role == "product"]
-    means = channel_means(graph, list(dict.fromkeys(read)), calibration)
-    quantized = insert_qdq(graph, scales(int8, ranges), means, reduce_range, dense_per_tensor)
+    found = observe(graph, observed(int8), read, calibration, observer)
+    quantized = insert_qdq(graph, scales(int8, found.ranges), found.means, reduce_range, dense_per_tensor)
     return replace(model, ir=infer_shapes(name_nodes(quantized)), calibration=calibration.provenance)

@@ -57,7 +57,10 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
 
 def _lying(model: onnx.ModelProto, order: tuple[int, ...] | None) -> onnx.ModelProto:
     """Return an island's model with shapes as its tensors lie: element by element it computes the same."""
+    scalars = {constant.name for constant in model.graph.initializer}
     for value in () if order is None else (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        if value.name in scalars:
+            continue
         dimensions = value.type.tensor_type.shape.dim
         extents = [dimension.dim_value for dimension in dimensions]
         for dimension, axis in zip(dimensions, order or (), strict=True):

@@ -423,3 +423,24 @@ def test_a_few_numbers_may_not_ask_for_all_memory(tmp_path: Path, nodes: str) ->
     assert not any(
         value.const_value and value.const_value.size > 9 for value in model.ir.graph.initializers.values()
     )
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("opset", [13, 22])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "extent"),
+    [(1, 3, (0, 0), 3), (2, 2, (1, 1), 3), (2, 2, (1, 1), 5), (3, 2, (1, 1), 4), (2, 3, (0, 1), 4)],
+)
+@pytest.mark.parametrize("other", [4, 5])
+def test_windows_that_begin_behind_the_image_dont_count(
+    operator: str, opset: int, kernel: int, stride: int, pads: tuple[int, int], extent: int, other: int
+) -> None:
+    """Whatever the other axis does with its last window, and whatever shapes the file has."""
+    attributes = {"kernel_shape": [kernel, 2], "strides": [stride, 2], "pads": [pads[0], 0, pads[1], 0]}
+    nodes = [
+        helper.make_node(operator, ["x"], ["pooled"], ceil_mode=1, **attributes),
+        helper.make_node("Neg", ["pooled"], ["y"]),
+    ]
+    model = proto(nodes, [1, 2, extent, other], opset=opset)
+    loaded = inferred(model)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert shape_of(loaded.graph.outputs[0]) == outputs(model)[0].shape
+    check(model, loaded)

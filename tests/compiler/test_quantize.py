@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.bench.accuracy import TASKS, Task, evaluate, found, onnx_predictor, qdq_predictor
 from edgec.compiler.compress.calibration import load_calibration, synthetic
-from edgec.compiler.compress.observers import OBSERVERS
+from edgec.compiler.compress.observers import OBSERVERS, observe
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.compress.scales import quantization
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
@@ -322,11 +322,19 @@ def test_observers_cover_what_they_say(observer: str, tmp_path: Path) -> None:
     model = made(tmp_path, [("Abs", ["x"], "y", {})], inputs={"x": (1, 100_000)})
     samples = np.linspace(-1, 1, 200_000, dtype=np.float32).reshape(2, 1, 100_000).copy()
     samples[0, 0, 0] = -1000
-    ranges = OBSERVERS[observer](model.ir, ["x", "y"], load_calibration({"x": samples}, model))
+    ranges = observe(model.ir, ["x", "y"], [], load_calibration({"x": samples}, model), observer).ranges
     low, high = ranges["x"]
     assert low == (-1000 if observer == "min-max" else pytest.approx(-1, abs=0.5))
     assert high == pytest.approx(1, abs=0.5)
     assert ranges["y"][1] == (1000 if observer == "min-max" else pytest.approx(1, abs=0.5))
+
+
+@pytest.mark.parametrize("operator", ["Sqrt", "Mul"])  # NaN; finite in float64, too large for float32
+def test_values_that_do_not_stay_finite_are_named(operator: str, tmp_path: Path) -> None:
+    one = ("Sqrt", ["x"], "t", {}) if operator == "Sqrt" else ("Mul", ["x", "c"], "t", {})
+    model = made(tmp_path, [one, conv("t", "y")], {"c": np.float32(1e38), "w": normal(6, 4, 3, 3)})
+    with pytest.raises(CalibrationError, match=r"^value 't' is NaN or infinite on the calibration samples$"):
+        quantize(model, load_calibration({"x": normal(3, *ONE) * 50}, model))
 
 
 @given(st.floats(-1e6, 1e6, width=32), st.floats(-1e6, 1e6, width=32))
