@@ -9,9 +9,8 @@ import onnx_ir
 
 from edgec.compiler.emit.names import C_TYPES
 from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.lower import movement, unary
+from edgec.compiler.lower import movement, refusals, unary
 from edgec.compiler.lower.analysis import INT8, parameters
-from edgec.compiler.lower.fixed_inputs import not_fixed
 from edgec.compiler.lower.inline_functions import FUNCTIONS
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
 from edgec.compiler.model import Model, serialize
@@ -39,16 +38,16 @@ _MOST_BYTES = 1 << 31
 def check(model: Model, target: Target) -> None:
     """Refuse a model that has nodes which no stage can compile.
 
-    What passes has static shapes and known types everywhere; whether Relax can legalize a float operator
-    shows when its island is lowered. Raises UnsupportedError that lists the nodes, with their operators and
-    reasons.
+    What passes has static shapes and known types everywhere; whether a float operator is compiled as ONNX
+    defines it shows when its island is lowered. Raises UnsupportedError that lists inputs and nodes, with
+    their operators and the reasons.
     """
     faults = [fault for value in model.ir.graph.inputs if (fault := _input(value))]
     refused = {node: reason for node in model.ir.graph if (reason := _reason(node, target))}
     if not refused and not faults:
         return
     if refused and not faults:
-        refused = _refused_by_relax(model, target, {str(node.name) for node in refused}) | refused
+        refused = _refused_alone(model, target) | refused
     for node in model.ir.graph:
         if node in refused:
             faults.append(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}")
@@ -123,7 +122,7 @@ def _result(node: onnx_ir.Node) -> str | None:
     for value in (output for output in node.outputs if output.name):
         shape = shape_of(value)
         if shape is None and isinstance(value.type, onnx_ir.TensorType):
-            return "the shape of its result depends on values that are known only when it runs"
+            return _open_shape(node)
         if fault := _storage(value):
             return f"its result {fault}"
         if 0 in (shape or ()):
@@ -131,10 +130,18 @@ def _result(node: onnx_ir.Node) -> str | None:
     return None
 
 
+def _open_shape(node: onnx_ir.Node) -> str:
+    """Return why the shape of a node's result isn't known when the model is built."""
+    constants = {str(value.name) for value in node.inputs if value and constant(value) is not None}
+    names = ["" if value is None else str(value.name) for value in node.inputs]
+    settings = refusals.variable_settings(node.op_type, names, constants)
+    unknown = "the shape of its result depends on values that are known only when it runs"
+    return refusals.variable(settings) or unknown
+
+
 _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
     _domain,
     _control_flow,
-    not_fixed,
     _integers,
     _scale,
     _result,
@@ -143,19 +150,18 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
 
 
 def _converter(node: onnx_ir.Node, target: Target) -> str | None:
-    from tvm.relax.frontend.onnx import onnx_frontend
+    from edgec.compiler.lower.relax_import import converts  # imports TVM
 
-    converters = FUNCTIONS | onnx_frontend._get_convert_map().keys()
-    known = _has_integer_form(node, target) or node.op_type in converters
-    return None if known else "edgec has no kernel for this operator"
+    known = _has_integer_form(node, target) or node.op_type in FUNCTIONS or converts(node.op_type)
+    return None if known else refusals.NO_KERNEL
 
 
-def _refused_by_relax(model: Model, target: Target, others: set[str]) -> dict[onnx_ir.Node, str]:
-    """Return the float nodes that Relax can't compile, each tried alone, besides `others`."""
-    from edgec.compiler.lower.island import unsupported_nodes
+def _refused_alone(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
+    """Return the float nodes that fail when each is tried alone."""
+    from edgec.compiler.lower.trial import faults
 
     proto = onnx.load_from_string(serialize(model))
-    reasons = {name: reason for name, _, reason in unsupported_nodes(proto, target, others)}
+    reasons = {name: reason for name, _, reason in faults(proto)}
     return {
         node: reasons[str(node.name)]
         for node in model.ir.graph

@@ -423,6 +423,8 @@ def test_a_few_numbers_may_not_ask_for_all_memory(tmp_path: Path, nodes: str) ->
     assert not any(
         value.const_value and value.const_value.size > 9 for value in model.ir.graph.initializers.values()
     )
+
+
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize("opset", [13, 22])
 @pytest.mark.parametrize(
