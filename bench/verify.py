@@ -1,7 +1,7 @@
 """Checking a bundle on a device, sample by sample.
 
 Every layer is compared bit for bit with the reference, float convolutions and islands within a tolerance, and
-the outputs with the float model's.
+the outputs with what the original model computes in ONNX Runtime.
 """
 
 import json
@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.bench.comparison import (
-    FloatComparison,
     Mismatch,
     close,
-    compare_with_float,
     errors,
     exact,
     largest,
@@ -24,6 +22,7 @@ from edgec.bench.comparison import (
 from edgec.bench.devices import Device, checked
 from edgec.bench.levels import running
 from edgec.bench.run import count, pack, read_arrays, real, stack, unpack
+from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
@@ -64,13 +63,16 @@ class Verification:
     """`ok`, or what the bundle's own self-test says."""
     mismatch: Mismatch | None
     """The first layer, in execution order, that differs."""
-    float_reference: str
-    """The file of the bundle that the outputs are compared with as a float model."""
-    float_outputs: tuple[FloatComparison, ...]
+    accuracy: Accuracy
+    """The outputs beside the original's, on these samples."""
+    built: Accuracy | None
+    """The same of the build, on its samples; None where the user has samples of his own."""
+    warnings: tuple[str, ...]
+    """Which outputs are further from the original than they may be."""
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison that must hold does."""
+        """Whether every comparison that must hold does; accuracy is a matter of `warnings`."""
         return self.mismatch is None and self.selftest == "ok"
 
 
@@ -79,9 +81,12 @@ def verify(
     device: Device,
     data: Mapping[str, Array] | None = None,
     on_sample: Callable[[int, int], None] | None = None,
+    min_sqnr: float | None = None,
 ) -> Verification:
     """Compare `bundle` on `device` with its references, on `data` or else on the golden inputs.
 
+    An output has to reach `min_sqnr` dB of signal to noise; None: what its precision has to, 0: anything.
+    Without `data` what the build found, on more samples, has to as well: this shows that it holds here.
     The level is the bundle's own, or the best that the device has. `on_sample` is called with the number of
     samples done and their total. Raises BundleError where a file was changed, DataError where `data` don't
     fit, DeviceError where the device fails.
@@ -106,7 +111,10 @@ def verify(
             islands[name] = _worst(islands.get(name, error), error)
         if on_sample:
             on_sample(sample + 1, count(samples))
-    float_reference = "float.onnx" if "float.onnx" in bundle.manifest["files"] else "model.onnx"
+    built = Accuracy.from_data(bundle.manifest["accuracy"]) if data is None else None
+    accuracy = _accuracy(bundle, "given" if built is None else built.on, samples, outputs)
+    precision = bundle.manifest["target"]["precision"]
+    said = (one.warnings(precision, min_sqnr) for one in (accuracy, built) if one is not None)
     return Verification(
         bundle=bundle.name,
         device=device.name,
@@ -117,15 +125,18 @@ def verify(
         islands=tuple(islands.values()),
         selftest=_selftest(bundle, device),
         mismatch=mismatch,
-        float_reference=float_reference,
-        float_outputs=_compare_outputs(bundle, float_reference, samples, outputs),
+        accuracy=accuracy,
+        built=built,
+        warnings=tuple(dict.fromkeys(warning for warnings in said for warning in warnings)),
     )
 
 
 def to_json(verifications: Sequence[Verification], lacking: Mapping[str, str]) -> dict[str, Any]:
     """Return what was found on each level as plain data, and why other levels weren't run."""
     levels = [asdict(one) | {"passed": one.passed} for one in verifications]
-    return {"passed": all(one.passed for one in verifications), "levels": levels, "not_run": dict(lacking)}
+    passed = all(one.passed for one in verifications)
+    accurate = not any(one.warnings for one in verifications)
+    return {"passed": passed, "accurate": accurate, "levels": levels, "not_run": dict(lacking)}
 
 
 def _network(bundle: Bundle) -> Network:
@@ -212,18 +223,12 @@ def _selftest(bundle: Bundle, device: Device) -> str:
     return f"{said['selftest']} at layer '{said['layer']}' on {said['threads']} thread(s)"
 
 
-def _compare_outputs(
-    bundle: Bundle, file: str, samples: Mapping[str, Array], outputs: list[Tensors]
-) -> tuple[FloatComparison, ...]:
-    """Compare all outputs with those of `file`, a float model or a QDQ one that is simulated in float."""
-    model = bundle.file(file).read_bytes()
-    fed = [real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs]
-    runs = [reference.run_onnx(model, [array[sample] for array in fed]) for sample in range(count(samples))]
-    return tuple(
-        compare_with_float(
-            tensor["name"],
-            real(bundle, tensor, np.stack([output[tensor["name"]] for output in outputs])),
-            np.stack([run[position] for run in runs]),
-        )
-        for position, tensor in enumerate(bundle.outputs)
-    )
+def _accuracy(bundle: Bundle, on: str, samples: Mapping[str, Array], outputs: list[Tensors]) -> Accuracy:
+    """Compare all outputs with those of the model as it was given."""
+    fed = {tensor["name"]: real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs}
+    feeds = [{name: array[sample] for name, array in fed.items()} for sample in range(count(samples))]
+    runs = [
+        {tensor["name"]: real(bundle, tensor, output[tensor["name"]]) for tensor in bundle.outputs}
+        for output in outputs
+    ]
+    return measure(bundle.file("original.onnx").read_bytes(), on, feeds, runs)

@@ -46,7 +46,11 @@ _ClickException: Any = typer.BadParameter.mro()[2]
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 2 for a user's mistake, 1 for a mismatch or a bug, 130 for Ctrl-C."""
+    """Run the command line.
+
+    Exit code 2 for a user's mistake, 1 for a mismatch or a bug, 3 for outputs far from the original's, 130
+    for Ctrl-C.
+    """
     arguments = sys.argv[1:]
     code = 0 if arguments else 2
     with reported():
@@ -264,12 +268,19 @@ def verify(
         Path | None,
         typer.Option(metavar="IN.npz", help="Samples to compare on; by default the bundle's golden inputs."),
     ] = None,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB", help="How near outputs must come to the original's: 10 (int8) or 60 (fp32); 0: any."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a bundle with its references, layer by layer.
+    """Compare a bundle with its references, layer by layer, and with the original model.
 
-    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs. Without
-    --level, on every instruction-set level of the bundle that the device has.
+    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs, 3 where an
+    output is too far from the original's. Without --level, on every instruction-set level of the bundle that
+    the device has.
     """
     from edgec import output as show
     from edgec.bench import report
@@ -286,7 +297,7 @@ def verify(
     for one, connected in runs:
         with out.status("") as status:
             told = partial(_tell_sample, status.update, one.level)
-            found.append(verify(one, connected, arrays, told))
+            found.append(verify(one, connected, arrays, told, min_sqnr))
         report.print_verification(out, found[-1])
     for name, reason in lacking.items():
         show.line(out, "not run", f"level {name}: {reason}")
@@ -295,6 +306,8 @@ def verify(
         show.print_json(to_json(found, lacking) | {"sha256": opened.digest})
     if not all(one.passed for one in found):
         raise typer.Exit(1)
+    if any(one.warnings for one in found):
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -273,11 +273,8 @@ def _documents(
     documents[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
     documents["golden/inputs.npz"] = npz.encode(golden.inputs)
     documents["golden/outputs.npz"] = npz.encode(golden.outputs)
-    if golden.float_outputs is not None:
-        documents["golden/float_outputs.npz"] = npz.encode(golden.float_outputs)
     documents["model.onnx"] = source.compiled
-    if source.original is not None:
-        documents["float.onnx"] = source.original
+    documents["original.onnx"] = source.original
     if records:
         documents["tuning.jsonl"] = records
     return documents

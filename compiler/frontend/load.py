@@ -9,6 +9,7 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 from onnx_ir.external_data import load_to_model
 
+from edgec.compiler.frontend.as_given import as_given
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
 from edgec.compiler.frontend.explicit_pads import explicit_pads
@@ -63,6 +64,7 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
         source_name=path.name,
         source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         source_nodes=len(source.graph),
+        original=as_given(path, shapes or {}),
     )
 
 

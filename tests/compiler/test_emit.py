@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edgec.compiler import npz
+from edgec.compiler.accuracy import Accuracy, Figure
 from edgec.compiler.emit import bundle, cpu, names, toolchain
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.bundle import Bundle
@@ -127,12 +128,13 @@ def make(target: Target) -> Made:
     golden = Golden(
         inputs={"image:0": image},
         outputs={"class": steps[2], "1/prob": steps[3]},
-        float_outputs=None,
         checksums=(*(checksum([step]) for step in steps[:3]), None),
     )
     calibration = Calibration("synthetic", samples=4, seed=0)
     islands = (("half", "Mul", "float"),)
-    source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"float", islands=islands)
+    figures = tuple(Figure(name, None, 30.0, None, None, None) for name in ("class", "1/prob"))
+    accuracy = Accuracy("synthetic", 1, figures)
+    source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"given", accuracy, islands)
     return Made(program, plan, golden, source)
 
 
