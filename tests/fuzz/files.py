@@ -1,6 +1,5 @@
 """Damaged files, judged: an EdgecError, or what the oracle computes."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,10 +23,9 @@ from tests.fuzz import agreement
 from tests.fuzz.draw import draw
 from tests.fuzz.judge import Verdict, verdict_of
 from tests.fuzz.mutate import mutated
+from tests.fuzz.runs import MEMORY, SECONDS, scratch
 from tests.inprocess import isolated
 
-SECONDS = 60
-MEMORY = 4 << 30
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 _REAL = [_EXAMPLES, onnx_models.SHARED / "models"]
 _LARGEST = 1 << 19
@@ -81,8 +79,7 @@ def _quantized() -> onnx.ModelProto:
 def judged_files(seeds: Sequence[int]) -> Iterator[tuple[Damaged, Verdict]]:
     """Yield what became of every seed's file."""
     files = [damaged(seed) for seed in seeds]
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        folder = Path(name)
+    with scratch() as folder:
         found = isolated(files, lambda file: judge_file(file, folder), SECONDS, MEMORY)
     for file, verdict in zip(files, found, strict=True):
         died = None if isinstance(verdict, Verdict) else Verdict("crash", f"died: {verdict.how}")

@@ -74,8 +74,8 @@ class Lowered:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """numpy's warnings are about values, which are compared."""
+def quiet() -> Iterator[None]:
+    """Leave out numpy's warnings: they are about values, which are compared."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
@@ -102,7 +102,7 @@ def judge(
 
     `samples` has [samples, *shape] per input: the first is what is compared, all are calibration.
     """
-    with _quiet():
+    with quiet():
         path = folder / "model.onnx"
         path.write_bytes(model.SerializeToString())
         feed = {name: array[0] for name, array in samples.items()}
@@ -151,7 +151,7 @@ def judge_run(judged: Judged, library: Library) -> Verdict:
         named = {name: ours[own] for name, own in zip(judged.expected, network.outputs, strict=True)}
         agreement.check(named, judged.expected, judged.model, judged.feed, what="code", steps=1)
 
-    with _quiet():
+    with quiet():
         return verdict_of(attempt)
 
 

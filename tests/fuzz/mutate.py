@@ -380,7 +380,9 @@ def _branch(dice: Dice, model: onnx.ModelProto) -> None:
     plain = helper.make_graph([inner], "then", [], values)
     for depth in range(int(_one(dice, (1, 1, 2, 12)))):
         nested = helper.make_graph([inner], f"else{depth}", [], values)
-        inner = helper.make_node("If", ["condition"], [v.name for v in values], then_branch=plain, else_branch=nested)
+        inner = helper.make_node(
+            "If", ["condition"], [v.name for v in values], then_branch=plain, else_branch=nested
+        )
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
     model.graph.node[index].CopyFrom(inner)
 
