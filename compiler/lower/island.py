@@ -14,9 +14,10 @@ from tvm.ir import GenericConst
 from edgec.compiler.lower.float_schedule import is_view, stages
 from edgec.compiler.lower.relax_import import import_onnx
 from edgec.compiler.lower.tir_stage import Stage
-from edgec.compiler.lower.trial import faults
+from edgec.compiler.lower.trial import faults, singles
 from edgec.compiler.program import Call, Function
 from edgec.errors import UnsupportedError
+from edgec.kernels.codegen import compile_object
 from edgec.kernels.operators import Island, Operator, Tensor
 from edgec.targets.descriptor import Target
 
@@ -42,7 +43,7 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
     island = operator.operation
     assert isinstance(island, Island)
     model = onnx.load_from_string(island.model)
-    if refused := faults(model):
+    if refused := faults(model) or ([] if target.hosted else _lacking(model, target)):
         raise UnsupportedError(
             "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
         )
@@ -51,6 +52,22 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
     except Exception as error:
         nodes = ", ".join(f"'{node.name}' ({node.op_type})" for node in model.graph.node)
         raise UnsupportedError(f"nodes {nodes} can't be compiled together") from error
+
+
+def _lacking(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str]]:
+    """Return (name, operator, reason) of nodes whose code needs functions that firmware doesn't have."""
+    found = []
+    for node, single in singles(model):
+        assert not isinstance(single, str), "faults() tried it"
+        names = tuple(v.name for v in single.graph.input), tuple(v.name for v in single.graph.output)
+        operator = Operator("node", Island(b"", ()), *names)
+        try:
+            functions = _Lowering(operator, target, {}).run(import_onnx(single)).functions
+            for symbol, function in functions.items():
+                compile_object(function.make(), symbol, target)
+        except UnsupportedError as error:
+            found.append((node.name, node.op_type, str(error)))
+    return found
 
 
 def _lying(model: onnx.ModelProto, order: tuple[int, ...] | None) -> onnx.ModelProto:

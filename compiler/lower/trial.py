@@ -46,21 +46,25 @@ _verdicts: dict[str, str] = {}
 
 def faults(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
     """Return (name, operator, reason) of the nodes of a model that can't be compiled as ONNX defines them."""
-    singles = [(node, _alone(model, node)) for node in model.graph.node]
-    tried = [single for _, single in singles if not isinstance(single, str)]
-    judge(tried)
+    alone = singles(model)
+    judge([single for _, single in alone if not isinstance(single, str)])
     found = []
-    for node, single in singles:
+    for node, single in alone:
         reason = single if isinstance(single, str) else _named(_verdicts[_key(single)], node)
         if reason:
             found.append((node.name, node.op_type, reason))
     return found
 
 
-def judge(singles: Sequence[onnx.ModelProto]) -> list[str]:
+def singles(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.ModelProto | str]]:
+    """Return every node of a model with a model of it alone, or with why there is none."""
+    return [(node, _alone(model, node)) for node in model.graph.node]
+
+
+def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
     """Return a verdict on every model of one node, from the cache where there is one."""
     missing: dict[str, onnx.ModelProto] = {}
-    for single in singles:
+    for single in models:
         key = _key(single)
         if key not in _verdicts and key not in missing:
             stored = read_entry(_entry(key))
@@ -77,7 +81,7 @@ def judge(singles: Sequence[onnx.ModelProto]) -> list[str]:
         for (key, single), result in zip(missing.items(), results, strict=True):
             _verdicts[key] = refusals.form(single) if isinstance(result, Died) else result
             write_entry(_entry(key), _verdicts[key].encode())
-    return [_verdicts[_key(single)] for single in singles]
+    return [_verdicts[_key(single)] for single in models]
 
 
 def _alone(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto | str:
