@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from edgec.errors import BundleError, LimitError, ModelError, UsageError, reported
+from edgec.errors import BundleError, LimitError, ModelError, TuningError, UsageError, reported
 
 app = typer.Typer(
     add_completion=False,
@@ -148,7 +148,7 @@ def build(
     from edgec.targets import loader
 
     described = loader.load(target)  # a wrong name fails at once, not after the compiler's import
-    budget = None if tune is None else _parse_seconds("budget", tune)
+    budget = None if tune is None else _parse_seconds(tune)
     limits = {"--max-ram": max_ram, "--max-flash": max_flash}
     ram, flash = (None if text is None else _parse_bytes(option, text) for option, text in limits.items())
     int8_io, arena_io = _parse_io(io or "")
@@ -214,10 +214,10 @@ def tune(
     from edgec import output as show
     from edgec.bench.bundle import Bundle
 
-    seconds = _parse_seconds("budget", budget)
+    seconds = _parse_seconds(budget)
     opened = Bundle.load(bundle)
     chosen = opened if level is None else opened.at(level)
-    connected = chosen.device(device, _parse_seconds("--timeout", timeout))
+    connected = chosen.device(device, _parse_seconds(timeout, "--timeout"))
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")
@@ -255,7 +255,7 @@ def run(
 
     files.check_writable(output)
     opened = Bundle.load(bundle)
-    connected = opened.device(device, _parse_seconds("--timeout", timeout))
+    connected = opened.device(device, _parse_seconds(timeout, "--timeout"))
     results = run(opened, connected, read_arrays(input))
     files.write(output, npz.encode(results))
     shapes = {name: list(array.shape) for name, array in results.items()}
@@ -298,7 +298,7 @@ def verify(
     from edgec.bench.verify import to_json, verify
 
     opened = Bundle.load(bundle)
-    seconds = _parse_seconds("--timeout", timeout)
+    seconds = _parse_seconds(timeout, "--timeout")
     runs, lacking = executable(opened if level is None else opened.at(level), device, seconds)
     arrays = None if data is None else read_arrays(data)
     out = show.console(as_json)
@@ -377,7 +377,7 @@ def bench(
     opened = opened if level is None else opened.at(level)
     with out.status("bench ..."):
         wanted = peak or plot is not None
-        connected = opened.device(device, _parse_seconds("--timeout", timeout))
+        connected = opened.device(device, _parse_seconds(timeout, "--timeout"))
         found = benchmark(opened, connected, threads, runs, cycles, wanted)
     report.print_measurement(out, found)
     if plot is not None:
@@ -411,14 +411,14 @@ def targets(
         show.print_target(out, target)
 
 
-def _parse_seconds(what: str, text: str) -> float:
+def _parse_seconds(text: str, what: str = "budget") -> float:
     """Read `60s`, `5m` or `1h`."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh])", text, re.ASCII)
     if not found or not float(found[1]):
-        raise UsageError(f"{what} '{text}': write a time above zero as 60s, 5m or 1h")
+        raise TuningError(f"{what} '{text}': write a time above zero as 60s, 5m or 1h")
     seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
     if seconds > _LONGEST:
-        raise UsageError(f"{what} '{text}': {_LONGEST // 3600}h at most")
+        raise TuningError(f"{what} '{text}': {_LONGEST // 3600}h at most")
     return seconds
 
 
