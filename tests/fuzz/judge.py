@@ -152,7 +152,28 @@ def judge_run(judged: Judged, library: Library) -> Verdict:
         agreement.check(named, judged.expected, judged.model, judged.feed, what="code", steps=1)
 
     with quiet():
-        return verdict_of(attempt)
+        verdict = verdict_of(attempt)
+        if verdict.kind == "wrong" and _compares_nan(judged):
+            return Verdict("invalid", "ONNX doesn't say what a comparison makes of NaN")
+        return verdict
+
+
+_COMPARING = frozenset(
+    {
+        "ArgMax", "ArgMin", "Clip", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Hardmax", "LeakyRelu",
+        "Max", "MaxPool", "Min", "PRelu", "ReduceMax", "ReduceMin", "Relu", "Shrink", "Sign",
+        "ThresholdedRelu", "TopK",
+    }
+)  # fmt: skip
+
+
+def _compares_nan(judged: Judged) -> bool:
+    """Whether a value is NaN somewhere in a model with operators whose result for it is left open."""
+    model = onnx.load_from_string(judged.model)
+    if _COMPARING.isdisjoint(node.op_type for node in model.graph.node):
+        return False
+    values = agreement.every_value(model, judged.feed)
+    return any(np.isnan(array).any() for array in values.values() if array.dtype.kind == "f")
 
 
 def oracle_agrees(model: onnx.ModelProto, feed: Arrays, expected: Arrays) -> bool:

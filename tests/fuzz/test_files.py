@@ -1,4 +1,4 @@
-"""Damaged files, the same ones every time: an error of the user's in one line, or what ONNX Runtime computes."""
+"""Damaged files, the same ones every time: an error of the user's in one line, or the right result."""
 
 import pytest
 
