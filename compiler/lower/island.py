@@ -172,7 +172,7 @@ class _Lowering:
             self._calls.append(
                 Call(
                     name=f"{self._operator.name}.{function}" + (f".{number}" if len(made) > 1 else ""),
-                    kernel="relax",
+                    kernel="island",
                     symbol=symbol,
                     arguments=tuple(buffers),
                     outputs=tuple(names[buffer] for buffer in stage.writes),
