@@ -36,7 +36,8 @@ class Run:
         cases = [draw(seed) for seed in self._next("graphs", _GRAPHS)]
         for outcome in outcomes(cases, lambda case: case.seed // 3 % self.compiled == 0):
             if self.state.count(outcome.stage, outcome.case.seed, outcome.verdict):
-                model = smallest(outcome) if time.monotonic() < self.end else outcome.case.model
+                shrinks = outcome.verdict.failed and time.monotonic() < self.end
+                model = smallest(outcome) if shrinks else outcome.case.model
                 data = model.SerializeToString()
                 self._keep(save(self.folder, outcome.stage, outcome.case.seed, outcome.verdict, data))
 
