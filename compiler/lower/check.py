@@ -8,7 +8,7 @@ import onnx_ir
 
 from edgec.compiler.emit.names import C_TYPES
 from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.lower import movement, unary
+from edgec.compiler.lower import movement, refusals, unary
 from edgec.compiler.lower.analysis import INT8, parameters
 from edgec.compiler.lower.inline_functions import FUNCTIONS
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
@@ -30,14 +30,14 @@ _SUBGRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
 def check(model: Model, target: Target) -> None:
     """Refuse a model that has nodes which no stage can compile.
 
-    What passes has static shapes and known types everywhere; whether Relax can legalize a float operator
-    shows when its island is lowered. Raises UnsupportedError that lists every node, with its operator and the
-    reason.
+    What passes has static shapes and known types everywhere; whether a float operator is compiled as ONNX
+    defines it shows when its island is lowered. Raises UnsupportedError that lists every node, with its
+    operator and the reason.
     """
     refused = {node: reason for node in model.ir.graph if (reason := _reason(node, target))}
     if not refused:
         return
-    refused = _refused_by_relax(model, target) | refused
+    refused = _refused_alone(model, target) | refused
     nodes = [node for node in model.ir.graph if node in refused]
     raise UnsupportedError(
         "; ".join(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}" for node in nodes)
@@ -112,19 +112,18 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
 
 
 def _converter(node: onnx_ir.Node, target: Target) -> str | None:
-    from tvm.relax.frontend.onnx import onnx_frontend
+    from edgec.compiler.lower.relax_import import converts  # imports TVM
 
-    converters = FUNCTIONS | onnx_frontend._get_convert_map().keys()
-    known = _has_integer_form(node, target) or node.op_type in converters
-    return None if known else "no kernel, and Relax has no converter for it"
+    known = _has_integer_form(node, target) or node.op_type in FUNCTIONS or converts(node.op_type)
+    return None if known else refusals.NO_KERNEL
 
 
-def _refused_by_relax(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
-    """Return the float nodes that Relax can't compile, each tried alone."""
-    from edgec.compiler.lower.island import unsupported_nodes
+def _refused_alone(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
+    """Return the float nodes that fail when each is tried alone."""
+    from edgec.compiler.lower.trial import faults
 
     proto = onnx.load_from_string(serialize(model))
-    reasons = {name: reason for name, _, reason in unsupported_nodes(proto, target)}
+    reasons = {name: reason for name, _, reason in faults(proto)}
     return {
         node: reasons[str(node.name)]
         for node in model.ir.graph
