@@ -84,7 +84,7 @@ def test_what_is_no_file_is_one_line_for_whoever_reads_it(
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
     assert records.user() == records.NONE
-    assert objects._read(path) is None
+    assert objects.read_entry(path) is None
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300, "y/" * 3000, "\ud800"])
