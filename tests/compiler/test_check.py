@@ -78,9 +78,9 @@ REFUSED = {
         {"if_0 If": "control flow isn't supported"},
     ),
     "text": (
-        "(string[1,8] x) => (string y) { y = Identity(x) }",
-        {},
-        {"identity_0 Identity": "its result is no tensor of numbers"},
+        "(float[1,8] x) => (string y) { y = Identity(k) }",
+        {"k": np.array(["a"], object)},
+        {"identity_0 Identity": "its result is of type string, which edgec doesn't compute with"},
     ),
     "no elements": (
         "(float[1,8] x) => (float y) { y = Slice(x, s, s) }",
