@@ -119,7 +119,8 @@ def build(
     data = _samples(calibration, source)
     with _naming(path):
         check(source, described)
-    report("import", f"{source.source_nodes} nodes, opset {source.opset}")
+    half = ", float16 as float32" if source.widened else ""
+    report("import", f"{source.source_nodes} nodes, opset {source.opset}{half}")
 
     model = source
     if described.precision == "int8":
@@ -312,7 +313,7 @@ def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
         checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
         for call in program.calls
     ]
-    outputs = {tensor.name: values[tensor.name] for tensor in program.outputs}
+    outputs = {tensor.title or tensor.name: values[tensor.name] for tensor in program.outputs}
     return Golden(dict(inputs), outputs, tuple(checksums))
 
 

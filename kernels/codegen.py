@@ -114,7 +114,7 @@ def compile_object(
 
 
 def _in_words(symbol: str) -> str:
-    """Return what a function of the C library or of a compiler's own library does, for who doesn't know it."""
+    """Return what a function of the C library, or of a compiler's own, is for."""
     words = (words for words, pattern in _SUPPORT.items() if re.match(pattern, symbol))
     return next(words, f"the C library's {symbol}")
 

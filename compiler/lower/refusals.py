@@ -1,5 +1,6 @@
 """Why a float node can't be compiled, in ONNX's own words."""
 
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edgec.compiler.emit.names import C_TYPES
+
+LATEST = onnx.defs.onnx_opset_version()
 
 NO_KERNEL = "edgec has no kernel for this operator"
 
@@ -26,9 +29,18 @@ def reason(single: onnx.ModelProto, error: Exception) -> str:
         return NO_KERNEL
     if isinstance(error, SequentialError):
         return "every element of its result needs those before it, and edgec has no kernel for that"
-    settings = variable_settings(single)
+    (node,) = single.graph.node
+    constants = {constant.name for constant in single.graph.initializer}
+    version = next((o.version for o in single.opset_import if o.domain == node.domain), 1)
+    return variable(variable_settings(node.op_type, node.input, constants, version, node.domain)) or form(
+        single
+    )
+
+
+def variable(settings: Sequence[tuple[str, str]]) -> str | None:
+    """Return that such inputs of a node are no constants, None where there are none."""
     if not settings:
-        return form(single)
+        return None
     listed = " and ".join(f"'{formal}' ('{name}')" for formal, name in settings)
     if len(settings) == 1:
         return f"its input {listed} is no constant: edgec has to know it to compile; make it an initializer"
@@ -43,18 +55,17 @@ _SETTINGS = {
 """Names that ONNX has for inputs that say what is computed, not on what."""
 
 
-def variable_settings(single: onnx.ModelProto) -> list[tuple[str, str]]:
+def variable_settings(
+    operator: str, inputs: Iterable[str], constants: Container[str], version: int = LATEST, domain: str = ""
+) -> list[tuple[str, str]]:
     """Return inputs of a node that say what is computed and are no constants: ONNX's name and the model's."""
-    (node,) = single.graph.node
-    constants = {constant.name for constant in single.graph.initializer}
-    version = next((o.version for o in single.opset_import if o.domain == node.domain), 1)
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        schema = onnx.defs.get_schema(operator, version, domain)
     except onnx.defs.SchemaError:
         return []
     return [
         (formal.name, name)
-        for formal, name in zip(schema.inputs, node.input, strict=False)
+        for formal, name in zip(schema.inputs, inputs, strict=False)
         if formal.name in _SETTINGS and name and name not in constants
     ]
 

@@ -56,7 +56,7 @@ def test_layers_stand_under_a_peak() -> None:
     peak = Peak({"avx2": 80.0, "fp32": 40.0}, memory_gbytes=10.0)
     layers = (
         Layer("a", "conv2d_avx2", 40_000_000, 1_000_000, ms=1.0),
-        Layer("b", "relax", 20_000_000, 1_000_000, ms=1.0),
+        Layer("b", "island", 20_000_000, 1_000_000, ms=1.0),
         Layer("c", "quantize", 0, 1_000_000, ms=1.0),
         Layer("d", "conv2d_wide_generic", 1_000_000, 1_000_000, ms=1.0),
     )
