@@ -136,13 +136,14 @@ def zig(folder: Path, *arguments: str) -> None:
     except OSError as error:
         raise ToolchainError(f"{tool} can't be started: {error.strerror or error}") from error
     _running.add(process)
-    try:
-        _, said = process.communicate(timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ToolchainError(f"{tool} did not end within {_SECONDS // 60} minutes") from None
-    finally:
-        _running.discard(process)
-        _kill(process)
+    with process:
+        try:
+            _, said = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ToolchainError(f"{tool} did not end within {_SECONDS // 60} minutes") from None
+        finally:
+            _running.discard(process)
+            _kill(process)
     if process.returncode == 0:
         return
     for place in (folder, cache):
