@@ -140,9 +140,20 @@ def to_json(verifications: Sequence[Verification], lacking: Mapping[str, str]) -
 
 
 def _network(bundle: Bundle) -> Network:
+    """Return what model.onnx says; raises BundleError where the manifest says that tensors are others."""
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    return network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
+    network = network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
+    ends = [*bundle.inputs, *bundle.outputs]
+    if unknown := [tensor["name"] for tensor in ends if tensor["name"] not in network.tensors]:
+        raise BundleError(f"{bundle.path}: '{unknown[0]}' is no tensor of model.onnx: build the bundle again")
+    for tensor in [*ends, *(tensor for step in bundle.steps for tensor in step["outputs"])]:
+        known = network.tensors.get(tensor["name"])
+        if known is not None and (known.dtype, list(known.shape)) != (tensor["dtype"], tensor["shape"]):
+            given = f"{tensor['dtype']} {tensor['shape']} in the manifest"
+            expected = f"{known.dtype} {list(known.shape)} in model.onnx"
+            raise BundleError(f"{bundle.path}: '{tensor['name']}' is {given} and {expected}: build it again")
+    return network
 
 
 def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:

@@ -13,7 +13,7 @@ from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, contract, driver, manifest
+from edgec.compiler.emit import bundle, contract, driver, manifest, names
 from edgec.compiler.emit.golden import Golden, checksum
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
@@ -104,7 +104,8 @@ def build(
     """
     report = progress or (lambda _stage, _detail: None)
     path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
-    name = name or path.stem
+    name = path.stem if name is None else name
+    names.check(name)
     folder = Path(output) if output is not None else Path(f"{name}-{described.name}.edgec")
     bundle.check_output(folder)
     dumps = Dumps(Path(dump) if dump is not None else None)

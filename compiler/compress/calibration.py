@@ -132,9 +132,11 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.d
         )
     if len(array) == 0:
         raise CalibrationError(f"{what} holds no samples")
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        array = np.ascontiguousarray(array, dtype)
     if not np.all(np.isfinite(array)):
-        raise CalibrationError(f"{what} holds NaN or infinity")
-    return np.ascontiguousarray(array, dtype)
+        raise CalibrationError(f"{what} holds NaN or infinity, or more than {dtype} can hold")
+    return array
 
 
 def _feed(samples: Mapping[str, NDArray[Any]], sample: int) -> dict[str, NDArray[Any]]:

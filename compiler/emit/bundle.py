@@ -196,6 +196,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     """Return a manifest's content; raises BundleError where it is no JSON object."""
     try:
         content = json.loads(raw)
+        encode(content)  # half a character of UTF-16, which JSON can hold, has no bytes
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST} is damaged ({error}): build the bundle again") from None
     if not isinstance(content, dict):

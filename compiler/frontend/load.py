@@ -9,6 +9,7 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 from onnx_ir.external_data import load_to_model
 
+from edgec import files
 from edgec.compiler.frontend.as_given import as_given
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
@@ -23,7 +24,10 @@ from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.model import Model
-from edgec.errors import ModelError
+from edgec.errors import ModelError, printable
+
+_LIMIT = 2 * files.GIBIBYTE
+"""Bytes of a file in ONNX's format; larger weights lie beside it."""
 
 PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
     name_nodes,
@@ -51,7 +55,8 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
     Raises ModelError when the file or its external data can't be read, an input's shape stays dynamic, or
     the graph contradicts itself.
     """
-    source = _read(path)
+    raw = files.read(path, ModelError, _LIMIT)
+    source = _read(path, raw)
     try:
         graph = fix_shapes(source, shapes or {})
         for normalize in PASSES:
@@ -62,21 +67,21 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
         ir=graph,
         name=path.stem,
         source_name=path.name,
-        source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        source_sha256=hashlib.sha256(raw).hexdigest(),
         source_nodes=len(source.graph),
         original=as_given(path, shapes or {}),
     )
 
 
-def _read(path: Path) -> onnx_ir.Model:
-    """Parse the file and load its external data.
+def _read(path: Path, raw: bytes) -> onnx_ir.Model:
+    """Parse the file's content and load its external data.
 
     Raises ModelError.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if printable(str(path)) != str(path):  # onnx takes no name that isn't UTF-8
+        raise ModelError(f"{path}: rename the file: no control characters, and UTF-8")
     try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
+        proto = onnx.load_from_string(raw)
         onnx.checker.check_model(path, full_check=False)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
