@@ -276,7 +276,7 @@ def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
     sums = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32)
     if requantization == FIXED:
         # The sum shifted left as far as it goes, its upper 16 bits, and one division of 32 bits by them.
-        free = 30 - np.floor(np.log2(sums)).astype(np.int64)
+        free = 31 - np.frexp(sums)[1].astype(np.int64)
         reciprocal = 2**31 // ((sums.astype(np.int64) << free) >> 15)
         mantissa, shift = fixed_point(np.float32(op.inverse_scale))
         products = exponentials.astype(np.int64) * (mantissa * reciprocal >> 10)
