@@ -4,7 +4,6 @@ Every layer is compared bit for bit with the reference, float convolutions and i
 the outputs with what the original model computes in ONNX Runtime.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +20,9 @@ from edgec.bench.comparison import (
 )
 from edgec.bench.devices import Device, checked
 from edgec.bench.levels import running
-from edgec.bench.run import count, pack, read_arrays, real, stack, unpack
+from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
+from edgec.bench.said import count as count_of
+from edgec.bench.said import one_of, said, text
 from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
@@ -161,11 +162,11 @@ def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tens
     content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
     files = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
     arguments = [*bundle.options, *files]
-    done = checked(
-        device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=[_OUTPUT, _TRACE])
-    )
-    traced = unpack([tensor for step in bundle.steps for tensor in step["outputs"]], done.files[_TRACE], 1)
-    produced = unpack(bundle.outputs, done.files[_OUTPUT], 1)
+    steps = [tensor for step in bundle.steps for tensor in step["outputs"]]
+    tensors = {_OUTPUT: bundle.outputs, _TRACE: steps}
+    sizes = {file: packed_bytes(of_file, 1) for file, of_file in tensors.items()}
+    done = checked(device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=sizes))
+    produced, traced = (unpack(of_file, done, file, 1) for file, of_file in tensors.items())
     return {name: a[0] for name, a in traced.items()}, {name: a[0] for name, a in produced.items()}
 
 
@@ -226,12 +227,13 @@ def _worst(a: IslandError, b: IslandError) -> IslandError:
 def _selftest(bundle: Bundle, device: Device) -> str:
     """Return `ok`, or the self-test's finding in words."""
     done = device.execute(bundle.bench, [*bundle.options, "--selftest"])
-    if done.returncode not in (0, 1):
-        checked(done)
-    said = json.loads(done.stdout)
-    if said["selftest"] == "ok":
+    if done.returncode == 0:
+        said(done, selftest=one_of("ok"))
         return "ok"
-    return f"{said['selftest']} at layer '{said['layer']}' on {said['threads']} thread(s)"
+    if done.returncode != 1:
+        checked(done)
+    found = said(done, selftest=one_of("differs", "overrun"), layer=text, threads=count_of)
+    return f"{found['selftest']} at layer '{found['layer']}' on {found['threads']} thread(s)"
 
 
 def _accuracy(bundle: Bundle, on: str, samples: Mapping[str, Array], outputs: list[Tensors]) -> Accuracy:

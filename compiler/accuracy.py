@@ -96,6 +96,11 @@ def compare(output: str, original: Array, actual: Array) -> tuple[Figure, ...]:
     if original.dtype.kind in "biu":
         equal = float(np.mean(original == actual)) if original.size else 1.0
         return (Figure(output, None, None, None, round(equal, 4), None),)
+    with np.errstate(over="ignore"):
+        return _floats(output, original, actual)
+
+
+def _floats(output: str, original: Array, actual: Array) -> tuple[Figure, ...]:
     signal, computed = (np.asarray(x, np.float64).reshape(original.shape) for x in (original, actual))
     noise = _noise(signal, computed)
     signal = np.where(np.isfinite(signal), signal, 0.0)
@@ -221,7 +226,7 @@ def _decibels(power: float, noise: float) -> float:
     """Return their ratio in dB, to a tenth: more digits differ between machines' float32."""
     if noise == 0:
         return BEST_DB
-    if not (math.isfinite(noise) and power):
+    if not (math.isfinite(noise) and math.isfinite(power) and power):
         return WORST_DB
     return round(min(max(10 * math.log10(power / noise), WORST_DB), BEST_DB), 1)
 

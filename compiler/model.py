@@ -40,6 +40,8 @@ class Model:
     """Nodes it had before normalization."""
     original: bytes
     """The model as it was given, in one file, with its inputs' shapes: what outputs are compared with."""
+    widened: bool = False
+    """Whether it has float16, which is computed in float32."""
     calibration: Provenance | None = None
     """None until the model was quantized."""
 

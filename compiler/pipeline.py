@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def build(
     data = _samples(calibration, source)
     with _naming(path):
         check(source, described)
-    report("import", f"{source.source_nodes} nodes, opset {source.opset}")
+    half = ", float16 as float32" if source.widened else ""
+    report("import", f"{source.source_nodes} nodes, opset {source.opset}{half}")
 
     model = source
     if described.precision == "int8":
@@ -214,10 +216,11 @@ def _compile(
     report("compile", f"{len(cached)} objects ({sum(cached)} from the cache)")
 
     report("compare", "")
-    golden = _golden(network, programs[-1], lowered.samples[0])
+    values = _evaluated(network, programs[-1], lowered.samples[0])
+    golden = _golden(network, programs[-1], lowered.samples[0], values)
     origin = lowered.origin
     if lowered.feeds:
-        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], golden))
+        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], values))
     assert origin.accuracy is not None, "a bundle that is tuned again knows it"
     report("compare", origin.accuracy.summary)
 
@@ -290,21 +293,23 @@ def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
 
 
-def _accuracy(lowered: _Lowered, network: Network, program: Program, golden: Golden) -> Accuracy:
-    """Compare what the reference computes with the original, on as many samples as cost a build little."""
+def _accuracy(lowered: _Lowered, network: Network, program: Program, first: Arrays) -> Accuracy:
+    """Compare what the reference computes with the original, on as many samples as cost a build little.
+
+    `first` is every tensor of the first sample.
+    """
     work = sum(call.macs + _WORK_PER_BYTE * program.moved_bytes(call) for call in program.calls)
     count = min(len(lowered.samples), 2 + int(_WORK // max(work, 1)))
-    runs = [golden.outputs]
-    for sample in lowered.samples[1:count]:
-        values = _evaluated(network, program, sample)
-        runs.append({name: values[name] for name in golden.outputs})
-    computed = [{name: as_real(network.tensors[name], y) for name, y in run.items()} for run in runs]
+    runs = chain([first], (_evaluated(network, program, sample) for sample in lowered.samples[1:count]))
+    computed = [
+        {t.title or t.name: as_real(network.tensors[t.name], run[t.name]) for t in program.outputs}
+        for run in runs
+    ]
     return measure(lowered.origin.original, lowered.sampled, lowered.feeds[:count], computed)
 
 
-def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
-    """Return one inference of the reference, on `inputs`."""
-    values = _evaluated(network, program, inputs)
+def _golden(network: Network, program: Program, inputs: Arrays, values: Arrays) -> Golden:
+    """Return one inference of the reference, on `inputs`; `values` is every tensor of it."""
     # What follows a float island differs from the reference by the island's tolerance.
     exact = set(inputs) | set(network.constants)
     for operator in network.operators:
@@ -314,10 +319,10 @@ def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
         checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
         for call in program.calls
     ]
-    outputs = {
-        name: values[name] if name in exact else _to_tolerance(values[name])
-        for name in (tensor.name for tensor in program.outputs)
-    }
+    outputs = {}
+    for tensor in program.outputs:
+        value = values[tensor.name]
+        outputs[tensor.title or tensor.name] = value if tensor.name in exact else _to_tolerance(value)
     return Golden(dict(inputs), outputs, tuple(checksums))
 
 

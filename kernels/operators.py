@@ -83,6 +83,8 @@ class Tensor:
     """Of an int8 tensor that stands for real numbers."""
     place: Place | None = None
     """Where it is part of another tensor; it is then read through that one alone."""
+    title: str = ""
+    """What the model calls an output whose name is an input's, too."""
 
     @property
     def size(self) -> int:

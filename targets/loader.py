@@ -58,8 +58,8 @@ _CACHE: Rule = ("a number of bytes, 0 for no cache", _is_cache)
 _REGION: Rule = ("a list of an address and a number of bytes", _is_region)
 _KEYS: dict[str, Rule] = {
     "arch": ("one of " + ", ".join(FEATURES), lambda value: _is_text(value) and value in FEATURES),
-    "triple": ("an LLVM target triple, such as aarch64-linux-gnu", _is_text),
-    "cpu": ("an LLVM CPU name, such as cortex-a76", _is_text),
+    "triple": ("a target triple, such as aarch64-linux-gnu", _is_text),
+    "cpu": ("a CPU name, such as cortex-a76", _is_text),
     "features": ("a list of feature names", _is_text_list),
     "vector_bits": ("32, 128, 256 or 512", lambda value: value in (32, 128, 256, 512)),
     "vector_registers": _COUNT,

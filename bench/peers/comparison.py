@@ -1,6 +1,5 @@
 """edgec and its peers on one model: built, quantized, timed in turns, and their outputs compared."""
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from edgec.bench.peers.engines import PEERS, Engine, Sample
 from edgec.bench.peers.processes import quantize, start
 from edgec.bench.peers.turns import Contender, Timing, take_turns
 from edgec.bench.peers.worker import write_samples
+from edgec.bench.said import counts, said
 from edgec.compiler.accuracy import compare as compare_outputs
 from edgec.compiler.compress.calibration import load_calibration, synthetic
 from edgec.compiler.frontend.load import load
@@ -189,9 +189,9 @@ def _edgec(bundle: Bundle, settings: Settings) -> Contender:
     device, times = bundle.device("local"), "cpu_ns" if settings.cpu_time else "latency_ns"
 
     def run(warmup: int, runs: int) -> Sequence[int]:
-        counts = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
-        said = checked(device.execute(bundle.bench, [*bundle.options, *counts])).stdout
-        taken: list[int] = json.loads(said)[times]
+        numbers = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
+        done = checked(device.execute(bundle.bench, [*bundle.options, *numbers]))
+        taken: list[int] = said(done, **{times: counts(runs)})[times]
         return taken
 
     return run

@@ -58,8 +58,8 @@ class Driver:
     """Everything to compile next to the kernels' objects."""
 
     sources: dict[str, str]
-    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `float_mode.h`, `pool.h` and `cpu.h` (if
-    asked)."""
+    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `float_mode.h`, `pool.h` and, if
+    asked, `cpu.h`."""
     assembly: dict[str, str]
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
@@ -223,14 +223,14 @@ def context_bytes(program: Program) -> int:
 
 
 _HOSTED_WORDS = 286
-"""uint64 of the driver's state without the caller's pointers: a thread pool, with glibc's mutex and condition. Those
-for 64-bit Arm are one word larger than for x86-64."""
+"""uint64 of the driver's state without the caller's pointers: a thread pool, with glibc's mutex and
+condition. Those for 64-bit Arm are one word larger than for x86-64."""
 _FIRMWARE_WORDS = 6
 """The same in uint32, without a pool."""
 
 
 def _context_words(program: Program) -> int:
-    """Return how many uint64 hold the driver's state, model.c.jinja's `state`: it has the caller's pointers."""
+    """Return how many uint64 hold the driver's state (`state` in model.c.jinja), the caller's pointers."""
     pointers = max(1, len(program.inputs)) + len(program.outputs)  # a struct without inputs has a field, too
     if program.target.hosted:
         return _HOSTED_WORDS + pointers

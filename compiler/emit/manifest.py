@@ -198,7 +198,7 @@ def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:
 def _tensor(tensor: Tensor, fields: dict[str, str]) -> dict[str, Any]:
     quantization = tensor.quantization
     return {
-        "name": tensor.name,
+        "name": tensor.title or tensor.name,
         "c_name": fields[tensor.name],
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),

@@ -34,7 +34,7 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
     """
     report = on_progress or (lambda _symbol, _cached: None)
     entries = {symbol: _entry(function, program.target) for symbol, function in program.functions.items()}
-    objects = {symbol: code for symbol, path in entries.items() if (code := _read(path)) is not None}
+    objects = {symbol: code for symbol, path in entries.items() if (code := read_entry(path)) is not None}
     for symbol in objects:
         report(symbol, True)
     missing = [f for symbol, f in program.functions.items() if symbol not in objects]
@@ -46,7 +46,7 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
                     symbol = futures[future]
                     with _named(program, symbol):
                         objects[symbol] = future.result()
-                    _write(entries[symbol], objects[symbol])
+                    write_entry(entries[symbol], objects[symbol])
                     report(symbol, False)
             except BaseException:
                 threads.shutdown(cancel_futures=True)
@@ -91,7 +91,7 @@ def _content_key(function: Function, target: Target) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read(path: Path) -> bytes | None:
+def read_entry(path: Path) -> bytes | None:
     """Return the object at `path`, or None where there is none or it isn't what was written."""
     try:
         data = files.read(path, OutputError, _LIMIT)
@@ -101,7 +101,7 @@ def _read(path: Path) -> bytes | None:
     return code if hashlib.sha256(code).digest() == digest else None
 
 
-def _write(path: Path, code: bytes) -> None:
+def write_entry(path: Path, code: bytes) -> None:
     """Write the object and its hash.
 
     A cache that can't be written (a full disk, a read-only home) costs time, not the build.

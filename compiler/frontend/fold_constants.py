@@ -1,7 +1,9 @@
 """Compute at compile time what doesn't depend on the inputs."""
 
+import logging
+import math
+
 import numpy as np
-import onnx
 import onnx_ir
 from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
@@ -11,13 +13,17 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import fold_constants as fold
 
-from edgec.errors import ModelError
-from edgec.kernels.precise import Precise
-
-_FLOATS = {onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE}
+from edgec.compiler.frontend.compute_floats import compute_floats
+from edgec.compiler.graph import shape_of
 
 _SIZE_LIMIT = 1 << 27
 """Elements of the largest constant to make: above it, folding would cost more memory than it saves work."""
+
+_GROWTH_LIMIT = 1 << 24
+"""Elements of the largest constant to make of smaller ones: a few numbers can ask for any memory."""
+
+for _name in ("onnx_ir", "onnxscript"):  # they tell of every node that they leave as it is
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -27,18 +33,12 @@ def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
     QuantizeLinear(initializer)       --> initializer (int8)
     DequantizeLinear(initializer)     stays: that is how a quantized model carries its weights.
     """
-    model = model.clone()
-    fold(
-        model,
-        onnx_shape_inference=True,
-        input_size_limit=_SIZE_LIMIT,
-        output_size_limit=_SIZE_LIMIT,
-        should_fold=_should_fold,
-    )
+    model = _folded(model)
     _remove_identities(model.graph)
     RemoveUnusedNodesPass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     LiftSubgraphInitializersToMainGraphPass()(model)
+    _lift_outputs(model.graph)
     RemoveUnusedOpsetsPass()(model)
     for node in model.graph.all_nodes():  # the folder's notes on what it did
         node.metadata_props.clear()
@@ -49,51 +49,55 @@ def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
     return model
 
 
-def _should_fold(node: onnx_ir.Node) -> bool:
-    """Whether to compute a node whose inputs are constants; one of floats is computed here.
-
-    In float64, rounded once: numpy's float32 sums and exponentials differ in their last bits between CPUs.
-    """
-    if node.op_type == "DequantizeLinear":
-        return False
-    output, graph = node.outputs[0], node.graph
-    if (
-        node.domain
-        or len(node.outputs) > 1
-        or output.dtype not in _FLOATS
-        or not isinstance(graph, onnx_ir.Graph)
-    ):
-        return True
-    given = {
-        str(v.name): v.const_value.numpy() for v in node.inputs if v is not None and v.const_value is not None
-    }
+def _folded(model: onnx_ir.Model) -> onnx_ir.Model:
+    """Return a copy of the model with its constant expressions computed; as it is if a node is malformed."""
+    copy = model.clone()
     try:
-        result = Precise(_alone(node, graph)).outputs(given)[str(output.name)]
-    except ModelError:
-        return True  # the folder leaves alone what ONNX's reference can't compute
-    with np.errstate(over="ignore"):
-        array = result.astype(output.dtype.numpy())
-    name = f"{output.name}_folded"
-    constant = onnx_ir.val(name, const_value=onnx_ir.tensor(array, name=name))
-    graph.register_initializer(constant)
-    node.op_type = "Identity"
-    node.attributes.clear()
-    node.resize_inputs(1)
-    node.replace_input_with(0, constant)
+        with np.errstate(all="ignore"):
+            fold(
+                copy,
+                onnx_shape_inference=True,
+                input_size_limit=_SIZE_LIMIT,
+                output_size_limit=_SIZE_LIMIT,
+                should_fold=_should_fold,
+            )
+    except Exception:  # of any kind that numpy or the folder raises; later passes name the node
+        return model.clone()
+    return copy
+
+
+def _should_fold(node: onnx_ir.Node) -> bool:
+    """Whether to compute a node of constants; what it computes of floats is computed here."""
+    if not _is_worth_it(node):
+        return False
+    compute_floats(node)
     return True
 
 
-def _alone(node: onnx_ir.Node, graph: onnx_ir.Graph) -> bytes:
-    """Return a model of one node."""
-    given = {str(value.name): value for value in node.inputs if value is not None}
-    inputs = [onnx_ir.serde.serialize_value(value) for value in given.values()]
-    outputs = [onnx_ir.serde.serialize_value(node.outputs[0])]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([onnx_ir.serde.serialize_node(node)], "alone", inputs, outputs),
-        opset_imports=[onnx.helper.make_opsetid("", graph.opset_imports[""])],
-    )
-    serialized: bytes = model.SerializeToString()
-    return serialized
+def _is_worth_it(node: onnx_ir.Node) -> bool:
+    text = any(value.dtype == onnx_ir.DataType.STRING for value in (*node.inputs, *node.outputs) if value)
+    if node.op_type == "DequantizeLinear" or text:
+        return False
+    given = sum(value.const_value.size for value in node.inputs if value is not None and value.const_value)
+    shapes = [shape_of(value) for value in node.outputs]
+    made = sum(math.prod(shape) for shape in shapes if shape is not None)
+    return made <= max(given, _GROWTH_LIMIT)
+
+
+def _lift_outputs(graph: onnx_ir.Graph) -> None:
+    """Make initializers of the model's outputs that Constant nodes compute; the passes leave these alone."""
+    for node in [node for node in graph if node.op_type == "Constant" and not node.domain]:
+        output = node.outputs[0]
+        if output.const_value is None or output.dtype == onnx_ir.DataType.STRING:
+            continue
+        name, tensor = str(output.name), output.const_value
+        array = tensor.numpy()
+        value = onnx_ir.val(f"{name}_constant", const_value=onnx_ir.tensor(array, name=name))
+        output.name = f"{name}_replaced"
+        value.name = name
+        graph.register_initializer(value)
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
 
 
 def _remove_identities(graph: onnx_ir.Graph) -> None:

@@ -1,13 +1,15 @@
 """Work out the type and shape of every value."""
 
+import math
+
 import onnx
 import onnx_ir
-from onnx.shape_inference import InferenceError
 
+from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.graph import attribute, shape_of
 from edgec.errors import ModelError
 
-SMALL_BYTES = 1024
+SMALL_ELEMENTS = 256
 """Larger constants are weights, whose values no shape depends on: they needn't be copied to infer shapes."""
 
 _POOLING = ("AveragePool", "LpPool", "MaxPool")
@@ -25,6 +27,9 @@ def infer_shapes(model: onnx_ir.Model) -> onnx_ir.Model:
     for name, value in onnx_ir.convenience.create_value_mapping(model.graph).items():
         if name in inferred and inferred[name].shape is not None:
             value.shape, value.type = inferred[name].shape, inferred[name].type
+    for node in model.graph:
+        if fault := _contradiction(node):
+            raise ModelError(f"shapes don't fit together: node '{node.name}' ({node.op_type}) {fault}")
     return model
 
 
@@ -59,6 +64,8 @@ def _pads_rounded_down(node: onnx_ir.Node, shape: tuple[int, ...]) -> list[int] 
     rank = len(kernel)
     strides, dilations = (attribute(node, name, [1] * rank) for name in ("strides", "dilations"))
     pads = attribute(node, "pads", [0] * 2 * rank)
+    if len(shape) != 2 + rank or len(pads) != 2 * rank or len(strides) != rank or len(dilations) != rank:
+        return None  # inference names what doesn't fit
     wider, behind = list(pads), False
     for axis in range(rank):
         padded = shape[2 + axis] + pads[axis] + pads[rank + axis]
@@ -76,14 +83,28 @@ def _inferred(model: onnx_ir.Model, strict: bool) -> dict[str, onnx_ir.Value]:
     """Return ONNX's types and shapes, by name. Raises ModelError, if strict."""
     probe = model.clone()
     for name, value in list(probe.graph.initializers.items()):
-        if value.const_value is not None and value.const_value.nbytes > SMALL_BYTES:
+        if value.const_value is not None and value.const_value.size > SMALL_ELEMENTS:
             value.dtype, value.shape = value.const_value.dtype, onnx_ir.Shape(value.const_value.numpy().shape)
             probe.graph.initializers.pop(name)
             probe.graph.inputs.append(value)
-    try:
+    with malformed("shapes don't fit together"):
         proto = onnx.shape_inference.infer_shapes(
             onnx_ir.to_proto(probe), check_type=strict, strict_mode=strict, data_prop=True
         )
-    except InferenceError as error:
-        raise ModelError(f"shapes don't fit together: {' '.join(str(error).split())}") from error
     return onnx_ir.convenience.create_value_mapping(onnx_ir.from_proto(proto).graph)
+
+
+def _contradiction(node: onnx_ir.Node) -> str | None:
+    """Return what is wrong with shapes that ONNX's inference lets pass."""
+    known = [None if value is None else shape_of(value) for value in (*node.inputs[:2], *node.outputs[:1])]
+    if node.domain or len(known) < 3 or any(shape is None for shape in known[::2]):
+        return None
+    source, weights, result = (shape or () for shape in known)
+    if node.op_type == "Reshape" and math.prod(source) != math.prod(result):
+        return f"makes {list(result)} of {list(source)}, which are other numbers of elements"
+    groups = attribute(node, "group", 1)
+    if node.op_type == "Conv" and len(weights) > 1 and source[1] != weights[1] * groups:
+        return f"has weights {list(weights)} in {groups} groups for {source[1]} channels"
+    if node.op_type == "ConvTranspose" and weights and source[1] != weights[0]:
+        return f"has weights {list(weights)} for {source[1]} channels"
+    return None

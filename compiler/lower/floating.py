@@ -49,7 +49,7 @@ class _Lowering:
         for value in self.graph.outputs:
             plain = self.builder.row_major(self._value(value), str(value.name)).tensor
             tensor = self.builder.own(plain, str(value.name), described(value)[0], outputs)
-            outputs[tensor] = plain if value.is_graph_input() else str(value.name)
+            outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
         return self.builder.network(inputs, outputs)
 
     def _value(self, value: onnx_ir.Value) -> Seen:

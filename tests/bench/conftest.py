@@ -75,7 +75,7 @@ def make_program(network: Network, target: str) -> Program:
         Call("quantize", "quantize_c", "quantize_1", ("x", "q"), ("q",), SIZE, 0, 0),
         Call("relu", "lookup_c", "lookup_2", ("q", "table", "r"), ("r",), SIZE, 0, 0),
         Call("dequantize", "dequantize_c", "dequantize_3", ("r", "d"), ("d",), SIZE, 0, 0),
-        Call("square", "relax", "square_4", ("d", "y"), ("y",), SIZE, 0, 8, checked=False),
+        Call("square", "island", "square_4", ("d", "y"), ("y",), SIZE, 0, 8, checked=False),
     )
     return Program(
         target=loader.load(target),

@@ -43,11 +43,11 @@ def test_every_node_is_named_with_its_operator_and_the_reason(precision: str, tm
         tensor = output.type.tensor_type
         tensor.CopyFrom(onnx.helper.make_tensor_value_info("", tensor.elem_type, shape).type.tensor_type)
     assert message(model, tmp_path, f"arm64-{precision}").split("; ") == [
-        "node 'lstm_0' (LSTM) can't be compiled: no kernel, and Relax has no converter for it",
+        "node 'lstm_0' (LSTM) can't be compiled: edgec has no kernel for this operator",
         "node 'nonzero_2' (NonZero) can't be compiled: the shape of its result depends on values that are "
         "known only when it runs",
         "node 'warp_4' (Warp) can't be compiled: the operator set 'com.acme' is unknown",
-        "node 'gru_6' (GRU) can't be compiled: no kernel, and Relax has no converter for it",
+        "node 'gru_6' (GRU) can't be compiled: edgec has no kernel for this operator",
     ]
 
 
@@ -78,9 +78,9 @@ REFUSED = {
         {"if_0 If": "control flow isn't supported"},
     ),
     "text": (
-        "(string[1,8] x) => (string y) { y = Identity(x) }",
-        {},
-        {"identity_0 Identity": "its result is no tensor of numbers"},
+        "(float[1,8] x) => (string y) { y = Identity(k) }",
+        {"k": np.array(["a"], object)},
+        {"identity_0 Identity": "its result is of type string, which edgec doesn't compute with"},
     ),
     "no elements": (
         "(float[1,8] x) => (float y) { y = Slice(x, s, s) }",

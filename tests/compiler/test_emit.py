@@ -108,7 +108,7 @@ def make(target: Target) -> Made:
         Call("stem/bias", "add_c", "edgec_bias_1", ("image:0", "bias", "hidden"), ("hidden",), ROWS, 0, macs),
         Call("turn */", "turn_c", "edgec_reverse_2", ("hidden", "turned"), ("turned",), ROWS, SCRATCH, macs),
         Call('"sum"', "sum_c", "edgec_sum_3", ("turned", "class"), ("class",), ROWS, 0, 1024),
-        Call("half", "relax", "edgec_half_4", ("class", "1/prob"), ("1/prob",), 1, 0, 0, checked=False),
+        Call("half", "island", "edgec_half_4", ("class", "1/prob"), ("1/prob",), 1, 0, 0, checked=False),
     )
     program = Program(
         target=target,

@@ -202,3 +202,28 @@ def test_a_quantized_model_is_compared_with_what_it_simulates(tmp_path: Path) ->
     found = build(quantized, tmp_path / "again", calibration=images(20)).manifest["accuracy"]
     assert (found["on"], found["samples"], found["warnings"]) == ("held back", 2, [])
     assert all(figure["sqnr_db"] > 40 for figure in found["outputs"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 3e38, -3e38])
+@pytest.mark.parametrize("int8", [False, True])
+def test_infinities_and_the_largest_floats_are_values_like_others(
+    value: float, int8: bool, folder: Path
+) -> None:
+    bundle = Bundle.load(folder / f"{int8}.edgec")
+    data = images(2)["image"]
+    data[0, 0, 0, 0, 0] = value
+    found = verify(bundle, bundle.device(), {"image": data})
+    assert found.mismatch is None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds one network with float inputs and outputs, and with int8 ones."""
+    folder = tmp_path_factory.mktemp("ends")
+    body = "(float[1,3,8,8] image) => (float y) { a = Conv<pads=[1,1,1,1]>(image, w1) y = Relu(a) }"
+    onnx.save(onnx_models.model(body, {"w1": weights(16, 3, 3, 3)}), folder / "model.onnx")
+    for int8 in (False, True):
+        output = folder / f"{int8}.edgec"
+        pipeline.build(folder / "model.onnx", target=HOST, output=output, with_int8_io=int8)
+    return folder
