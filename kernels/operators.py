@@ -32,7 +32,7 @@ class Runs:
 
     def count(self, size: int) -> int:
         """Return how many runs `size` elements are."""
-        return size // self.length
+        return size // self.length if size else 0
 
     def span(self, size: int) -> int:
         """Return the elements of memory from the first to the last of `size`."""

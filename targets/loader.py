@@ -98,8 +98,8 @@ _GLIBC = ((2, 17), (2, 44))
 """The oldest that runs arm64, and the newest that the C compiler knows."""
 _LONGEST_CHAIN = 20
 """Of bases; edgec's own have three."""
-_LIMIT = files.MEBIBYTE
-"""Bytes of a target's file: edgec's own have a thousand at most."""
+_LIMIT = 1 << 16
+"""Bytes of a target's file: edgec's own have a thousand. Tables in tables take the square of their depth."""
 
 
 def devices() -> list[str]:
@@ -187,8 +187,9 @@ def from_data(data: Mapping[str, Any]) -> Target:
 
 def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """Return the keys of `device` laid over its base's, and where they came from for messages."""
-    path = os.path.realpath(folder / device)  # two spellings are one file
-    own, origin, folder = _read(device, folder)
+    start = folder
+    own, origin, folder = _read(device, start)
+    path = os.path.realpath(start / device)  # two spellings are one file
     if path in seen:
         raise TargetError(f"{origin}: key 'base' leads back to the file itself")
     if len(seen) > _LONGEST_CHAIN:

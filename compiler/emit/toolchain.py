@@ -121,6 +121,7 @@ def zig(folder: Path, *arguments: str) -> None:
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
+    environment["TMPDIR"] = str(folder)  # the caller's may be missing, or full
     try:
         process = subprocess.Popen(
             [str(_executable()), *arguments],
@@ -136,13 +137,14 @@ def zig(folder: Path, *arguments: str) -> None:
     except OSError as error:
         raise ToolchainError(f"{tool} can't be started: {error.strerror or error}") from error
     _running.add(process)
-    try:
-        _, said = process.communicate(timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ToolchainError(f"{tool} did not end within {_SECONDS // 60} minutes") from None
-    finally:
-        _running.discard(process)
-        _kill(process)
+    with process:
+        try:
+            _, said = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ToolchainError(f"{tool} did not end within {_SECONDS // 60} minutes") from None
+        finally:
+            _running.discard(process)
+            _kill(process)
     if process.returncode == 0:
         return
     for place in (folder, cache):
@@ -152,6 +154,7 @@ def zig(folder: Path, *arguments: str) -> None:
         raise ToolchainError(f"{tool} died of signal {-process.returncode}")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     reason = next((line for line in lines if "error:" in line), lines[0] if lines else "no message")
+    reason = reason.removeprefix("zig: ").removeprefix("error: ")
     raise ToolchainError(f"{tool} failed with exit code {process.returncode}: {reason}")
 
 

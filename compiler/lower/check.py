@@ -42,24 +42,22 @@ def check(model: Model, target: Target) -> None:
     defines it shows when its island is lowered. Raises UnsupportedError that lists inputs and nodes, with
     their operators and the reasons.
     """
-    faults = [fault for value in model.ir.graph.inputs if (fault := _input(value))]
-    refused = {node: reason for node in model.ir.graph if (reason := _reason(node, target))}
+    graph = model.ir.graph
+    of_inputs = {value: fault for value in graph.inputs if (fault := _storage(value))}
+    faults = [f"input '{value.name}' {fault}" for value, fault in of_inputs.items()]
+    constants = [value for value in graph.outputs if value.producer() is None]
+    faults += [f"output '{value.name}' {fault}" for value in constants if (fault := _result_of(value))]
+    refused = {node: reason for node in graph if (reason := _reason(node, target))}
     if not refused and not faults:
         return
     if refused and not faults:
         refused = _refused_alone(model, target) | refused
-    for node in model.ir.graph:
-        if node in refused:
+    for node in graph:
+        if node in refused and refused[node].removeprefix("its result ") not in of_inputs.values():
             faults.append(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}")
     if len(faults) > _MOST_LISTED:
         faults[_MOST_LISTED:] = [f"and {len(faults) - _MOST_LISTED} more"]
     raise UnsupportedError("; ".join(faults))
-
-
-def _input(value: onnx_ir.Value) -> str | None:
-    """Return why the model's input can't be one, None where it can."""
-    fault = _storage(value)
-    return fault and f"input '{value.name}' {fault}"
 
 
 def _storage(value: onnx_ir.Value) -> str | None:
@@ -123,11 +121,15 @@ def _result(node: onnx_ir.Node) -> str | None:
         shape = shape_of(value)
         if shape is None and isinstance(value.type, onnx_ir.TensorType):
             return _open_shape(node)
-        if fault := _storage(value):
+        fault = _result_of(value)
+        if fault and (value.uses() or value.is_graph_output() or len(node.outputs) == 1):
             return f"its result {fault}"
-        if 0 in (shape or ()):
-            return "its result has no elements"
     return None
+
+
+def _result_of(value: onnx_ir.Value) -> str | None:
+    """Return why a value of known shape can't be computed, None where it can."""
+    return _storage(value) or ("has no elements" if 0 in (shape_of(value) or ()) else None)
 
 
 def _open_shape(node: onnx_ir.Node) -> str:

@@ -14,7 +14,7 @@ from tvm.ir import GenericConst
 from edgec.compiler.lower.float_schedule import is_view, stages
 from edgec.compiler.lower.relax_import import import_onnx
 from edgec.compiler.lower.tir_stage import Stage
-from edgec.compiler.lower.trial import faults, singles
+from edgec.compiler.lower.trial import faults, filled, singles
 from edgec.compiler.program import Call, Function
 from edgec.errors import UnsupportedError
 from edgec.kernels.codegen import compile_object
@@ -62,7 +62,7 @@ def _lacking(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str
         names = tuple(v.name for v in single.graph.input), tuple(v.name for v in single.graph.output)
         operator = Operator("node", Island(b"", ()), *names)
         try:
-            functions = _Lowering(operator, target, {}).run(import_onnx(single)).functions
+            functions = _Lowering(operator, target, {}).run(import_onnx(filled(single))).functions
             for symbol, function in functions.items():
                 compile_object(function.make(), symbol, target)
         except UnsupportedError as error:

@@ -8,8 +8,9 @@ kept, in the user's cache too: a node's shapes, types and attributes decide one,
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -47,25 +48,43 @@ _verdicts: dict[str, str] = {}
 def faults(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
     """Return (name, operator, reason) of the nodes of a model that can't be compiled as ONNX defines them."""
     alone = singles(model)
-    judge([single for _, single in alone if not isinstance(single, str)])
+    verdicts = iter(judge([single for _, single in alone if not isinstance(single, str)]))
     found = []
     for node, single in alone:
-        reason = single if isinstance(single, str) else _named(_verdicts[_key(single)], node)
+        reason = single if isinstance(single, str) else _named(next(verdicts), node)
         if reason:
             found.append((node.name, node.op_type, reason))
     return found
 
 
 def singles(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.ModelProto | str]]:
-    """Return every node of a model with a model of it alone, or with why there is none."""
-    return [(node, _alone(model, node)) for node in model.graph.node]
+    """Return every node of a model with a model of it alone, or with why there is none.
+
+    Weights have no values there, `filled` makes them up.
+    """
+    graph = model.graph
+    types = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+    constants = {constant.name: _without_weights(constant) for constant in graph.initializer}
+    return [(node, _alone(model, node, types, constants)) for node in graph.node]
+
+
+def filled(single: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model of one node with weights."""
+    model = onnx.ModelProto()
+    model.CopyFrom(single)
+    for constant in model.graph.initializer:
+        if not constant.raw_data and math.prod(constant.dims) > _WEIGHTS:
+            dtype, shape = helper.tensor_dtype_to_np_dtype(constant.data_type), tuple(constant.dims)
+            array = np.random.default_rng(shape).standard_normal(shape).astype(dtype)
+            constant.CopyFrom(numpy_helper.from_array(array, constant.name))
+    return model
 
 
 def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
     """Return a verdict on every model of one node, from the cache where there is one."""
+    keys = [_key(single) for single in models]
     missing: dict[str, onnx.ModelProto] = {}
-    for single in models:
-        key = _key(single)
+    for key, single in zip(keys, models, strict=True):
         if key not in _verdicts and key not in missing:
             stored = read_entry(_entry(key))
             if stored is None:
@@ -81,12 +100,16 @@ def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
         for (key, single), result in zip(missing.items(), results, strict=True):
             _verdicts[key] = refusals.form(single) if isinstance(result, Died) else result
             write_entry(_entry(key), _verdicts[key].encode())
-    return [_verdicts[_key(single)] for single in models]
+    return [_verdicts[key] for key in keys]
 
 
-def _alone(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto | str:
-    """Return a model of one node, or why there is none. Weights are made up, names forgotten."""
-    types, constants = _described(model)
+def _alone(
+    model: onnx.ModelProto,
+    node: onnx.NodeProto,
+    types: Mapping[str, onnx.ValueInfoProto],
+    constants: Mapping[str, onnx.TensorProto],
+) -> onnx.ModelProto | str:
+    """Return a model of one node, or why there is none; the model's names are forgotten."""
     names = dict.fromkeys(name for name in node.input if name)
     for name in (*names, *(name for name in node.output if name)):
         if name not in types and name not in constants:
@@ -105,7 +128,7 @@ def _alone(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto | st
         "node",
         [_renamed(types[name], given[name]) for name in names if name not in constants],
         [_renamed(types[name], made[name]) for name in made],
-        [_weights(constants[name], given[name]) for name in names if name in constants],
+        [_constant(constants[name], given[name]) for name in names if name in constants],
     )
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
@@ -116,29 +139,30 @@ def _named(reason: str, node: onnx.NodeProto) -> str:
     return re.sub(r"'input(\d+)'", lambda found: f"'{names[int(found[1])]}'", reason)
 
 
-def _described(
-    model: onnx.ModelProto,
-) -> tuple[dict[str, onnx.ValueInfoProto], dict[str, onnx.TensorProto]]:
-    graph = model.graph
-    types = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
-    return types, {constant.name: constant for constant in graph.initializer}
-
-
 def _renamed(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
     return onnx.ValueInfoProto(name=name, type=value.type)
 
 
-def _weights(constant: onnx.TensorProto, name: str) -> onnx.TensorProto:
-    array = numpy_helper.to_array(constant)
-    if array.size > _WEIGHTS and array.dtype.kind == "f":
-        array = np.random.default_rng(array.shape).standard_normal(array.shape).astype(array.dtype)
-    return numpy_helper.from_array(array, name)
+def _constant(constant: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(constant)
+    copy.name = name
+    return copy
+
+
+def _without_weights(constant: onnx.TensorProto) -> onnx.TensorProto:
+    """Return a constant in one form; floats without values where there are many."""
+    floats = helper.tensor_dtype_to_np_dtype(constant.data_type).kind == "f"
+    if floats and math.prod(constant.dims) > _WEIGHTS:
+        return onnx.TensorProto(dims=constant.dims, data_type=constant.data_type)
+    return numpy_helper.from_array(numpy_helper.to_array(constant))
 
 
 def _tried(single: onnx.ModelProto) -> str:
     """Return why a node can't be compiled, or an empty string."""
-    if type_ := refusals.unknown_type(single):
-        return type_
+    if reason := refusals.unknown_type(single):
+        return reason
+    single = filled(single)
     try:
         run = _compiled(single)
     except Exception as error:  # TVM raises every kind there is

@@ -138,3 +138,34 @@ def test_a_model_that_only_relax_can_judge_passes(tmp_path: Path) -> None:
         "(float[1,8] x) => (float y) { y = LayerNormalization(x, g) }", {"g": weights(8)}
     )
     check(onnx_models.loaded(model, tmp_path), loader.load("arm64-int8"))
+
+
+@pytest.mark.parametrize(
+    ("text", "constants", "expected"),
+    [
+        (
+            "(float[1,8] x) => (float y, float[0] e) { y = Relu(x) }",
+            {"e": np.zeros(0, np.float32)},
+            "output 'e' has no elements",
+        ),
+        (
+            "(bfloat16[1,8] x) => (bfloat16[1,8] y) { y = Relu(x) }",
+            {},
+            "input 'x' is of type bfloat16, which edgec doesn't compute with",
+        ),
+        (
+            "(seq(float[2]) s) => (float[2] y) { y = SequenceAt(s, i) }",
+            {"i": np.array(0)},
+            "input 's' is no tensor, and edgec compiles models of tensors",
+        ),
+        (
+            "(float[65536,65536] x) => (float y) { y = ReduceMax(x) }",
+            {},
+            "input 'x' takes 16.0 GiB, and 2 are the most",
+        ),
+    ],
+)
+def test_inputs_and_outputs_are_tensors_that_fit(
+    text: str, constants: dict[str, np.ndarray], expected: str, tmp_path: Path
+) -> None:
+    assert message(onnx_models.model(text, constants), tmp_path).split("; ")[0] == expected
