@@ -12,6 +12,8 @@ from edgec.bench.devices import Device, checked
 from edgec.compiler import npz
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DataError, DeviceError
+from edgec.kernels import reference
+from edgec.kernels.operators import Quantize
 
 Array = NDArray[Any]
 Tensors = list[dict[str, Any]]
@@ -112,8 +114,7 @@ def _stacked(tensor: dict[str, Any], arrays: Mapping[str, Array]) -> Array:
         raise DataError(f"input '{name}' is missing: give {dtype} {_text(shape)}")
     array = np.asarray(arrays[name])
     if array.dtype == np.float32 and dtype == "int8" and tensor["scale"] is not None:
-        steps = np.rint(array / np.float32(tensor["scale"])) + tensor["zero_point"]  # as QuantizeLinear does
-        array = np.clip(steps, -128, 127).astype(np.int8)
+        array = reference.quantize(Quantize(array.size, tensor["scale"], tensor["zero_point"]), array)
     if array.dtype != np.dtype(dtype):
         raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it first")
     if array.shape == shape:

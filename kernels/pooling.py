@@ -66,10 +66,15 @@ def _max_pool(operation: MaxPool) -> object:
                 values = [tir.load(x, (image + pixel) * channels + channel, lanes) for pixel, _ in taps]
                 result = values[0]
                 for value in values[1:]:
-                    result = T.max(result, value)
+                    result = larger(result, value)
                 tir.store(y, (index * columns + column) * apart + channel, result, lanes)
 
             tir.vectors(channels, _LANES, vector)
+
+    def larger(one: Expr, two: Expr) -> Expr:
+        if operation.dtype != "float32":
+            return T.max(one, two)
+        return T.Select(T.Or(two > one, T.isnan(two)), two, one)  # NaN on either side is the result
 
     sizes = math.prod(operation.input_shape), span(operation.runs, math.prod(operation.output_shape))
     return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)

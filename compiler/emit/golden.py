@@ -2,12 +2,25 @@
 
 import math
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """What a tensor must come near to."""
+
+    values: NDArray[Any]
+    """Flat: every `stride`-th element."""
+    stride: int
+    """1: these are all, and the self-test puts them in the place of the device's own once they are compared.
+    So what follows computes from the very numbers that the reference had, and is exact again."""
+    absolute: float
+    """What an element may be off besides RELATIVE_TOLERANCE of its value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +32,9 @@ class Golden:
     float_outputs: dict[str, NDArray[Any]] | None
     """The float model's outputs for the same inputs, where there is a float model."""
     checksums: tuple[int | None, ...]
-    """Per call: `checksum` of its outputs, or None for a float step."""
+    """Per call: `checksum` of its outputs, or None where one of them isn't exact."""
+    near: Mapping[str, Near] = field(default_factory=dict)
+    """By tensor, those that aren't, but for what lies inside an island."""
 
 
 def checksum(arrays: Iterable[NDArray[Any]]) -> int:
