@@ -318,7 +318,7 @@ def _float_binary(draw: DrawFn) -> Case:
     shape, strides, sizes = draw(_broadcasts())
     rng = _generator(draw)
     operation = FloatBinary(draw(st.sampled_from(("add", "mul"))), shape, strides, *_limits(draw))
-    return Case(operation, tuple(_any_floats(draw, rng, size) for size in sizes))
+    return Case(operation, tuple(_floats(rng, size) for size in sizes))
 
 
 @st.composite
@@ -470,7 +470,7 @@ def _float_average_pool(draw: DrawFn) -> Case:
     multiplier = (1 / rng.integers(1, 10, windows["output_shape"][1:3])).astype(np.float32)
     low, high = _limits(draw)
     operation = FloatAveragePool(**windows, multiplier=multiplier, low=low, high=high)
-    return Case(operation, (_any_floats(draw, rng, operation.input_shape),))
+    return Case(operation, (_floats(rng, operation.input_shape),))
 
 
 @st.composite
@@ -478,7 +478,7 @@ def _float_mean(draw: DrawFn) -> Case:
     outer, rng = draw(st.integers(1, 4)), _generator(draw)
     reduced, inner = draw(st.sampled_from((1, 2, 3, 49, 2000))), draw(st.sampled_from(CHANNELS))
     operation = FloatMean(outer, reduced, inner, *_limits(draw))
-    return Case(operation, (_any_floats(draw, rng, outer * reduced * inner),))
+    return Case(operation, (_floats(rng, outer * reduced * inner),))
 
 
 @st.composite
