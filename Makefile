@@ -3,6 +3,7 @@
 # make test   installs what tests need besides, and runs every check; CI runs this
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
+# make fuzz   tries random models and damaged files FOR some time; build/fuzz/ has what failed
 # make clean  removes what they made, .venv too
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ BUDGET ?= 2m
 
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
 
-.PHONY: demo firmware-demo test bench records clean
+.PHONY: demo firmware-demo test bench records fuzz clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -87,6 +88,11 @@ records: .venv/installed
 	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --reduce-range --output $(RECORDS)/tuned.edgec; \
 	  $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level x86-64-v3 --budget $(BUDGET); done
 	$(BIN)/python -m edgec.compiler.tune.shipped
+
+FOR ?= 60m
+
+fuzz: .venv/installed-dev
+	$(BIN)/python -m tests.fuzz --for $(FOR)
 
 clean:
 	rm -rf .venv build .benchmarks *.egg-info

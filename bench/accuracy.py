@@ -21,6 +21,7 @@ from edgec.bench import datasets
 from edgec.bench.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
 from edgec.errors import DataError, PackageError, reported
+from edgec.kernels import oracle
 from edgec.output import console
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ def onnx_predictor(model: bytes, optimize: bool) -> Predictor:
     Without `optimize`, quantized models run as float arithmetic between roundings: on CPUs without VNNI ONNX
     Runtime's own int8 kernels saturate.
     """
-    import onnxruntime
-
+    onnxruntime = oracle.runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if not optimize:

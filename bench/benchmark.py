@@ -1,6 +1,5 @@
 """Measuring a bundle on a device: times where there is a clock, executed instructions on an emulator."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ from edgec.bench.instructions import total
 from edgec.bench.levels import running
 from edgec.bench.measurement import Layer, LevelMemory, Measurement, Memory, latency
 from edgec.bench.peak import measure_peak
+from edgec.bench.said import count, counts, said
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError, DeviceError
 
@@ -46,11 +46,12 @@ def benchmark(
 def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -> Measurement:
     options = {"--threads": threads, "--runs": runs, "--warmup": WARMUP_RUNS}
     arguments = [str(word) for option in options.items() for word in option]
-    said = json.loads(checked(device.execute(bundle.bench, [*bundle.options, *arguments, "--layers"])).stdout)
-    steps = _steps(bundle, level, len(said["layers_ns"]))
+    done = checked(device.execute(bundle.bench, [*bundle.options, *arguments, "--layers"]))
+    steps = bundle.at(level).steps
+    answer = said(done, latency_ns=counts(runs, least=1), layers_ns=counts(len(steps)), peak_rss_bytes=count)
     layers = tuple(
         Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], ms=nanoseconds / 1e6)
-        for step, nanoseconds in zip(steps, said["layers_ns"], strict=True)
+        for step, nanoseconds in zip(steps, answer["layers_ns"], strict=True)
     )
     return Measurement(
         bundle=bundle.name,
@@ -60,21 +61,22 @@ def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -
         threads=threads,
         runs=runs,
         layers=layers,
-        memory=_memory(bundle, threads, said["peak_rss_bytes"]),
+        memory=_memory(bundle, threads, answer["peak_rss_bytes"]),
         conditions=_conditions(bundle, device) | {"warmup_runs": WARMUP_RUNS},
-        latency_ms=latency(said["latency_ns"]),
+        latency_ms=latency(answer["latency_ns"]),
     )
 
 
 def _cycles(bundle: Bundle, level: str, device: Device) -> Measurement:
     """Return what a microcontroller's own counter says."""
-    said = json.loads(checked(device.execute(bundle.bench, [*bundle.options, "--cycles"])).stdout)
-    if not said["cycles"]:
+    done = checked(device.execute(bundle.bench, [*bundle.options, "--cycles"]))
+    steps = bundle.at(level).steps
+    answer = said(done, cycles=count, layers_cycles=counts(len(steps)))
+    if not answer["cycles"]:
         raise DeviceError(f"the cycle counter of '{device.name}' stands still: it has none, or is emulated")
-    steps = _steps(bundle, level, len(said["layers_cycles"]))
     layers = tuple(
         Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], cycles=cycles)
-        for step, cycles in zip(steps, said["layers_cycles"], strict=True)
+        for step, cycles in zip(steps, answer["layers_cycles"], strict=True)
     )
     return Measurement(
         bundle=bundle.name,
@@ -86,7 +88,7 @@ def _cycles(bundle: Bundle, level: str, device: Device) -> Measurement:
         layers=layers,
         memory=replace(_memory(bundle, 1, None), stack_bytes=_stack(bundle, device)),
         conditions=_conditions(bundle, device),
-        cycles=said["cycles"],
+        cycles=answer["cycles"],
     )
 
 
@@ -129,7 +131,8 @@ def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cyc
 
 def _stack(bundle: Bundle, device: Device) -> int:
     """Return what one inference takes of a microcontroller's stack, by paint."""
-    return int(json.loads(checked(device.execute(bundle.bench, ["--markers"])).stdout)["stack_bytes"])
+    done = checked(device.execute(bundle.bench, ["--markers"]))
+    return int(said(done, stack_bytes=count)["stack_bytes"])
 
 
 def _steps(bundle: Bundle, level: str, measured: int) -> list[dict[str, Any]]:

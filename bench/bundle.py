@@ -24,12 +24,15 @@ class Bundle(emit.Bundle):
         opened = emit.Bundle.load(Path(path))
         return cls(opened.path, opened.manifest)
 
-    def device(self, name: str | None = None) -> devices.Device:
+    def device(
+        self, name: str | None = None, timeout_seconds: float = devices.TIMEOUT_SECONDS
+    ) -> devices.Device:
         """Return the device called `name`; raises DeviceError where it can't run this bundle.
 
-        The emulator has the CPU of the bundle's level, or else of its target.
+        No run of a program may take longer there than `timeout_seconds`. The emulator has the CPU of the
+        bundle's level, or else of its target.
         """
-        return devices.connect(name, self.described(self.level))
+        return devices.connect(name, self.described(self.level), timeout_seconds)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], device: str | None = None) -> dict[str, NDArray[Any]]:
         """Return the outputs by name for one sample, or for S of them along a new leading axis.

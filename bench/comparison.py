@@ -1,4 +1,4 @@
-"""Comparing arrays: bit for bit, within a tolerance, and with the float model."""
+"""Comparing arrays: bit for bit, and within a tolerance."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.compiler.emit.expectations import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, magnitudes
-from edgec.compiler.emit.golden import sqnr
 
 Array = NDArray[Any]
 
@@ -26,17 +25,6 @@ class Mismatch:
     """Of the first one."""
     device: float
     expected: float
-
-
-@dataclass(frozen=True)
-class FloatComparison:
-    """One output next to the float model's, over all samples."""
-
-    output: str
-    sqnr_db: float | None
-    """Signal to quantization noise; None where there is no noise at all."""
-    top1_agreement: float | None
-    """Share of samples with the same largest element; None for an output that is no vector."""
 
 
 def exact(layer: str, tensor: str, sample: int, device: Array, expected: Array) -> Mismatch | None:
@@ -65,14 +53,6 @@ def errors(device: Array, expected: Array) -> Array:
 def largest(expected: Array) -> float:
     """Return the largest finite magnitude, 0 where there is none."""
     return float(magnitudes(expected).max(initial=0.0))
-
-
-def compare_with_float(output: str, device: Array, reference: Array) -> FloatComparison:
-    """Compare [S, *shape] with the float model's."""
-    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (device, reference))
-    is_vector = a.shape[1] > 1 and a.shape[1] == max(device.shape[1:])
-    agreement = float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))) if is_vector else None
-    return FloatComparison(output, sqnr(b, a), agreement)
 
 
 def _bytes(array: Array) -> Array:

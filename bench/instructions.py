@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from edgec.errors import printable
+
 DOT = "dot"
 MMLA = "mmla"
 INTEGER_MAC = "integer_mac"
@@ -112,6 +114,11 @@ def classify(encoding: int) -> str:
     return next((name for mask, value, name in _TABLE if encoding & mask == value), SCALAR)
 
 
+_DIGITS = 20
+"""Of the counter's numbers, which have 64 bits."""
+MOST_REGIONS = 1_000_000
+"""Of one run: a thousand runs of a network of a thousand steps."""
+
 Block = tuple[int, ...]
 """Encodings of instructions that are always executed together."""
 
@@ -148,22 +155,38 @@ class Region:
 def parse(text: str, classify: Callable[[int], str] = classify) -> tuple[Region, ...]:
     """Return the regions in the counter's output (its format is described in devices/qemu_counter.c).
 
-    `classify` tells the class of the CPU's encodings. Raises ValueError when the output isn't complete.
+    `classify` tells the class of the CPU's encodings. Raises ValueError when the output isn't complete, or no
+    counter's.
     """
     lines = [line.split() for line in text.splitlines()]
-    if not lines or lines[-1][0] != "end":
-        raise ValueError("the counter's output is cut off")
+    if not lines or len(lines[-1]) != 2 or lines[-1][0] != "end":
+        raise ValueError("it is cut off")
+    try:
+        return _regions(lines, classify)
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"there is no {error}") from error
+
+
+def _regions(lines: list[list[str]], classify: Callable[[int], str]) -> tuple[Region, ...]:
+    if _number(lines[-1][1]) > MOST_REGIONS:
+        raise ValueError(f"it has {lines[-1][1]} regions")
     blocks = {
         block: tuple(int(encoding, 16) for encoding in encodings)
         for kind, block, *encodings in lines
         if kind == "block"
     }
-    executed: list[Counter[Block]] = [Counter() for _ in range(int(lines[-1][1]))]
+    executed: list[Counter[Block]] = [Counter() for _ in range(_number(lines[-1][1]))]
     for kind, *fields in lines:
         if kind == "count":
             region, block, executions = fields
-            executed[int(region)][blocks[block]] += int(executions)
+            executed[_number(region)][blocks[block]] += _number(executions)
     return tuple(Region(counted, classify) for counted in executed)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise ValueError(f"'{printable(text[:_DIGITS])}' is no number")
+    return int(text)
 
 
 def total(regions: tuple[Region, ...]) -> Region:

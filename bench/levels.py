@@ -1,17 +1,17 @@
 """Which of a bundle's instruction-set levels run on a device."""
 
-import json
-
 from edgec.bench.bundle import Bundle
-from edgec.bench.devices import Device, checked
+from edgec.bench.devices import TIMEOUT_SECONDS, Device, checked
+from edgec.bench.said import missing_of, said
 from edgec.compiler.emit import bundle as emit
-from edgec.errors import DeviceError
+from edgec.errors import DeviceError, printable
 
 
 def missing_features(bundle: emit.Bundle, device: Device) -> dict[str, str | None]:
     """Return, per level and best first, the first feature that `device` lacks of it; None: it runs there."""
-    said = json.loads(checked(device.execute(bundle.bench, ["--levels"])).stdout)
-    return {level["name"]: level["missing"] for level in said["levels"]}
+    done = checked(device.execute(bundle.bench, ["--levels"]))
+    answer = said(done, levels=missing_of(bundle.levels))
+    return {level["name"]: level["missing"] for level in answer["levels"]}
 
 
 def running(bundle: emit.Bundle, device: Device) -> str:
@@ -23,11 +23,15 @@ def running(bundle: emit.Bundle, device: Device) -> str:
     *_, last = lacking
     chosen = bundle.level or next((level for level, missing in lacking.items() if not missing), last)
     if lacking[chosen]:
-        raise DeviceError(f"'{device.name}' lacks '{lacking[chosen]}', which level '{chosen}' needs")
+        raise DeviceError(
+            f"'{device.name}' lacks '{printable(str(lacking[chosen]))}', which level '{chosen}' needs"
+        )
     return chosen
 
 
-def executable(bundle: Bundle, device: str | None) -> tuple[list[tuple[Bundle, Device]], dict[str, str]]:
+def executable(
+    bundle: Bundle, device: str | None, timeout_seconds: float = TIMEOUT_SECONDS
+) -> tuple[list[tuple[Bundle, Device]], dict[str, str]]:
     """Return `bundle` at every level that `device` has, with the device, and why it doesn't run the others.
 
     An emulator has a CPU for each level. A bundle that is bound to a level has no other. Raises DeviceError
@@ -38,7 +42,7 @@ def executable(bundle: Bundle, device: str | None) -> tuple[list[tuple[Bundle, D
     for level in bundle.levels if bundle.level is None else (bundle.level,):
         one = bundle.at(level)
         try:
-            connected = one.device(device)
+            connected = one.device(device, timeout_seconds)
             running(one, connected)
         except DeviceError as error:
             lacking[level] = str(error)

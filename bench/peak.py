@@ -30,7 +30,7 @@ class Peak:
 
     def set_of(self, kernel: str) -> str | None:
         """Return the instruction set that a kernel is named after, None where that is none with a peak."""
-        name = FLOAT if kernel.startswith(("float_", "relax")) else kernel.rpartition("_")[2]
+        name = FLOAT if kernel.startswith(("float_", "island")) else kernel.rpartition("_")[2]
         return name if name in self.gmacs else None
 
 

@@ -54,10 +54,11 @@ def print_verification(console: Console, found: Verification) -> None:
         figures = f"absolute {furthest.max_absolute_error:.2g}, relative {furthest.max_relative_error:.2g}"
         among = f", of {len(found.islands)} float layers" if len(found.islands) > 1 else ""
         line("float", f"'{furthest.name}' against the reference: largest error {figures}{among}")
-    for output in found.float_outputs:
-        sqnr = "no noise" if output.sqnr_db is None else f"SQNR {output.sqnr_db:.1f} dB"
+    for output in found.accuracy.outputs:
         top1 = "" if output.top1_agreement is None else f", top-1 agreement {output.top1_agreement:.1%}"
-        line("accuracy", f"'{output.output}' against {found.float_reference}: {sqnr}{top1}")
+        line("accuracy", f"{output.name}: {output.text} from the original{top1}")
+    if found.built is not None:
+        line("built", found.built.summary)
     line("selftest", found.selftest, style="" if found.selftest == "ok" else "red")
     if wrong := found.mismatch:
         at = ", ".join(map(str, wrong.index))
@@ -65,6 +66,8 @@ def print_verification(console: Console, found: Verification) -> None:
         where = f"layer '{wrong.layer}', tensor '{wrong.tensor}', sample {wrong.sample}"
         line("MISMATCH", f"{where}: {share}", "red")
         line("", f"first at [{at}]: device {wrong.device}, expected {wrong.expected}", "red")
+    for warning in found.warnings:
+        line("WARNING", f"{warning}; docs/accuracy.md says what helps", "bold red")
 
 
 def print_tuning(console: Console, found: Tuning) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.bench.devices import Device, checked
+from edgec.bench.devices import Device, Execution, checked
 from edgec.compiler import npz
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DataError, DeviceError
-from edgec.kernels import reference
 from edgec.kernels.operators import Quantize
+from edgec.kernels.reference import quantize
 
 Array = NDArray[Any]
 Tensors = list[dict[str, Any]]
@@ -45,9 +45,9 @@ def run_samples(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> 
         bundle.bench,
         [*bundle.options, "--input", _INPUT, "--output", _OUTPUT],
         files={_INPUT: content},
-        collect=[_OUTPUT],
+        collect={_OUTPUT: packed_bytes(bundle.outputs, count(samples))},
     )
-    return unpack(bundle.outputs, checked(done).files.get(_OUTPUT, b""), count(samples))
+    return unpack(bundle.outputs, checked(done), _OUTPUT, count(samples))
 
 
 def stack(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -84,11 +84,18 @@ def pack(tensors: Tensors, samples: Mapping[str, Array]) -> bytes:
     return np.concatenate([_rows(samples[tensor["name"]]) for tensor in tensors], axis=1).tobytes()
 
 
-def unpack(tensors: Tensors, content: bytes, samples: int) -> dict[str, Array]:
+def packed_bytes(tensors: Tensors, samples: int) -> int:
+    """Return how large a file in the bench program's format is."""
+    return samples * sum(map(_size, tensors))
+
+
+def unpack(tensors: Tensors, done: Execution, file: str, samples: int) -> dict[str, Array]:
     """Return the tensors of a file in the bench program's format as [S, *shape] each; raises DeviceError."""
     sizes = [_size(tensor) for tensor in tensors]
+    content = done.files.get(file, b"")
     if len(content) != samples * sum(sizes):
-        raise DeviceError(f"the bench program wrote {len(content)} bytes in place of {samples * sum(sizes)}")
+        wrote = f"wrote {len(content)} bytes to {file} in place of {samples * sum(sizes)}"
+        raise DeviceError(f"'{done.device}': the bench program {wrote}")
     rows = np.frombuffer(content, np.uint8).reshape(samples, sum(sizes))
     parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
     return {
@@ -114,7 +121,7 @@ def _stacked(tensor: dict[str, Any], arrays: Mapping[str, Array]) -> Array:
         raise DataError(f"input '{name}' is missing: give {dtype} {_text(shape)}")
     array = np.asarray(arrays[name])
     if array.dtype == np.float32 and dtype == "int8" and tensor["scale"] is not None:
-        array = reference.quantize(Quantize(array.size, tensor["scale"], tensor["zero_point"]), array)
+        array = quantize(Quantize(array.size, tensor["scale"], tensor["zero_point"]), array)
     if array.dtype != np.dtype(dtype):
         raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it first")
     if array.shape == shape:

@@ -15,7 +15,7 @@ from edgec.compiler.tune import records, tune
 from edgec.compiler.tune.probe import Meter
 from edgec.compiler.tune.records import Records
 from edgec.compiler.tune.tune import Tuning
-from edgec.errors import TuningError
+from edgec.errors import DeviceError, TuningError
 from edgec.kernels.operators import Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -41,6 +41,7 @@ def tuner(
             raise TuningError(
                 f"{target.device} runs no tuner's probe yet: its kernels are chosen by their models"
             )
+        records.check_kept()
         tuned = _level(target, device, level)
         tuning = tune.tune(
             network, tuned, inputs, meter(device, tuned), budget, known, records.keep, progress
@@ -73,7 +74,12 @@ def meter(device: Device, target: Target) -> Meter:
     """
 
     def words(mode: str, program: Path, schedule: bytes) -> list[str]:
-        return checked(device.execute(program, [mode, _SCHEDULE], {_SCHEDULE: schedule})).stdout.split()
+        """One for each byte of the schedule: a step's time, or the hash of what it computed."""
+        done = checked(device.execute(program, [mode, _SCHEDULE], {_SCHEDULE: schedule}))
+        found = done.stdout.split()
+        if len(found) != len(schedule) or not all(word.isdecimal() and len(word) <= 20 for word in found):
+            raise DeviceError(f"'{done.device}': the tuner's probe says no {len(schedule)} numbers")
+        return found
 
     def sums(program: Path, schedule: bytes) -> Sequence[str]:
         return words("sums", program, schedule)
@@ -88,6 +94,8 @@ def meter(device: Device, target: Target) -> Meter:
 
     def counts(program: Path, schedule: bytes) -> Sequence[float]:
         regions = counting.count(program, ["marks", _SCHEDULE], {_SCHEDULE: schedule})
+        if len(regions) != len(schedule):
+            raise DeviceError(f"'{device.name}': {len(regions)} steps were counted, not {len(schedule)}")
         if modelled:
             return cycles.model_cycles(regions, target, known)
         return [float(region.instructions) for region in regions]

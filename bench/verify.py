@@ -1,10 +1,9 @@
 """Checking a bundle on a device, sample by sample.
 
 Every layer is compared bit for bit with the reference, float convolutions and islands within a tolerance, and
-the outputs with the float model's.
+the outputs with what the original model computes in ONNX Runtime.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.bench.comparison import (
-    FloatComparison,
     Mismatch,
     close,
-    compare_with_float,
     errors,
     exact,
     largest,
 )
 from edgec.bench.devices import Device, checked
 from edgec.bench.levels import running
-from edgec.bench.run import count, pack, read_arrays, real, stack, unpack
+from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
+from edgec.bench.said import count as count_of
+from edgec.bench.said import one_of, said, text
+from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
@@ -64,13 +64,16 @@ class Verification:
     """`ok`, or what the bundle's own self-test says."""
     mismatch: Mismatch | None
     """The first layer, in execution order, that differs."""
-    float_reference: str
-    """The file of the bundle that the outputs are compared with as a float model."""
-    float_outputs: tuple[FloatComparison, ...]
+    accuracy: Accuracy
+    """The outputs beside the original's, on these samples."""
+    built: Accuracy | None
+    """The same of the build, on its samples; None where the user has samples of his own."""
+    warnings: tuple[str, ...]
+    """Which outputs are further from the original than they may be."""
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison that must hold does."""
+        """Whether every comparison that must hold does; accuracy is a matter of `warnings`."""
         return self.mismatch is None and self.selftest == "ok"
 
 
@@ -79,9 +82,12 @@ def verify(
     device: Device,
     data: Mapping[str, Array] | None = None,
     on_sample: Callable[[int, int], None] | None = None,
+    min_sqnr: float | None = None,
 ) -> Verification:
     """Compare `bundle` on `device` with its references, on `data` or else on the golden inputs.
 
+    An output has to reach `min_sqnr` dB of signal to noise; None: what its precision has to, 0: anything.
+    Without `data` what the build found, on more samples, has to as well: this shows that it holds here.
     The level is the bundle's own, or the best that the device has. `on_sample` is called with the number of
     samples done and their total. Raises BundleError where a file was changed, DataError where `data` don't
     fit, DeviceError where the device fails.
@@ -106,7 +112,10 @@ def verify(
             islands[name] = _worst(islands.get(name, error), error)
         if on_sample:
             on_sample(sample + 1, count(samples))
-    float_reference = "float.onnx" if "float.onnx" in bundle.manifest["files"] else "model.onnx"
+    built = Accuracy.from_data(bundle.manifest["accuracy"]) if data is None else None
+    accuracy = _accuracy(bundle, "given" if built is None else built.on, samples, outputs)
+    precision = bundle.manifest["target"]["precision"]
+    said = (one.warnings(precision, min_sqnr) for one in (accuracy, built) if one is not None)
     return Verification(
         bundle=bundle.name,
         device=device.name,
@@ -117,21 +126,35 @@ def verify(
         islands=tuple(islands.values()),
         selftest=_selftest(bundle, device),
         mismatch=mismatch,
-        float_reference=float_reference,
-        float_outputs=_compare_outputs(bundle, float_reference, samples, outputs),
+        accuracy=accuracy,
+        built=built,
+        warnings=tuple(dict.fromkeys(warning for warnings in said for warning in warnings)),
     )
 
 
 def to_json(verifications: Sequence[Verification], lacking: Mapping[str, str]) -> dict[str, Any]:
     """Return what was found on each level as plain data, and why other levels weren't run."""
     levels = [asdict(one) | {"passed": one.passed} for one in verifications]
-    return {"passed": all(one.passed for one in verifications), "levels": levels, "not_run": dict(lacking)}
+    passed = all(one.passed for one in verifications)
+    accurate = not any(one.warnings for one in verifications)
+    return {"passed": passed, "accurate": accurate, "levels": levels, "not_run": dict(lacking)}
 
 
 def _network(bundle: Bundle) -> Network:
+    """Return what model.onnx says; raises BundleError where the manifest says that tensors are others."""
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    return network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
+    network = network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
+    ends = [*bundle.inputs, *bundle.outputs]
+    if unknown := [tensor["name"] for tensor in ends if tensor["name"] not in network.tensors]:
+        raise BundleError(f"{bundle.path}: '{unknown[0]}' is no tensor of model.onnx: build the bundle again")
+    for tensor in [*ends, *(tensor for step in bundle.steps for tensor in step["outputs"])]:
+        known = network.tensors.get(tensor["name"])
+        if known is not None and (known.dtype, list(known.shape)) != (tensor["dtype"], tensor["shape"]):
+            given = f"{tensor['dtype']} {tensor['shape']} in the manifest"
+            expected = f"{known.dtype} {list(known.shape)} in model.onnx"
+            raise BundleError(f"{bundle.path}: '{tensor['name']}' is {given} and {expected}: build it again")
+    return network
 
 
 def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:
@@ -139,11 +162,11 @@ def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tens
     content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
     files = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
     arguments = [*bundle.options, *files]
-    done = checked(
-        device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=[_OUTPUT, _TRACE])
-    )
-    traced = unpack([tensor for step in bundle.steps for tensor in step["outputs"]], done.files[_TRACE], 1)
-    produced = unpack(bundle.outputs, done.files[_OUTPUT], 1)
+    steps = [tensor for step in bundle.steps for tensor in step["outputs"]]
+    tensors = {_OUTPUT: bundle.outputs, _TRACE: steps}
+    sizes = {file: packed_bytes(of_file, 1) for file, of_file in tensors.items()}
+    done = checked(device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=sizes))
+    produced, traced = (unpack(of_file, done, file, 1) for file, of_file in tensors.items())
     return {name: a[0] for name, a in traced.items()}, {name: a[0] for name, a in produced.items()}
 
 
@@ -204,26 +227,21 @@ def _worst(a: IslandError, b: IslandError) -> IslandError:
 def _selftest(bundle: Bundle, device: Device) -> str:
     """Return `ok`, or the self-test's finding in words."""
     done = device.execute(bundle.bench, [*bundle.options, "--selftest"])
-    if done.returncode not in (0, 1):
-        checked(done)
-    said = json.loads(done.stdout)
-    if said["selftest"] == "ok":
+    if done.returncode == 0:
+        said(done, selftest=one_of("ok"))
         return "ok"
-    return f"{said['selftest']} at layer '{said['layer']}' on {said['threads']} thread(s)"
+    if done.returncode != 1:
+        checked(done)
+    found = said(done, selftest=one_of("differs", "overrun"), layer=text, threads=count_of)
+    return f"{found['selftest']} at layer '{found['layer']}' on {found['threads']} thread(s)"
 
 
-def _compare_outputs(
-    bundle: Bundle, file: str, samples: Mapping[str, Array], outputs: list[Tensors]
-) -> tuple[FloatComparison, ...]:
-    """Compare all outputs with those of `file`, a float model or a QDQ one that is simulated in float."""
-    model = bundle.file(file).read_bytes()
-    fed = [real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs]
-    runs = [reference.run_onnx(model, [array[sample] for array in fed]) for sample in range(count(samples))]
-    return tuple(
-        compare_with_float(
-            tensor["name"],
-            real(bundle, tensor, np.stack([output[tensor["name"]] for output in outputs])),
-            np.stack([run[position] for run in runs]),
-        )
-        for position, tensor in enumerate(bundle.outputs)
-    )
+def _accuracy(bundle: Bundle, on: str, samples: Mapping[str, Array], outputs: list[Tensors]) -> Accuracy:
+    """Compare all outputs with those of the model as it was given."""
+    fed = {tensor["name"]: real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs}
+    feeds = [{name: array[sample] for name, array in fed.items()} for sample in range(count(samples))]
+    runs = [
+        {tensor["name"]: real(bundle, tensor, output[tensor["name"]]) for tensor in bundle.outputs}
+        for output in outputs
+    ]
+    return measure(bundle.file("original.onnx").read_bytes(), on, feeds, runs)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgec import files
 from edgec.compiler.model import Model, serialize
 from edgec.compiler.program import Plan, Program
+from edgec.errors import OutputError
 from edgec.kernels.operators import Network
 
 
@@ -50,8 +52,11 @@ class Dumps:
     def _write(self, file: str, content: bytes) -> None:
         if self.folder is not None:
             path = self.folder / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"{path.parent}: can't be made: {error.strerror or error}") from error
+            files.write(path, content)
 
 
 def _calls(program: Program, plan: Plan) -> list[str]:

@@ -15,10 +15,13 @@ class Provenance:
     kind: Literal["data", "synthetic", "qdq", "none"]
     """Calibration samples; seeded synthetic inputs; imported with its scales; not quantized."""
     samples: int = 0
+    """Those that scales were chosen from."""
     sha256: str = ""
-    """Of the samples' names, shapes and bytes."""
+    """Of all samples' names, shapes and bytes."""
     seed: int | None = None
     """Of synthetic inputs."""
+    held_back: int = 0
+    """Further samples, which chose no scales."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,10 @@ class Model:
     """Of that file's bytes."""
     source_nodes: int
     """Nodes it had before normalization."""
+    original: bytes
+    """The model as it was given, in one file, with its inputs' shapes: what outputs are compared with."""
+    widened: bool = False
+    """Whether it has float16, which is computed in float32."""
     calibration: Provenance | None = None
     """None until the model was quantized."""
 

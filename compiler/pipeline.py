@@ -9,12 +9,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgec.compiler import npz
+from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, contract, driver, manifest
+from edgec.compiler.emit import bundle, contract, driver, manifest, names
 from edgec.compiler.emit.expectations import expectations
-from edgec.compiler.emit.golden import Golden, sqnr
+from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
@@ -39,6 +40,12 @@ from edgec.kernels.operators import Chain, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
+MOST_COMPARED = 32
+"""Samples that a build is compared with the original on: figures are stable by then."""
+_WORK, _WORK_PER_BYTE = 6e8, 8
+"""Multiply-accumulates of the reference, in numpy, that a build has time for besides the golden run and one
+more sample: a second, some tenth of what it takes. A byte moved takes as long as that many of them."""
+
 Progress = Callable[[str, str], None]
 """Called as progress(stage, detail): with no detail when a stage starts, then with what it found."""
 Arrays = Mapping[str, NDArray[Any]]
@@ -54,11 +61,13 @@ class _Lowered:
     network: Network
     target: Target
     optimize: Optimize
-    inputs: Arrays
-    """Of the golden run."""
-    floats: dict[str, NDArray[Any]] | None
-    """The float model's outputs for them, where there is a float model."""
+    samples: Sequence[Arrays]
+    """Inputs as the network takes them: of the golden run, then more to compare with the original."""
     origin: manifest.Source
+    feeds: Sequence[Arrays] = ()
+    """The same as the original takes them; none where `origin` knows the accuracy already."""
+    sampled: str = "synthetic"
+    """What they are: a key of accuracy.SAMPLES."""
 
 
 def build(
@@ -94,7 +103,8 @@ def build(
     """
     report = progress or (lambda _stage, _detail: None)
     path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
-    name = name or path.stem
+    name = path.stem if name is None else name
+    names.check(name)
     folder = Path(output) if output is not None else Path(f"{name}-{described.name}.edgec")
     bundle.check_output(folder)
     dumps = Dumps(Path(dump) if dump is not None else None)
@@ -110,7 +120,8 @@ def build(
     data = _samples(calibration, source)
     with _naming(path):
         check(source, described)
-    report("import", f"{source.source_nodes} nodes, opset {source.opset}")
+    half = ", float16 as float32" if source.widened else ""
+    report("import", f"{source.source_nodes} nodes, opset {source.opset}{half}")
 
     model = source
     if described.precision == "int8":
@@ -133,11 +144,14 @@ def build(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
         network = to_network(model, with_int8_io, described)
-        feed = data.feed(0)
-        floats = _float_outputs(source, feed) if model is not source else None
-        inputs = {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
+        feeds = data.compared(MOST_COMPARED)
+        samples = [
+            {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
+            for feed in feeds
+        ]
         origin = replace(_origin(source, model, network, with_int8_io), arena_io=arena_io)
-        lowered = _Lowered(name, network, described, optimize, inputs, floats, origin)
+        sampled = data.kind(calibrates=model is not source)
+        lowered = _Lowered(name, network, described, optimize, samples, origin, feeds, sampled)
         return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
 
 
@@ -150,14 +164,12 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
     built.check()
     network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
     target = loader.from_data(built.manifest["target"])
-    floats = "golden/float_outputs.npz"
     lowered = _Lowered(
         built.name,
         network,
         target,
         Optimize(built.manifest["optimize"]),
-        npz.read(built.file("golden/inputs.npz"), BundleError),
-        npz.read(built.file(floats), BundleError) if floats in built.manifest["files"] else None,
+        [npz.read(built.file("golden/inputs.npz"), BundleError)],
         manifest.source_of(built.manifest, built.path),
     )
     report = progress or (lambda _stage, _detail: None)
@@ -178,7 +190,7 @@ def _compile(
 
     if tune is not None:
         report("tune", "")
-        tuning = tune(network, target, lowered.inputs, records)
+        tuning = tune(network, target, lowered.samples[0], records)
         records = records + tuning.records
         programs = levels(network, target, records)
         report("tune", _tuned(tuning))
@@ -201,8 +213,15 @@ def _compile(
     objects = [compile_objects(program, compiled) for program in programs]
     report("compile", f"{len(cached)} objects ({sum(cached)} from the cache)")
 
+    report("compare", "")
+    golden = _golden(network, programs[-1], lowered.samples[0])
+    origin = lowered.origin
+    if lowered.feeds:
+        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], golden))
+    assert origin.accuracy is not None, "a bundle that is tuned again knows it"
+    report("compare", origin.accuracy.summary)
+
     report("emit", "")
-    golden = _golden(network, programs[-1], lowered.inputs, lowered.floats)
     operations = [operator.operation for operator in network.operators]
     used = Records.of(
         record
@@ -210,10 +229,10 @@ def _compile(
         for record in of_network(records, operations, level).entries.values()
     )
     written = bundle.write(
-        lowered.name, programs, planned, objects, golden, lowered.origin, lowered.optimize, folder,
+        lowered.name, programs, planned, objects, golden, origin, lowered.optimize, folder,
         encode(used),
     )  # fmt: skip
-    report("emit", _faithful(golden, network))
+    report("emit", "libraries, header, manifest, golden vectors")
     return written
 
 
@@ -271,20 +290,23 @@ def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
 
 
-def _float_outputs(model: Model, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Return what the float model computes from `inputs`."""
-    graph = model.ir.graph
-    results = reference.run_onnx(serialize(model), [inputs[str(v.name)] for v in graph.inputs])
-    return {str(v.name): y for v, y in zip(graph.outputs, results, strict=True)}
+def _accuracy(lowered: _Lowered, network: Network, program: Program, golden: Golden) -> Accuracy:
+    """Compare what the reference computes with the original, on as many samples as cost a build little."""
+    work = sum(call.macs + _WORK_PER_BYTE * program.moved_bytes(call) for call in program.calls)
+    count = min(len(lowered.samples), 2 + int(_WORK // max(work, 1)))
+    runs = [golden.outputs]
+    for sample in lowered.samples[1:count]:
+        values = reference.evaluate(network, sample, requantization=program.target.requantization)
+        runs.append({name: values[name] for name in golden.outputs})
+    computed = [{name: as_real(network.tensors[name], y) for name, y in run.items()} for run in runs]
+    return measure(lowered.origin.original, lowered.sampled, lowered.feeds[:count], computed)
 
 
-def _golden(
-    network: Network, program: Program, inputs: Arrays, floats: dict[str, NDArray[Any]] | None
-) -> Golden:
+def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
     """Return one inference of the reference, on `inputs`."""
     values = reference.evaluate(network, inputs, requantization=program.target.requantization)
-    outputs = {tensor.name: values[tensor.name] for tensor in program.outputs}
-    return Golden(dict(inputs), outputs, floats, *expectations(network, program, values))
+    outputs = {tensor.title or tensor.name: values[tensor.name] for tensor in program.outputs}
+    return Golden(dict(inputs), outputs, *expectations(network, program, values))
 
 
 def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:
@@ -298,10 +320,14 @@ def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -
         nodes=source.source_nodes,
         operators=len(network.operators),
         calibration=manifest.Calibration(
-            provenance.kind, provenance.samples, provenance.sha256 or None, provenance.seed
+            provenance.kind,
+            provenance.samples,
+            provenance.sha256 or None,
+            provenance.seed,
+            provenance.held_back,
         ),
         compiled=serialize(model),
-        original=serialize(source) if model is not source else None,
+        original=source.original,
         islands=tuple(reason for reasons in islands for reason in reasons) if is_qdq(model) else (),
         int8_io=with_int8_io,
     )
@@ -315,20 +341,8 @@ def _quantized(model: Model, source: Model, reduce_range: bool, dense_per_tensor
     kind = "synthetic " if provenance.kind == "synthetic" else ""
     weights = ", dense layers per tensor" if dense_per_tensor else ""
     weights += ", reduced range" if reduce_range else ""
-    return f"int8 per channel{weights}, {provenance.samples} {kind}samples"
-
-
-def _faithful(golden: Golden, network: Network) -> str:
-    """Say how near the golden run comes to the float model's, the worst output first."""
-    compared = {
-        name: noise
-        for name, floats in (golden.float_outputs or {}).items()
-        if (noise := sqnr(floats, as_real(network.tensors[name], golden.outputs[name]))) is not None
-    }
-    if not compared:
-        return "golden vectors"
-    worst = min(compared, key=lambda name: compared[name])
-    return f"golden vectors; '{worst}' {compared[worst]:.1f} dB from the float model"
+    held = f", {provenance.held_back} held back" if provenance.held_back else ""
+    return f"int8 per channel{weights}, {provenance.samples} {kind}samples{held}"
 
 
 def _summary(network: Network, programs: Sequence[Program]) -> str:

@@ -32,7 +32,7 @@ class Call:
     name: str
     """The layer's name, for reports."""
     kernel: str
-    """The row of the kernel table, or `relax` for a float island's function."""
+    """The row of the kernel table, or `island` for a float island's function."""
     symbol: str
     arguments: tuple[str, ...]
     """Buffer names: tensors or constants, in the order of the function's pointers."""

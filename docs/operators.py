@@ -41,8 +41,8 @@ Written by `python docs/operators.py` from the compiler's tables; don't edit.
 
 A node runs in int8 when its operator is in this table, the tensors around it are quantized (by edgec, or by
 the QuantizeLinear and DequantizeLinear nodes of a QDQ model), and its limits are met. Any other node becomes
-part of a float island, if Relax can compile it; `edgec build` names each with the reason. What neither can
-compile is an error that lists all such nodes.
+part of a float island, if it can be compiled to what ONNX defines; `edgec build` names each with the reason.
+What neither can do is an error that lists all such nodes.
 
 *Computed as*: a **product of weights** and the operators with a **new scale** compute int8 results of a scale
 of their own; those at **its input's scale** keep it; **no arithmetic** moves elements, mostly without a copy;

@@ -1,7 +1,8 @@
 """Deployment compiler for edge devices: a trained ONNX model in, an exact int8 C library out."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = (
+    False  # to type checkers it is true; typing takes a moment to import, in which Ctrl-C may come
+)
 if TYPE_CHECKING:
     from edgec.api import build, load
     from edgec.bench.bundle import Bundle

@@ -1,5 +1,11 @@
 """`edgec`, and `python -m edgec`."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `reported` listens, Ctrl-C ends the process without a word, and not with Python's traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from typing import NoReturn
 
 from edgec.errors import reported

@@ -32,11 +32,16 @@ LevelName = Annotated[
     str | None,
     typer.Option("--level", metavar="NAME", help="Run on this instruction-set level of the bundle."),
 ]
+Timeout = Annotated[
+    str,
+    typer.Option(metavar="TIME", help="How long the device's program may take for one run: 90s, 1h, ..."),
+]
+_TIMEOUT = "10m"
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
 
 
-_LONGEST_BUDGET = 1000 * 3600
-"""Seconds of tuning: six weeks, for whoever means it."""
+_LONGEST = 1000 * 3600
+"""Seconds of tuning, or of a run: six weeks, for whoever means it."""
 _ELEMENTS = 2**31 - 1
 """Kernels count them in 32 bits."""
 _DIGITS = len(str(_ELEMENTS))
@@ -46,7 +51,11 @@ _ClickException: Any = typer.BadParameter.mro()[2]
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 2 for a user's mistake, 1 for a mismatch or a bug, 130 for Ctrl-C."""
+    """Run the command line.
+
+    Exit code 2 for a user's mistake, 1 for a mismatch or a bug, 3 for outputs far from the original's, 130
+    for Ctrl-C.
+    """
     arguments = sys.argv[1:]
     code = 0 if arguments else 2
     with reported():
@@ -194,6 +203,7 @@ def tune(
     budget: Annotated[str, typer.Option(metavar="BUDGET", help="60s, 5m, ...")] = "60s",
     device: DeviceName = None,
     level: LevelName = None,
+    timeout: Timeout = _TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Search for faster kernels for a bundle, on a device, and build it anew with them in its place.
@@ -207,7 +217,7 @@ def tune(
     seconds = _parse_seconds(budget)
     opened = Bundle.load(bundle)
     chosen = opened if level is None else opened.at(level)
-    connected = chosen.device(device)
+    connected = chosen.device(device, _parse_seconds(timeout, "--timeout"))
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")
@@ -233,6 +243,7 @@ def run(
     input: Annotated[Path, typer.Option(metavar="IN.npz", help="Inputs by name: one sample each, or S.")],
     output: Annotated[Path, typer.Option(metavar="OUT.npz", help="Outputs by name.")],
     device: DeviceName = None,
+    timeout: Timeout = _TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Run a bundle's model on samples."""
@@ -244,7 +255,7 @@ def run(
 
     files.check_writable(output)
     opened = Bundle.load(bundle)
-    connected = opened.device(device)
+    connected = opened.device(device, _parse_seconds(timeout, "--timeout"))
     results = run(opened, connected, read_arrays(input))
     files.write(output, npz.encode(results))
     shapes = {name: list(array.shape) for name, array in results.items()}
@@ -264,12 +275,20 @@ def verify(
         Path | None,
         typer.Option(metavar="IN.npz", help="Samples to compare on; by default the bundle's golden inputs."),
     ] = None,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB", help="How near outputs must come to the original's: 10 (int8) or 60 (fp32); 0: any."
+        ),
+    ] = None,
+    timeout: Timeout = _TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a bundle with its references, layer by layer.
+    """Compare a bundle with its references, layer by layer, and with the original model.
 
-    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs. Without
-    --level, on every instruction-set level of the bundle that the device has.
+    Integer layers bit for bit, float ones within a tolerance; exit code 1 where a layer differs, 3 where an
+    output is too far from the original's. Without --level, on every instruction-set level of the bundle that
+    the device has.
     """
     from edgec import output as show
     from edgec.bench import report
@@ -279,14 +298,15 @@ def verify(
     from edgec.bench.verify import to_json, verify
 
     opened = Bundle.load(bundle)
-    runs, lacking = executable(opened if level is None else opened.at(level), device)
+    seconds = _parse_seconds(timeout, "--timeout")
+    runs, lacking = executable(opened if level is None else opened.at(level), device, seconds)
     arrays = None if data is None else read_arrays(data)
     out = show.console(as_json)
     found = []
     for one, connected in runs:
         with out.status("") as status:
             told = partial(_tell_sample, status.update, one.level)
-            found.append(verify(one, connected, arrays, told))
+            found.append(verify(one, connected, arrays, told, min_sqnr))
         report.print_verification(out, found[-1])
     for name, reason in lacking.items():
         show.line(out, "not run", f"level {name}: {reason}")
@@ -295,6 +315,8 @@ def verify(
         show.print_json(to_json(found, lacking) | {"sha256": opened.digest})
     if not all(one.passed for one in found):
         raise typer.Exit(1)
+    if any(one.warnings for one in found):
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -321,6 +343,7 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw layers under that peak: a roofline.")
     ] = None,
+    timeout: Timeout = _TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on a device.
@@ -354,7 +377,8 @@ def bench(
     opened = opened if level is None else opened.at(level)
     with out.status("bench ..."):
         wanted = peak or plot is not None
-        found = benchmark(opened, opened.device(device), threads, runs, cycles, wanted)
+        connected = opened.device(device, _parse_seconds(timeout, "--timeout"))
+        found = benchmark(opened, connected, threads, runs, cycles, wanted)
     report.print_measurement(out, found)
     if plot is not None:
         draw(found, plot)
@@ -387,14 +411,14 @@ def targets(
         show.print_target(out, target)
 
 
-def _parse_seconds(text: str) -> float:
+def _parse_seconds(text: str, what: str = "budget") -> float:
     """Read `60s`, `5m` or `1h`."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh])", text, re.ASCII)
     if not found or not float(found[1]):
-        raise TuningError(f"budget '{text}': write a time above zero as 60s, 5m or 1h")
+        raise TuningError(f"{what} '{text}': write a time above zero as 60s, 5m or 1h")
     seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-    if seconds > _LONGEST_BUDGET:
-        raise TuningError(f"budget '{text}': {_LONGEST_BUDGET // 3600}h at most")
+    if seconds > _LONGEST:
+        raise TuningError(f"{what} '{text}': {_LONGEST // 3600}h at most")
     return seconds
 
 

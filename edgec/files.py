@@ -96,8 +96,8 @@ def _target(path: Path, error: type[EdgecError]) -> Path:
     """Return where links lead; raises `error` for what isn't a file, for no device may be replaced by one."""
     try:
         target = Path(os.path.realpath(path))
-        if os.path.lexists(target):
-            _check_kind(path, os.lstat(target).st_mode, error)
+        with suppress(FileNotFoundError):
+            _check_kind(path, target.lstat().st_mode, error)
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "no name of a file"
         raise error(f"{path}: can't be written: {reason}") from problem

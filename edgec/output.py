@@ -150,6 +150,8 @@ def print_build(out: Console, path: str, manifest: Mapping[str, Any], digest: st
         sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
         line(out, "levels", f"{', '.join(sizes)} of flash")
     line(out, "root", f"sha256 {digest}")
+    for warning in manifest["accuracy"]["warnings"]:
+        out.print(f"  {'WARNING':<10} {warning}", style="bold red", markup=False, soft_wrap=True)
     out.print(f"  {path}   flash {_flash(memory)}, RAM {ram}", markup=False, soft_wrap=True)
 
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 import edgec
 from edgec.errors import DeviceError
+from edgec.kernels import oracle
 
 HERE = Path(__file__).parent
 
@@ -22,7 +22,9 @@ def main(bundles: list[str]) -> None:
         right = logits.reshape(len(labels), -1).argmax(axis=1) == labels
         print(f"  {what:<24} {right.mean():6.1%} of {len(labels)} images right")
 
-    session = onnxruntime.InferenceSession(HERE / "fmnist_dscnn.onnx", providers=["CPUExecutionProvider"])
+    session = oracle.runtime().InferenceSession(
+        HERE / "fmnist_dscnn.onnx", providers=["CPUExecutionProvider"]
+    )
     show("float, ONNX Runtime", np.stack([session.run(["logits"], {"image": image})[0] for image in images]))
     first: np.ndarray | None = None
     for path in map(Path, bundles):

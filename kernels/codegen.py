@@ -9,6 +9,7 @@ which returns 0. TVM's own pipeline ends in `MakePackedAPI`; the list of passes 
 with one step exchanged: `_plain_c_abi`.
 """
 
+import re
 import tempfile
 from collections.abc import Collection
 from functools import cache
@@ -102,14 +103,29 @@ def compile_object(
         else elf.FREESTANDING | software.functions(target)
     )
     if foreign := elf.global_symbols(code) - {symbol, *callees} - allowed:
-        needed = ", ".join(sorted(foreign))
         if target.hosted:
-            raise AssertionError(f"{symbol} needs {needed}, which is no function of the C library's")
+            raise AssertionError(f"{symbol} needs {sorted(foreign)}, no functions of the C library's")
+        needed = " and ".join(dict.fromkeys(map(_in_words, sorted(foreign))))
         raise UnsupportedError(
-            f"it computes in float by {needed}, which firmware for {target.device} doesn't have: use "
-            "operators that run in int8 (docs/operators.md)"
+            f"it needs {needed}, which firmware for {target.device} doesn't have: use operators that run in "
+            "int8 (docs/operators.md)"
         )
     return code
+
+
+def _in_words(symbol: str) -> str:
+    """Return what a function of the C library, or of a compiler's own, is for."""
+    words = (words for words, pattern in _SUPPORT.items() if re.match(pattern, symbol))
+    return next(words, f"the C library's {symbol}")
+
+
+_SUPPORT = {
+    "division of 64-bit integers": r"__(u?(div|mod)di[34]|aeabi_u?ldivmod)$",
+    "conversion of 64-bit integers": r"__(float(un)?di[sd]f|fix(uns)?[sd]fdi|aeabi_(u?l2[fd]|[fd]2u?lz))$",
+    "float64": r"__(\w+df\w*|aeabi_\w*d\w*)$",
+    "float32 by software": r"__(\w+sf\w*|aeabi_\w*f\w*)$",
+}
+"""What functions that code generators call by themselves are for: libgcc's names, and those of Arm's ABI."""
 
 
 def assembly(function: tirx.PrimFunc, symbol: str, target: Target) -> str:

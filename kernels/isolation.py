@@ -1,5 +1,6 @@
 """Calls that may take their process with them, made in copies of this one."""
 
+import faulthandler
 import os
 import pickle
 import select
@@ -65,6 +66,7 @@ def _child(calls: Sequence[Callable[[], T]], reading: int, writing: int) -> None
     """Make calls and write their results; never returns."""
     try:
         os.close(reading)
+        faulthandler.disable()
         nothing = os.open(os.devnull, os.O_WRONLY)
         for descriptor in (1, 2):  # what libraries print when they die
             os.dup2(nothing, descriptor)

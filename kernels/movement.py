@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,9 +20,14 @@ _VECTOR_BYTES = 32
 _PLANES = 4
 
 
+_MOVED_AS = {"bool": "uint8", "float16": "uint16"}
+"""Types that not every CPU loads and stores; a copy moves their bytes."""
+
+
 def rearrange(operation: Rearrange, target: Target) -> KernelCode:
     """Copy by strides: the innermost dimension, or the two innermost, as runs of vectors."""
     del target
+    operation = replace(operation, dtype=_MOVED_AS.get(operation.dtype, operation.dtype))
     walk = _walk(operation)
     return KernelCode(
         key=f"rearrange {operation.dtype} {walk} {operation.offset} {operation.input_size}",

@@ -32,7 +32,7 @@ class Runs:
 
     def count(self, size: int) -> int:
         """Return how many runs `size` elements are."""
-        return size // self.length
+        return size // self.length if size else 0
 
     def span(self, size: int) -> int:
         """Return the elements of memory from the first to the last of `size`."""
@@ -83,6 +83,8 @@ class Tensor:
     """Of an int8 tensor that stands for real numbers."""
     place: Place | None = None
     """Where it is part of another tensor; it is then read through that one alone."""
+    title: str = ""
+    """What the model calls an output whose name is an input's, too."""
 
     @property
     def size(self) -> int:
@@ -97,7 +99,7 @@ class Tensor:
 
 def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
     """Whether element i of a result of `shape` is made of element i of each operand: nothing broadcasts."""
-    dense = np.cumprod((1, *shape[:0:-1]))[::-1]
+    dense = np.cumprod((1, *shape[:0:-1]))[::-1][: len(shape)]
     return all(
         extent == 1 or stride == wanted
         for steps in strides

@@ -5,7 +5,7 @@ type or operator that it lacks), ONNX's own reference implementation is. Neither
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,28 +53,37 @@ def evaluate(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
     Inputs must have the model's dtypes; they are reshaped to its shapes. Raises OracleError.
     """
+    (outputs,) = evaluate_each(model, [inputs])
+    return outputs
+
+
+def evaluate_each(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """Return the outputs of several runs as `evaluate` does, for the price of opening the model once."""
     if _divides_integers(model):  # by zero, ONNX Runtime would take this process with it
-        (result,) = isolated([partial(_by_runtime, model, inputs)], _SECONDS)
+        (result,) = isolated([partial(_by_runtime, model, samples)], _SECONDS)
     else:
-        result = _by_runtime(model, inputs)
-    if isinstance(result, dict):
+        result = _by_runtime(model, samples)
+    if isinstance(result, list):
         return result
     refused = result.how if isinstance(result, Died) else result
     try:
-        return _by_reference(model, inputs)
+        return _by_reference(model, samples)
     except Exception as error:  # numpy, which the reference is written in, has every kind of failure
         raise OracleError(
             f"no outputs to compare with: ONNX Runtime says {refused!r}, ONNX's reference {_line(error)!r}"
         ) from error
 
 
-def _by_runtime(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
+def _by_runtime(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]] | str:
     """Return the outputs, or why there are none."""
     try:
         opened = session(model)
-        feeds = {spec.name: _shaped(inputs[spec.name], spec.shape) for spec in opened.get_inputs()}
-        outputs = opened.run(None, feeds)
-        return {spec.name: np.asarray(y) for spec, y in zip(opened.get_outputs(), outputs, strict=True)}
+        names = [spec.name for spec in opened.get_outputs()]
+        found = []
+        for inputs in samples:
+            feeds = {spec.name: _shaped(inputs[spec.name], spec.shape) for spec in opened.get_inputs()}
+            found.append(dict(zip(names, map(np.asarray, opened.run(None, feeds)), strict=True)))
+        return found
     except Exception as error:  # onnxruntime has a class of its own for every kind of failure
         return _line(error)
 
@@ -92,7 +101,7 @@ def _divides_integers(model: bytes) -> bool:
     return any(kinds.get(name) not in floats for name in divisors)
 
 
-def _by_reference(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def _by_reference(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -101,10 +110,14 @@ def _by_reference(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in proto.graph.input
     }
-    feeds = {name: _shaped(inputs[name], shapes[name]) for name in evaluator.input_names}
-    with np.errstate(all="ignore"):
-        outputs = evaluator.run(None, feeds)
-    return {str(name): np.asarray(y) for name, y in zip(evaluator.output_names, outputs, strict=True)}
+    found = []
+    for inputs in samples:
+        feeds = {name: _shaped(inputs[name], shapes[name]) for name in evaluator.input_names}
+        with np.errstate(all="ignore"):
+            outputs = evaluator.run(None, feeds)
+        names = map(str, evaluator.output_names)
+        found.append({name: np.asarray(y) for name, y in zip(names, outputs, strict=True)})
+    return found
 
 
 def _shaped(array: Array, shape: list[int | str]) -> Array:

@@ -356,7 +356,8 @@ def evaluate(
     values.update(network.constants)
     for operator in network.operators:
         arguments = [values[name] for name in operator.inputs]
-        results = compute(operator.operation, arguments, requantization)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # infinities are values, too
+            results = compute(operator.operation, arguments, requantization)
         for name, result in zip(operator.outputs, results, strict=True):
             tensor = network.tensors[name]
             value = np.asarray((overrides or {}).get(name, result))

@@ -33,7 +33,7 @@ def kernel(
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         # Callers' tensors may lie anywhere: promise no more than the element's own alignment.
         buffers = [
-            T.arg(f"p{i}", T.buffer((size,), dtype, align=lanes_bytes(dtype)))
+            T.arg(f"p{i}", T.buffer((size,), _stored(dtype), align=lanes_bytes(dtype)))
             for i, (dtype, size) in enumerate(parameters)
         ]
         work = T.arg("scratch", T.buffer((1 << 30,), scratch, align=lanes_bytes(scratch)))
@@ -45,7 +45,12 @@ def kernel(
 
 def lanes_bytes(dtype: str) -> int:
     """Bytes of one element of a numpy-style dtype name such as `int16`."""
-    return int("".join(c for c in dtype if c.isdigit())) // 8
+    return int("".join(c for c in _stored(dtype) if c.isdigit())) // 8
+
+
+def _stored(dtype: str) -> str:
+    """Return the type that elements are moved as: a truth value is a byte."""
+    return "int8" if dtype == "bool" else dtype
 
 
 def load(buffer: Buffer, offset: Expr, lanes: int = 1) -> Expr:

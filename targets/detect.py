@@ -1,7 +1,7 @@
 """What this machine is: the descriptor of the target `host`, in the keys of a TOML file."""
 
-import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
     fields = _last_processor(cpuinfo)
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     features = sorted(name for name, flag in FEATURES[arch].items() if flag in flags)
-    descriptor: dict[str, Any] = {"base": arch, "features": features, "cores": _cores()} | _caches(caches)
+    descriptor: dict[str, Any] = {"base": arch, "features": features, "cores": _cores(cpuinfo)} | _caches(
+        caches
+    )
     if arch == "arm64":
         descriptor["cpu"] = ARM_PARTS.get(fields.get("CPU part", ""), "generic")
         descriptor["emulator"] = {"cpu": "max"}  # whatever this machine has, QEMU's largest CPU has too
@@ -73,9 +75,9 @@ def _last_processor(cpuinfo: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _cores() -> int:
-    """Cores this process may use, which in a container is fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
+def _cores(cpuinfo: str) -> int:
+    """Cores of the machine, also where this process may use fewer: bundles for it must not differ by that."""
+    return max(1, len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE)))
 
 
 def _caches(folder: Path) -> dict[str, int]:

@@ -9,13 +9,17 @@ certain device. It names devices (or paths, from the file's own folder) with mor
 first, that bundles carry code for besides.
 """
 
+import os
+import re
+import reprlib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import TargetError
+from edgec import files
+from edgec.errors import TargetError, printable
 from edgec.targets import detect
 from edgec.targets.descriptor import Board, Emulator, Target
 from edgec.targets.features import FEATURES
@@ -45,7 +49,7 @@ def _is_cache(value: Any) -> bool:
 
 
 def _is_region(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and _is_cache(value[0]) and _is_count(value[1])
+    return isinstance(value, list | tuple) and len(value) == 2 and _is_cache(value[0]) and _is_count(value[1])
 
 
 _TEXT: Rule = ("some text", _is_text)
@@ -54,8 +58,8 @@ _CACHE: Rule = ("a number of bytes, 0 for no cache", _is_cache)
 _REGION: Rule = ("a list of an address and a number of bytes", _is_region)
 _KEYS: dict[str, Rule] = {
     "arch": ("one of " + ", ".join(FEATURES), lambda value: _is_text(value) and value in FEATURES),
-    "triple": ("an LLVM target triple, such as aarch64-linux-gnu", _is_text),
-    "cpu": ("an LLVM CPU name, such as cortex-a76", _is_text),
+    "triple": ("a target triple, such as aarch64-linux-gnu", _is_text),
+    "cpu": ("a CPU name, such as cortex-a76", _is_text),
     "features": ("a list of feature names", _is_text_list),
     "vector_bits": ("32, 128, 256 or 512", lambda value: value in (32, 128, 256, 512)),
     "vector_registers": _COUNT,
@@ -81,6 +85,21 @@ _BOARD_KEYS: dict[str, Rule] = {
 _OPTIONAL = {"base", "emulator", "variants", "requantization", "flash_bytes", "ram_bytes"}
 _PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb", "riscv32": "riscv32"}
 """Architecture -> how its LLVM triples and Zig targets begin."""
+_HOSTED = {"x86-64", "arm64"}
+_SYSTEMS = {
+    False: (
+        (r"-linux-(gnu|musl)$", r"-linux-(gnu(\.\d{1,4}){0,3}|musl)$"),
+        "it must end with linux-gnu or linux-musl: edgec builds for Linux, or for no system at all",
+    ),
+    True: ((r"-none-(eabi|eabihf|elf)$", r"-freestanding-\w+$"), "it must name no system"),
+}
+"""Whether there is none -> what `triple` and `c_target` must match, and that in words."""
+_GLIBC = ((2, 17), (2, 44))
+"""The oldest that runs arm64, and the newest that the C compiler knows."""
+_LONGEST_CHAIN = 20
+"""Of bases; edgec's own have three."""
+_LIMIT = 1 << 16
+"""Bytes of a target's file: edgec's own have a thousand. Tables in tables take the square of their depth."""
 
 
 def devices() -> list[str]:
@@ -168,15 +187,21 @@ def from_data(data: Mapping[str, Any]) -> Target:
 
 def _resolve(device: str, folder: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """Return the keys of `device` laid over its base's, and where they came from for messages."""
-    own, origin, folder = _read(device, folder)
-    if origin in seen:
+    start = folder
+    own, origin, folder = _read(device, start)
+    path = os.path.realpath(start / device)  # two spellings are one file
+    if path in seen:
         raise TargetError(f"{origin}: key 'base' leads back to the file itself")
+    if len(seen) > _LONGEST_CHAIN:
+        raise TargetError(
+            f"{origin}: key 'base': more than {_LONGEST_CHAIN} files, one the base of the other"
+        )
     _check_keys(own, _KEYS, origin, "")
     emulator = own.get("emulator", {})
     _check_keys(emulator, _emulator_keys(emulator), origin, "emulator.")
     if "base" not in own:
         return own, origin
-    base, _ = _resolve(own.pop("base"), folder, (*seen, origin))
+    base, _ = _resolve(own.pop("base"), folder, (*seen, path))
     base.pop("variants", None)
     merged = base | own
     merged["features"] = base.get("features", []) + own.get("features", [])
@@ -206,12 +231,13 @@ def _read(device: str, folder: Path) -> tuple[dict[str, Any], str, Path]:
     if not is_file and device not in devices():
         raise _unknown(device, devices())
     origin = str(path) if is_file else path.name
+    text = files.read_text(path, TargetError, _LIMIT)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), origin, path.parent
-    except OSError as error:
-        raise TargetError(f"{origin}: can't read the target's file: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text), origin, path.parent
+    except ValueError as error:  # of TOML, and of numbers with thousands of digits
         raise TargetError(f"{origin}: not a TOML file: {error}") from error
+    except RecursionError:
+        raise TargetError(f"{origin}: not a target's file: it nests too deep") from None
 
 
 def _check_keys(data: dict[str, Any], rules: dict[str, Rule], origin: str, prefix: str) -> None:
@@ -220,16 +246,26 @@ def _check_keys(data: dict[str, Any], rules: dict[str, Rule], origin: str, prefi
             raise TargetError(f"{origin}: unknown key '{prefix}{key}'{_closest(key, list(rules))}")
         must, holds = rules[key]
         if not holds(value):
-            raise TargetError(f"{origin}: key '{prefix}{key}' is {value!r}; it must be {must}")
+            raise TargetError(f"{origin}: key '{prefix}{key}' is {reprlib.repr(value)}; it must be {must}")
 
 
 def _check_architecture(data: dict[str, Any], origin: str) -> None:
     """Check the keys that must agree with `arch`."""
     arch = data["arch"]
     for key in ("triple", "c_target"):
-        if not data[key].startswith(_PREFIXES[arch]):
+        if not data[key].startswith(_PREFIXES[arch]) or printable(data[key]) != data[key]:
             must = f"with arch '{arch}' it must begin with '{_PREFIXES[arch]}'"
             raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
+    system, must = _SYSTEMS["-none-" in data["triple"] or arch not in _HOSTED]
+    for key, rule in zip(("triple", "c_target"), system, strict=True):
+        if not re.search(rule, data[key]):
+            raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
+    glibc = re.search(r"\.(\d+)\.(\d+)(\.\d+)?$", data["c_target"])
+    if glibc and not _GLIBC[0] <= (int(glibc[1]), int(glibc[2])) <= _GLIBC[1]:
+        oldest, newest = (".".join(map(str, version)) for version in _GLIBC)
+        raise TargetError(
+            f"{origin}: key 'c_target' is {data['c_target']!r}; glibc is one of {oldest} to {newest}"
+        )
     hard = [data[key].endswith("hf") for key in ("triple", "c_target")]
     if arch == "arm-m" and hard[0] != hard[1]:
         must = f"with triple '{data['triple']}' it must{'' if hard[0] else ' not'} end with 'hf'"

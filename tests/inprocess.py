@@ -5,15 +5,14 @@ does, calling the kernels in order over the planned arena, is done here in Pytho
 """
 
 import ctypes
-import os
-import pickle
-import signal
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,8 @@ from edgec.compiler.lower.plan import plan
 from edgec.compiler.model import Model, is_qdq
 from edgec.compiler.program import Plan, Program
 from edgec.compiler.tune.records import Records
+from edgec.kernels import isolation
+from edgec.kernels.isolation import Died
 from edgec.kernels.operators import Network
 from edgec.targets.descriptor import Target
 
@@ -121,7 +122,7 @@ class Library:
         for name, buffer in {"the arena": arena, **buffers}.items():
             assert buffer.intact, f"a kernel wrote outside of {name}"
         return {
-            tensor.name: buffers[tensor.name].read().view(tensor.dtype).reshape(tensor.shape)
+            tensor.title or tensor.name: buffers[tensor.name].read().view(tensor.dtype).reshape(tensor.shape)
             for tensor in program.outputs
         }
 
@@ -158,62 +159,18 @@ class _Buffer:
         return np.array_equal(before, _GUARD) and np.array_equal(after, _GUARD)
 
 
-@dataclass(frozen=True)
-class Died:
-    """What is left of an item whose process didn't return."""
-
-    how: str
-    """`SIGSEGV`, `SIGALRM` for one that took too long, `exit code 1`."""
-
-
 def isolated(
-    items: Sequence[Item], work: Callable[[Item], Made], seconds: int, limit_bytes: int = 0
+    items: Sequence[Item], work: Callable[[Item], Made], seconds: float, limit_bytes: int = 0
 ) -> list[Made | Died]:
-    """Apply `work` to every item in a forked process: one that dies takes one item along, not this process.
+    """Apply `work` to every item in a copy of this process: one that dies takes one item along.
 
-    Results must be picklable. `seconds` is an item's time; `limit_bytes`, where given, the memory of all.
+    `seconds` is an item's time; `limit_bytes`, where given, the memory that a copy may address.
     """
-    made: list[Made | Died] = []
-    while len(made) < len(items):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            os.close(reading)
-            _work(items[len(made) :], work, seconds, limit_bytes, writing)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            made.extend(_results(pipe))
-        _, status = os.waitpid(child, 0)
-        if len(made) < len(items):
-            code = os.waitstatus_to_exitcode(status)
-            made.append(Died(signal.Signals(-code).name if code < 0 else f"exit code {code}"))
-    return made
+    return isolation.isolated([partial(_limited, work, item, limit_bytes) for item in items], seconds)
 
 
-def _work(
-    items: Sequence[Item], work: Callable[[Item], Made], seconds: int, limit_bytes: int, writing: int
-) -> None:
-    """The forked process."""
-    import resource
-
-    code = 1
-    try:
-        if limit_bytes:
-            resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with os.fdopen(writing, "wb") as pipe:
-            for item in items:
-                signal.alarm(seconds)  # its default action ends this process
-                pickle.dump(work(item), pipe)
-                pipe.flush()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _results(pipe: BinaryIO) -> Iterable[Any]:
-    while True:
-        try:
-            yield pickle.load(pipe)
-        except (EOFError, pickle.UnpicklingError):
-            return
+def _limited(work: Callable[[Item], Made], item: Item, limit_bytes: int) -> Made:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limit_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+    return work(item)

@@ -115,7 +115,7 @@ def test_verify(folder: Path) -> None:
     (found,) = data["levels"]
     assert (found["device"], found["level"], found["samples"]) == ("emulator", "rpi5", 8)
     assert (found["mismatch"], found["selftest"]) == (None, "ok")
-    assert found["float_outputs"][0]["sqnr_db"] > 25
+    assert found["accuracy"]["outputs"][0]["sqnr_db"] > 25
     assert "bit-exact with the reference on 8 samples" in done.stderr
 
 

@@ -18,6 +18,7 @@ class QemuBoard:
     """Board as QEMU calls it."""
     model: str
     """Its core."""
+    timeout_seconds: float = TIMEOUT_SECONDS
     name: str = "emulator"
 
     @property
@@ -36,17 +37,18 @@ class QemuBoard:
         program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
-        collect: Sequence[str] = (),
-        timeout: float = TIMEOUT_SECONDS,
+        collect: Mapping[str, int] | None = None,
     ) -> Execution:
         """See `Device.execute`; `arguments` hold no spaces."""
-        return process.run([self.program, *self._options(program, arguments)], files or {}, collect, timeout)
+        command = [self.program, *self._options(program, arguments)]
+        return process.run(self.name, command, files or {}, collect or {}, self.timeout_seconds)
 
     def count(
         self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
     ) -> tuple[Region, ...]:
         """See `CountingDevice.count`; raises DeviceError where QEMU can't load plugins."""
-        return qemu.count(self.program, [], self._options(program, arguments), files or {})
+        options = self._options(program, arguments)
+        return qemu.count(self.program, [], options, files or {}, self.timeout_seconds)
 
     def _options(self, program: Path, arguments: Sequence[str]) -> list[str | Path]:
         words = ",".join(f"arg={word.replace(',', ',,')}" for word in (program.name, *arguments))

@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edgec.bench.instructions import Region
-from edgec.errors import DeviceError
+from edgec.errors import DeviceError, printable
 
-TIMEOUT_SECONDS = 3600.0
-"""Long enough for any run worth waiting for; a device that hangs is an error, not a wait for ever."""
+TIMEOUT_SECONDS = 600.0
+"""Of one run of a program, unless --timeout says otherwise: ten times what the slowest network takes on an
+emulator. A device that hangs is an error, not a wait for ever."""
+SAID_BYTES = 64 << 20
+"""The most that a program may say: a hundred times what the tuner's longest schedule makes it say."""
+_QUOTED = 300
+"""Characters of what a program says that a message repeats."""
 
 
 @dataclass(frozen=True)
 class Execution:
     """What one run of a program left behind."""
 
+    device: str
+    """Where it ran."""
     returncode: int
     stdout: str
     stderr: str
@@ -35,6 +42,10 @@ class Device(Protocol):
         """Its processor, for reports."""
 
     @property
+    def timeout_seconds(self) -> float:
+        """How long one run of a program may take."""
+
+    @property
     def conditions(self) -> dict[str, str | float]:
         """What else decides the figures: load, governor, versions."""
 
@@ -43,13 +54,13 @@ class Device(Protocol):
         program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
-        collect: Sequence[str] = (),
-        timeout: float = TIMEOUT_SECONDS,
+        collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """Run `program` in an empty folder that holds `files`, and bring `collect` back.
+        """Run `program` in an empty folder that holds `files`, and bring the files `collect` back.
 
-        `arguments` name files relative to that folder. Raises DeviceError where the program can't be run,
-        dies, or takes more than `timeout` seconds; its own exit status is the caller's to judge.
+        `arguments` name files relative to that folder; `collect` says how many bytes a file may have. Raises
+        DeviceError where the program can't be run, dies, takes too long, says or writes more than it may; its
+        own exit status is the caller's to judge.
         """
 
 
@@ -68,4 +79,11 @@ def checked(execution: Execution) -> Execution:
     if execution.returncode == 0:
         return execution
     said = execution.stderr.strip().splitlines()
-    raise DeviceError(said[-1] if said else f"the program ended with exit code {execution.returncode}")
+    words = printable(said[-1])[:_QUOTED] if said else ""
+    code = f"the program ended with exit code {execution.returncode}"
+    raise DeviceError(f"'{execution.device}': {words or code}")
+
+
+def duration(seconds: float) -> str:
+    """Return `90 s` or `10 min`."""
+    return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"

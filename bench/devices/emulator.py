@@ -32,6 +32,7 @@ class QemuUser:
     model: str
     """CPU as QEMU calls it."""
     sysroot: str
+    timeout_seconds: float = TIMEOUT_SECONDS
     name: str = "emulator"
 
     @property
@@ -49,24 +50,24 @@ class QemuUser:
         program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
-        collect: Sequence[str] = (),
-        timeout: float = TIMEOUT_SECONDS,
+        collect: Mapping[str, int] | None = None,
     ) -> Execution:
         """See `Device.execute`."""
         command = [self.program, *self._options(), program.resolve(), *arguments]
-        return process.run(command, files or {}, collect, timeout)
+        return process.run(self.name, command, files or {}, collect or {}, self.timeout_seconds)
 
     def count(
         self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
     ) -> tuple[Region, ...]:
         """See `CountingDevice.count`; raises DeviceError where QEMU can't load plugins."""
-        return qemu.count(self.program, self._options(), [program.resolve(), *arguments], files or {})
+        after: list[str | Path] = [program.resolve(), *arguments]
+        return qemu.count(self.program, self._options(), after, files or {}, self.timeout_seconds)
 
     def _options(self) -> list[str | Path]:
         return ["-cpu", self.model, "-L", self.sysroot]
 
 
-def connect(target: Target) -> QemuUser | QemuBoard:
+def connect(target: Target, timeout_seconds: float) -> QemuUser | QemuBoard:
     """Return the emulator of `target`; raises DeviceError where it has none, or a part isn't installed."""
     if target.emulator is None:
         raise DeviceError(f"target '{target.name}' has no emulator: run it with --device local")
@@ -74,10 +75,11 @@ def connect(target: Target) -> QemuUser | QemuBoard:
     if program is None:
         raise DeviceError(f"{target.emulator.program} is not installed{_install(target.emulator.program)}")
     if isinstance(target.emulator, Board):
-        return QemuBoard(Path(program), target.emulator.machine, target.emulator.cpu)
+        machine, cpu = target.emulator.machine, target.emulator.cpu
+        return QemuBoard(Path(program), machine, cpu, timeout_seconds)
     if not Path(target.emulator.sysroot).is_dir():
         raise DeviceError(f"{target.emulator.sysroot} is missing{_install(target.emulator.sysroot)}")
-    return QemuUser(Path(program), target.emulator.cpu, target.emulator.sysroot)
+    return QemuUser(Path(program), target.emulator.cpu, target.emulator.sysroot, timeout_seconds)
 
 
 def _install(part: str) -> str:

@@ -19,6 +19,7 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 class Local:
     """The machine itself."""
 
+    timeout_seconds: float = TIMEOUT_SECONDS
     name: str = "local"
 
     @property
@@ -40,17 +41,18 @@ class Local:
         program: Path,
         arguments: Sequence[str],
         files: Mapping[str, bytes] | None = None,
-        collect: Sequence[str] = (),
-        timeout: float = TIMEOUT_SECONDS,
+        collect: Mapping[str, int] | None = None,
     ) -> Execution:
         """See `Device.execute`."""
-        return process.run([program.resolve(), *arguments], files or {}, collect, timeout)
+        return process.run(
+            self.name, [program.resolve(), *arguments], files or {}, collect or {}, self.timeout_seconds
+        )
 
 
-def connect(target: Target) -> Local:
+def connect(target: Target, timeout_seconds: float) -> Local:
     """Return this machine; raises DeviceError where bundles for `target` can't run on it."""
     arch = detect.host_arch()
     if arch != target.arch:
         instead = "with --device emulator" if target.emulator else f"on a machine with {target.arch}"
         raise DeviceError(f"the bundle is for {target.arch} and this machine is {arch}: run it {instead}")
-    return Local()
+    return Local(timeout_seconds)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,15 +11,19 @@ import platformdirs
 
 from edgec.bench import instructions, riscv, thumb
 from edgec.bench.devices import process
-from edgec.bench.devices.device import TIMEOUT_SECONDS, checked
+from edgec.bench.devices.device import checked
 from edgec.bench.instructions import Region
 from edgec.compiler.emit import toolchain
-from edgec.errors import DeviceError
+from edgec.errors import DeviceError, printable
 from edgec.targets import detect, loader
 
 _COUNTER = Path(__file__).with_name("qemu_counter.c")
 _INTERFACES = (((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 """From which QEMU on -> version of its plugin interface; 7.2 is the one that is tested."""
+_COUNTS_BYTES = 1 << 30
+"""Of the counter's output: some megabytes are usual."""
+_VERSION_SECONDS = 10
+"""To say which QEMU it is."""
 _CLASSES = {
     "qemu-aarch64": instructions.classify,
     "qemu-system-arm": thumb.classify,
@@ -32,7 +35,7 @@ _CLASSES = {
 @cache
 def version(program: Path) -> tuple[int, int]:
     """Return the major and minor version of QEMU."""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    said = process.run("emulator", [program.resolve(), "--version"], {}, {}, _VERSION_SECONDS).stdout
     found = re.search(r"version (\d+)\.(\d+)", said)
     if not found:
         raise DeviceError(f"{program}: does not say which version of QEMU it is")
@@ -40,23 +43,29 @@ def version(program: Path) -> tuple[int, int]:
 
 
 def count(
-    program: Path, before: Sequence[str | Path], after: Sequence[str | Path], files: Mapping[str, bytes]
+    program: Path,
+    before: Sequence[str | Path],
+    after: Sequence[str | Path],
+    files: Mapping[str, bytes],
+    timeout_seconds: float,
 ) -> tuple[Region, ...]:
     """Run QEMU with the plugin between two lists of arguments, in a folder with `files`; return its regions.
 
-    Raises DeviceError where QEMU can't load plugins, or what it runs fails.
+    Raises DeviceError where QEMU can't load plugins, what it runs fails, or the counts make no sense.
     """
     counter = str(_built_counter(version(program))).replace(",", ",,")  # QEMU's way to escape a comma
     command = [program, *before, "-plugin", f"{counter},out=counts", *after]
-    done = process.run(command, files, ["counts"], TIMEOUT_SECONDS)
+    done = process.run("emulator", command, files, {"counts": _COUNTS_BYTES}, timeout_seconds)
     if "counts" not in done.files:
-        why = done.stderr.strip() or "no reason given"
+        why = printable(done.stderr.strip())[:300] or "no reason given"
         package = "qemu-system-arm" if "system" in program.name else "qemu-user, not -static"
         raise DeviceError(f"{program} can't load plugins ({why}): install {package}")
     checked(done)
-    return instructions.parse(
-        done.files["counts"].decode(), _CLASSES.get(program.name, instructions.classify)
-    )
+    try:
+        text = done.files["counts"].decode()
+        return instructions.parse(text, _CLASSES.get(program.name, instructions.classify))
+    except ValueError as error:
+        raise DeviceError(f"'emulator': the instruction counter's output makes no sense: {error}") from error
 
 
 def _built_counter(version: tuple[int, int]) -> Path:

@@ -1,6 +1,5 @@
 """edgec and its peers on one model: built, quantized, timed in turns, and their outputs compared."""
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 
 from edgec import api
 from edgec.bench.bundle import Bundle
-from edgec.bench.comparison import compare_with_float
 from edgec.bench.devices import checked
 from edgec.bench.levels import running
 from edgec.bench.peers.engines import PEERS, Engine, Sample
 from edgec.bench.peers.processes import quantize, start
 from edgec.bench.peers.turns import Contender, Timing, take_turns
 from edgec.bench.peers.worker import write_samples
+from edgec.bench.said import counts, said
+from edgec.compiler.accuracy import compare as compare_outputs
 from edgec.compiler.compress.calibration import load_calibration, synthetic
 from edgec.compiler.frontend.load import load
 from edgec.errors import DeviceError, ModelError
@@ -112,7 +112,7 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
         )
         if settings.level is not None:
             bundle = bundle.at(settings.level)
-        if settings.precision == "int8" and "float.onnx" not in bundle.manifest["files"]:
+        if settings.precision == "int8" and bundle.manifest["model"]["calibration"]["kind"] == "qdq":
             raise ModelError(f"{path}: quantized already: give the float model, which each engine quantizes")
         files = {
             "calibrating": write_samples(folder / "calibrating.npz", calibrating),
@@ -180,7 +180,7 @@ def _stack(samples: Sequence[Sample]) -> dict[str, Array]:
 
 def _source(engine: Engine, path: Path, bundle: Bundle) -> Path:
     """Return the file an engine starts from, which need not be there."""
-    files = {"given": path, "float": bundle.path / "float.onnx", "qdq": bundle.path / "model.onnx"}
+    files = {"given": path, "float": bundle.path / "original.onnx", "qdq": bundle.path / "model.onnx"}
     return files.get(engine.model, path.with_name(f"{path.stem}_{engine.model}"))
 
 
@@ -189,9 +189,9 @@ def _edgec(bundle: Bundle, settings: Settings) -> Contender:
     device, times = bundle.device("local"), "cpu_ns" if settings.cpu_time else "latency_ns"
 
     def run(warmup: int, runs: int) -> Sequence[int]:
-        counts = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
-        said = checked(device.execute(bundle.bench, [*bundle.options, *counts])).stdout
-        taken: list[int] = json.loads(said)[times]
+        numbers = ["--threads", str(settings.threads), "--runs", str(runs), "--warmup", str(warmup)]
+        done = checked(device.execute(bundle.bench, [*bundle.options, *numbers]))
+        taken: list[int] = said(done, **{times: counts(runs)})[times]
         return taken
 
     return run
@@ -213,7 +213,7 @@ def _compare(computed: Mapping[str, list[Array]], exact: bool, precision: str) -
             same = np.concatenate([(a == b).reshape(-1) for a, b in zip(outputs, integers, strict=True)])
         noise, agreement = None, None
         if reference is not None and name != "ORT float" and outputs[0].size == reference[0].size:
-            first = compare_with_float("", outputs[0].reshape(reference[0].shape), reference[0])
+            first, *_ = compare_outputs("", reference[0], outputs[0].reshape(reference[0].shape))
             noise, agreement = first.sqnr_db, first.top1_agreement
         found[name] = Outputs(
             exact=None if same is None else bool(exact and same.all()),

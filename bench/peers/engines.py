@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.kernels import oracle
+
 Array = NDArray[Any]
 Sample = dict[str, Array]
 """One array per input of the model, by name."""
@@ -57,8 +59,7 @@ class Engine:
 
 def _onnxruntime(model: Path, threads: int, first: Sample) -> Session:
     """Return ONNX Runtime with all optimizations on, inputs and outputs bound once: no run copies them."""
-    import onnxruntime
-
+    onnxruntime = oracle.runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -75,6 +76,7 @@ def _onnxruntime(model: Path, threads: int, first: Sample) -> Session:
 
 def _quantized_by_onnxruntime(model: Path, samples: Sequence[Sample], folder: Path) -> Path:
     """Return the QDQ model of ONNX Runtime's own quantizer: uint8 by int8 per channel, fast on x86."""
+    oracle.runtime()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -15,6 +15,8 @@ from edgec.compiler.model import Model, Provenance
 from edgec.errors import CalibrationError
 
 SYNTHETIC_SAMPLES = 8
+HELD_BACK_EVERY, HELD_BACK_FROM = 10, 20
+"""Every tenth sample chooses no scales, where there are 20 or more: it shows what the others led to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +24,31 @@ class Calibration:
     """Samples for every input of a model."""
 
     samples: dict[str, NDArray[Any]]
-    """Per input, [samples, *shape of the input], in the input's dtype."""
+    """Those that scales are chosen from: per input, [samples, *shape of the input], in the input's dtype."""
+    held_back: dict[str, NDArray[Any]]
+    """Those that are kept for comparing, likewise; there may be none."""
     provenance: Provenance
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """Return the number of samples that scales are chosen from."""
         return self.provenance.samples
 
     def feed(self, sample: int) -> dict[str, NDArray[Any]]:
-        """Return one sample as the model takes it."""
-        return {name: array[sample] for name, array in self.samples.items()}
+        """Return one of them as the model takes it."""
+        return _feed(self.samples, sample)
+
+    def kind(self, calibrates: bool) -> str:
+        """Return what `compared` gives: a key of `accuracy.SAMPLES`."""
+        if self.provenance.kind == "synthetic":
+            return "synthetic"
+        return "held back" if self.provenance.held_back else "calibrated" if calibrates else "given"
+
+    def compared(self, most: int) -> list[dict[str, NDArray[Any]]]:
+        """Return at most so many samples to compare a model on, evenly chosen; held back, if any are."""
+        among = self.held_back if self.provenance.held_back else self.samples
+        count = self.provenance.held_back or self.provenance.samples
+        picked = sorted({index * count // most for index in range(most)})
+        return [_feed(among, sample) for sample in picked]
 
 
 def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) -> Calibration:
@@ -55,8 +72,17 @@ def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) ->
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"'{name}' {count}" for name, count in counts.items())
         raise CalibrationError(f"{origin}: numbers of samples differ between inputs: {listed}")
-    count = next(iter(counts.values()))
-    return Calibration(samples, Provenance("data", count, _digest(samples)))
+    return _split(samples, next(iter(counts.values())))
+
+
+def _split(samples: dict[str, NDArray[Any]], count: int) -> Calibration:
+    """Hold back every tenth sample, where there are enough."""
+    held = np.zeros(count, bool)
+    if count >= HELD_BACK_FROM:
+        held[HELD_BACK_EVERY - 1 :: HELD_BACK_EVERY] = True
+    provenance = Provenance("data", int(np.sum(~held)), _digest(samples), held_back=int(np.sum(held)))
+    chosen, kept = ({name: array[which] for name, array in samples.items()} for which in (~held, held))
+    return Calibration(chosen, kept, provenance)
 
 
 def synthetic(model: Model, seed: int = 0, samples: int = SYNTHETIC_SAMPLES) -> Calibration:
@@ -75,7 +101,7 @@ def synthetic(model: Model, seed: int = 0, samples: int = SYNTHETIC_SAMPLES) -> 
             made[str(value.name)] = generator.standard_normal((samples, *shape)).astype(dtype)
         else:  # valid as token, mask and class alike
             made[str(value.name)] = generator.integers(0, 2, (samples, *shape)).astype(dtype)
-    return Calibration(made, Provenance("synthetic", samples, _digest(made), seed))
+    return Calibration(made, {}, Provenance("synthetic", samples, _digest(made), seed))
 
 
 def _arrays(source: Path | Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], str]:
@@ -106,9 +132,15 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.d
         )
     if len(array) == 0:
         raise CalibrationError(f"{what} holds no samples")
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        array = np.ascontiguousarray(array, dtype)
     if not np.all(np.isfinite(array)):
-        raise CalibrationError(f"{what} holds NaN or infinity")
-    return np.ascontiguousarray(array, dtype)
+        raise CalibrationError(f"{what} holds NaN or infinity, or more than {dtype} can hold")
+    return array
+
+
+def _feed(samples: Mapping[str, NDArray[Any]], sample: int) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(array[sample]) for name, array in samples.items()}
 
 
 def _listed(names: Mapping[str, object]) -> str:

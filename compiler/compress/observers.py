@@ -1,6 +1,7 @@
-"""Ranges of a float model's values over calibration samples."""
+"""Ranges and means of a float model's values over calibration samples, the same on every machine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,21 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.compiler.compress.calibration import Calibration
-from edgec.errors import CalibrationError, ModelError
-from edgec.kernels import oracle
+from edgec.errors import CalibrationError
+from edgec.kernels.precise import Precise, rounded
 
 Range = tuple[float, float]
-"""Smallest and largest value to represent."""
+"""Smallest and largest value to represent, rounded as `precise.rounded` does."""
 
-Observer = Callable[[onnx_ir.Model, Sequence[str], Calibration], dict[str, Range]]
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What calibration found, by the values' names."""
+
+    ranges: dict[str, Range]
+    means: dict[str, NDArray[np.float64]]
+    """Of every channel (axis 1), over all samples. Not rounded: biases, which are made of them, are."""
+
 
 _PERCENTILE = 99.99
 """Share of a value's elements, in percent, that lie below the range's upper end (and above its lower end)."""
@@ -23,46 +32,51 @@ _BINS = 4096
 """Of a percentile's histogram: an end is exact to 1/4096 of the full range, finer than one int8 step."""
 
 
-def min_max(model: onnx_ir.Model, names: Sequence[str], calibration: Calibration) -> dict[str, Range]:
-    """Return the smallest and largest element of each named value."""
-    ranges: dict[str, Range] = {}
-    for values in _runs(model, names, calibration):
-        for name, value in values.items():
-            low, high = ranges.get(name, (np.inf, -np.inf))
-            ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
-    for name, ends in ranges.items():
-        if not np.all(np.isfinite(ends)):
+def observe(
+    model: onnx_ir.Model,
+    ranged: Sequence[str],
+    averaged: Sequence[str],
+    calibration: Calibration,
+    observer: str,
+) -> Observed:
+    """Run the float model on every sample; return ranges and channel means of the values named.
+
+    `observer` is one of OBSERVERS. Raises CalibrationError where a value doesn't stay finite, ModelError
+    where an operator can't be evaluated.
+    """
+    precise = Precise(onnx_ir.to_proto(model).SerializeToString())
+    low, high = dict.fromkeys(ranged, np.inf), dict.fromkeys(ranged, -np.inf)
+    sums: dict[str, Any] = dict.fromkeys(averaged, 0)
+    for sample in range(len(calibration)):
+        for name, value in precise.values(calibration.feed(sample)):
+            if name in low:
+                low[name] = np.minimum(low[name], value.min())  # a NaN stays
+                high[name] = np.maximum(high[name], value.max())
+            if name in sums:
+                sums[name] = sums[name] + value.mean(axis=tuple(a for a in range(value.ndim) if a != 1))
+    for name in ranged:
+        if not max(-low[name], high[name]) <= np.finfo(np.float32).max:  # nor a NaN
             raise CalibrationError(f"value '{name}' is NaN or infinite on the calibration samples")
-    return ranges
+    ranges = {name: (float(rounded(low[name])), float(rounded(high[name]))) for name in ranged}
+    if observer == "percentile":
+        ranges = _percentiles(precise, ranges, calibration)
+    return Observed(ranges, {name: total / len(calibration) for name, total in sums.items()})
 
 
-def percentile(model: onnx_ir.Model, names: Sequence[str], calibration: Calibration) -> dict[str, Range]:
-    """Return ranges that leave out the outermost 0.01 % of each named value's elements at either end."""
-    full = min_max(model, names, calibration)
+OBSERVERS = ("min-max", "percentile")
+"""What a range covers: every element, or all but the outermost 0.01 % at either end."""
+
+
+def _percentiles(precise: Precise, full: dict[str, Range], calibration: Calibration) -> dict[str, Range]:
+    """Return, of the full ranges, what is left without the outermost elements."""
     counts = {name: np.zeros(_BINS, np.int64) for name in full}
-    for values in _runs(model, names, calibration):
-        for name, value in values.items():
-            low, high = full[name]
+    for sample in range(len(calibration)):
+        for name, value in precise.values(calibration.feed(sample)):
+            low, high = full.get(name, (0.0, 0.0))
             if high > low:
                 bins = ((value.ravel() - low) * (_BINS / (high - low))).astype(np.int64)
-                counts[name] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
+                counts[name] += np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
     return {name: _cut(full[name], counts[name]) for name in full}
-
-
-def channel_means(
-    model: onnx_ir.Model, names: Sequence[str], calibration: Calibration
-) -> dict[str, NDArray[np.float64]]:
-    """Return the mean of every channel (axis 1) of each named value, over all samples."""
-    sums: dict[str, NDArray[np.float64]] = {}
-    for values in _runs(model, names, calibration):
-        for name, value in values.items():
-            mean = value.mean(axis=tuple(axis for axis in range(value.ndim) if axis != 1), dtype=np.float64)
-            sums[name] = sums.get(name, 0) + mean
-    return {name: total / len(calibration) for name, total in sums.items()}
-
-
-OBSERVERS: dict[str, Observer] = {"min-max": min_max, "percentile": percentile}
-"""By the name that options and manifests use."""
 
 
 def _cut(full: Range, counts: NDArray[np.int64]) -> Range:
@@ -76,35 +90,3 @@ def _cut(full: Range, counts: NDArray[np.int64]) -> Range:
     first = int(np.searchsorted(cumulative, outside, side="right"))
     last = int(np.searchsorted(cumulative, total - outside, side="left"))
     return low + first * step, min(low + (last + 1) * step, high)
-
-
-def _runs(
-    model: onnx_ir.Model, names: Sequence[str], calibration: Calibration
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Run the float model on one sample after the other; yield the named values of each.
-
-    Raises ModelError when ONNX Runtime can't run it.
-    """
-    onnxruntime = oracle.runtime()
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
-
-    probe = model.clone()
-    values = onnx_ir.convenience.create_value_mapping(probe.graph)
-    inputs = {value.name for value in probe.graph.inputs}
-    known = {value.name for value in probe.graph.outputs} | inputs
-    probe.graph.outputs.extend(values[name] for name in names if name not in known)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # the same sums, in the same order, on every number of cores
-    options.log_severity_level = 3
-    serialized = onnx_ir.to_proto(probe).SerializeToString()
-    try:
-        session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidGraph, NotImplemented) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"can't be quantized: ONNX Runtime doesn't run the float model: {reason}") from error
-    fetched = [name for name in names if name not in inputs]
-    for sample in range(len(calibration)):
-        feed = calibration.feed(sample)
-        observed = session.run(fetched, feed) if fetched else []
-        given = {name: feed[name] for name in names if name in inputs}
-        yield dict(zip(fetched, observed, strict=True)) | given

@@ -29,13 +29,15 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
 
     Products by constant weights always; every other operator where its inputs come in int8 anyway (from a
     unit or from outside): a conversion in front of cheap float arithmetic would only cost time and accuracy.
+    What a front end takes the logarithm of stays in float, see `_before_logarithms`.
     """
+    in_float = _before_logarithms(graph)
     available = {value for value in graph.inputs if value.dtype == onnx_ir.DataType.FLOAT}
     found: list[Unit] = []
     taken: set[onnx_ir.Node] = set()
     for node in graph:
         rule = RULES.get(node.op_type)
-        if rule is None or node.domain or node in taken:
+        if rule is None or node.domain or node in taken or node in in_float:
             continue
         inputs = activations(node, rule)
         if inputs is None or not rule.accepts(node) or not finite(node):
@@ -48,6 +50,39 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
         available.update(unit.outputs)
         found.append(unit)
     return _worthwhile(found)
+
+
+def _before_logarithms(graph: onnx_ir.Graph) -> set[onnx_ir.Node]:
+    """Return the nodes that a logarithm is computed from, where layers with weights read its result.
+
+    A logarithm asks for ratios (of powers a million apart, in a log-mel front end), where int8 has equal
+    steps: all that is quiet would be zero, and its logarithm minus infinity. One at a network's end, of
+    probabilities, leaves the network as it is.
+    """
+    before: set[onnx_ir.Node] = set()
+    for node in graph:
+        if node.op_type == "Log" and not node.domain and _read_by_product(node):
+            front: list[onnx_ir.Node | None] = [node]
+            while front:
+                found = front.pop()
+                if found is not None and found not in before:
+                    before.add(found)
+                    front += [value.producer() for value in found.inputs if value is not None]
+    return before
+
+
+def _read_by_product(node: onnx_ir.Node) -> bool:
+    """Whether a product by weights reads what follows from a node."""
+    seen: set[onnx_ir.Node] = set()
+    front = [node]
+    while front:
+        for reader in {usage.node for output in front.pop().outputs for usage in output.uses()} - seen:
+            rule = RULES.get(reader.op_type)
+            if rule is not None and rule.role == "product" and not reader.domain:
+                return True
+            seen.add(reader)
+            front.append(reader)
+    return False
 
 
 def _tail(node: onnx_ir.Node) -> tuple[onnx_ir.Node, ...]:

@@ -196,6 +196,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     """Return a manifest's content; raises BundleError where it is no JSON object."""
     try:
         content = json.loads(raw)
+        encode(content)  # half a character of UTF-16, which JSON can hold, has no bytes
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST} is damaged ({error}): build the bundle again") from None
     if not isinstance(content, dict):
@@ -273,11 +274,8 @@ def _documents(
     documents[f"include/{identifier}.h"] = c.sources[f"{identifier}.h"].encode()
     documents["golden/inputs.npz"] = npz.encode(golden.inputs)
     documents["golden/outputs.npz"] = npz.encode(golden.outputs)
-    if golden.float_outputs is not None:
-        documents["golden/float_outputs.npz"] = npz.encode(golden.float_outputs)
     documents["model.onnx"] = source.compiled
-    if source.original is not None:
-        documents["float.onnx"] = source.original
+    documents["original.onnx"] = source.original
     if records:
         documents["tuning.jsonl"] = records
     return documents

@@ -59,8 +59,8 @@ class Driver:
     """Everything to compile next to the kernels' objects."""
 
     sources: dict[str, str]
-    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `float_mode.h`; `pool.h` and
-    `cpu.h` (if asked)."""
+    """By file name: `NAME.h`, `NAME.c`, `NAME_selftest.c`, `NAME_bench.c`, `float_mode.h`, `pool.h` and, if
+    asked, `cpu.h`."""
     assembly: dict[str, str]
     """`NAME_weights.S` and `NAME_golden.S`, which include the two blobs."""
     blobs: dict[str, bytes]
@@ -237,7 +237,7 @@ _FIRMWARE_WORDS = 6
 
 
 def _context_words(program: Program) -> int:
-    """Return how many uint64 hold model.c.jinja's `state`, which has the caller's pointers."""
+    """Return how many uint64 hold the driver's state (`state` in model.c.jinja), the caller's pointers."""
     pointers = max(1, len(program.inputs)) + len(program.outputs)  # a struct without inputs has a field, too
     if program.target.hosted:
         return _HOSTED_WORDS + pointers

@@ -1,6 +1,5 @@
 """Golden vectors: one run that the reference computed, to compare a device's with."""
 
-import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,8 +28,6 @@ class Golden:
 
     inputs: dict[str, NDArray[Any]]
     outputs: dict[str, NDArray[Any]]
-    float_outputs: dict[str, NDArray[Any]] | None
-    """The float model's outputs for the same inputs, where there is a float model."""
     checksums: tuple[int | None, ...]
     """Per call: `checksum` of its outputs, or None where one of them isn't exact."""
     near: Mapping[str, Near] = field(default_factory=dict)
@@ -43,11 +40,3 @@ def checksum(arrays: Iterable[NDArray[Any]]) -> int:
     for array in arrays:
         crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
     return crc
-
-
-def sqnr(signal: NDArray[Any], actual: NDArray[Any]) -> float | None:
-    """Return the signal-to-quantization-noise ratio in dB; None where either is zero throughout."""
-    reference = signal.astype(np.float64)
-    power = float(np.square(reference).sum())
-    noise = float(np.square(reference - actual.astype(np.float64)).sum())
-    return 10 * math.log10(power / noise) if noise and power else None

@@ -83,8 +83,13 @@ def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Seq
 
 
 def _all(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], None]]) -> None:
-    for started in [pool.submit(job) for job in jobs]:
-        started.result()
+    try:
+        for started in [pool.submit(job) for job in jobs]:
+            started.result()
+    except BaseException:  # one failed, or a signal came: nobody wants the others
+        pool.shutdown(wait=False, cancel_futures=True)
+        toolchain.stop()
+        raise
 
 
 def _check_needs(library: str, objects: Sequence[bytes]) -> None:

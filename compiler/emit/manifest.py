@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgec.compiler.accuracy import LIMITS_DB, Accuracy
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.library import Sizes
@@ -39,6 +40,8 @@ class Calibration:
     """Of the user's file."""
     seed: int | None = None
     """Of the synthetic samples."""
+    held_back: int = 0
+    """Samples of the user's that chose no scales."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +59,10 @@ class Source:
     calibration: Calibration
     compiled: bytes
     """The ONNX model that was lowered (QDQ on an int8 target): the bundle's model.onnx."""
-    original: bytes | None = None
-    """The float model as given, where edgec quantized it: the bundle's float.onnx."""
+    original: bytes
+    """The model as given, in one file: the bundle's original.onnx."""
+    accuracy: Accuracy | None = None
+    """How near its outputs come to the original's; None until they are compared."""
     islands: tuple[tuple[str, str, str], ...] = ()
     """Nodes that stay in float on an int8 target: name, operator, reason."""
     int8_io: bool = False
@@ -97,6 +102,7 @@ def build(
             "macs": sum(call.macs for call in program.calls),
             "calibration": dataclasses.asdict(source.calibration),
         },
+        "accuracy": _accuracy(source.accuracy, program.target.precision),
         "io": {"int8": source.int8_io, "arena": source.arena_io},
         "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
         "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
@@ -124,7 +130,7 @@ def build(
 
 def source_of(manifest: dict[str, Any], folder: Path) -> Source:
     """Return the model that a bundle in `folder` was made from."""
-    model, original = manifest["model"], folder / "float.onnx"
+    model = manifest["model"]
     return Source(
         file=model["file"],
         sha256=model["sha256"],
@@ -132,7 +138,8 @@ def source_of(manifest: dict[str, Any], folder: Path) -> Source:
         operators=model["operators"],
         calibration=Calibration(**model["calibration"]),
         compiled=(folder / "model.onnx").read_bytes(),
-        original=original.read_bytes() if original.name in manifest["files"] else None,
+        original=(folder / "original.onnx").read_bytes(),
+        accuracy=Accuracy.from_data(manifest["accuracy"]),
         islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
         int8_io=manifest["io"]["int8"],
         arena_io=manifest["io"]["arena"],
@@ -157,6 +164,18 @@ def _listed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
 
 
+def _accuracy(found: Accuracy | None, precision: str) -> dict[str, Any]:
+    assert found is not None, "every build is compared before it is written"
+    return {
+        "on": found.on,
+        "samples": found.samples,
+        "outputs": [dataclasses.asdict(figure) for figure in found.outputs],
+        "not_compared": found.not_compared,
+        "limit_db": LIMITS_DB[precision],
+        "warnings": list(found.warnings(precision)),
+    }
+
+
 def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:
     symbols = kernels.symbols[index]
     return {
@@ -179,7 +198,7 @@ def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:
 def _tensor(tensor: Tensor, fields: dict[str, str]) -> dict[str, Any]:
     quantization = tensor.quantization
     return {
-        "name": tensor.name,
+        "name": tensor.title or tensor.name,
         "c_name": fields[tensor.name],
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from edgec.errors import ModelError, printable
+
 # fmt: off
 KEYWORDS = frozenset(
     {
@@ -51,6 +53,16 @@ C_TYPES = {
     "uint64": "uint64_t",
 }
 """numpy dtype name -> C type of an array's elements."""
+_NAME_BYTES = 100
+"""Names of files are made of it, which take 255 at most."""
+
+
+def check(name: str) -> None:
+    """Raise ModelError for what can't be the name of a model: of its bundle, its files and its functions."""
+    if printable(name) != name or not name or set(name) & set("/\\\0"):
+        raise ModelError(f"name '{name}': give another with --name: printable characters, no slashes")
+    if len(name.encode()) > _NAME_BYTES:
+        raise ModelError(f"name '{name}': give a shorter one with --name: {_NAME_BYTES} bytes at most")
 
 
 def identifier(name: str) -> str:

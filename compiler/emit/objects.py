@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import platformdirs
 
+from edgec import files
 from edgec.compiler.program import Function, Program
-from edgec.errors import UnsupportedError
+from edgec.errors import OutputError, UnsupportedError
 from edgec.kernels.version import code_version
 from edgec.targets.descriptor import Target
 
@@ -21,6 +21,8 @@ Progress = Callable[[str, bool], None]
 """Called as each object is ready: (symbol, whether it came from the cache)."""
 
 _HASH_BYTES = hashlib.sha256().digest_size
+_LIMIT = 256 * files.MEBIBYTE
+"""Bytes of an object: a thousand times the largest kernel."""
 
 
 def compile_objects(program: Program, on_progress: Progress | None = None) -> dict[str, bytes]:
@@ -32,7 +34,7 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
     """
     report = on_progress or (lambda _symbol, _cached: None)
     entries = {symbol: _entry(function, program.target) for symbol, function in program.functions.items()}
-    objects = {symbol: code for symbol, path in entries.items() if (code := _read(path)) is not None}
+    objects = {symbol: code for symbol, path in entries.items() if (code := read_entry(path)) is not None}
     for symbol in objects:
         report(symbol, True)
     missing = [f for symbol, f in program.functions.items() if symbol not in objects]
@@ -44,7 +46,7 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
                     symbol = futures[future]
                     with _named(program, symbol):
                         objects[symbol] = future.result()
-                    _write(entries[symbol], objects[symbol])
+                    write_entry(entries[symbol], objects[symbol])
                     report(symbol, False)
             except BaseException:
                 threads.shutdown(cancel_futures=True)
@@ -89,28 +91,21 @@ def _content_key(function: Function, target: Target) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read(path: Path) -> bytes | None:
+def read_entry(path: Path) -> bytes | None:
     """Return the object at `path`, or None where there is none or it isn't what was written."""
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = files.read(path, OutputError, _LIMIT)
+    except OutputError:
         return None
     code, digest = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
     return code if hashlib.sha256(code).digest() == digest else None
 
 
-def _write(path: Path, code: bytes) -> None:
-    """Write the object and its hash aside and rename, so that a concurrent build reads all or nothing.
+def write_entry(path: Path, code: bytes) -> None:
+    """Write the object and its hash.
 
     A cache that can't be written (a full disk, a read-only home) costs time, not the build.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                file.write(code + hashlib.sha256(code).digest())
-                file.close()
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        files.write(path, code + hashlib.sha256(code).digest())

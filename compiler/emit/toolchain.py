@@ -1,10 +1,16 @@
 """The C compiler, linker and archiver: clang and lld from the `ziglang` package, for every target."""
 
+import atexit
 import importlib.util
 import os
 import re
+import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -43,6 +49,14 @@ LINK_FLAGS = (
     "-lm",
     "-pthread",
 )
+
+_SECONDS = 30 * 60
+"""Of one call: a minute on a small board with nothing cached; what takes so long hangs."""
+_NO_SPACE = 1 << 16
+"""Free bytes under which a failure is for want of them: the compiler's own message doesn't say so."""
+_CACHE_BYTES = 64 << 20
+"""What the cache of one target may take."""
+_running: "set[subprocess.Popen[str]]" = set()
 
 
 def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path) -> None:
@@ -99,18 +113,83 @@ def archive(objects: Sequence[str], output: str, folder: Path) -> None:
 def zig(folder: Path, *arguments: str) -> None:
     """Run zig in `folder`. Raises ToolchainError with the first error that it printed.
 
-    Its local cache stays in `folder`, for it can't see that a file of `.incbin` changed.
+    Its local cache stays in `folder`, for it can't see that a file of `.incbin` changed. It runs in a process
+    group of its own: Ctrl-C in a terminal stops edgec, and edgec what it has begun (`stop`).
     """
+    tool = "the archiver" if arguments[0] == "ar" else "the C compiler"
+    cache = _global_cache(platformdirs.user_cache_path("edgec") / "zig")
     environment = dict(os.environ)
-    environment["ZIG_GLOBAL_CACHE_DIR"] = str(Path(platformdirs.user_cache_dir("edgec")) / "zig")
+    environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
-    result = subprocess.run(
-        [str(_executable()), *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    if result.returncode != 0:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-        reason = next((line for line in lines if "error:" in line), lines[0] if lines else "no message")
-        raise ToolchainError(f"zig {arguments[0]} failed with exit code {result.returncode}: {reason}")
+    try:
+        process = subprocess.Popen(
+            [str(_executable()), *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
+    except OSError as error:
+        raise ToolchainError(f"{tool} can't be started: {error.strerror or error}") from error
+    _running.add(process)
+    with process:
+        try:
+            _, said = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ToolchainError(f"{tool} did not end within {_SECONDS // 60} minutes") from None
+        finally:
+            _running.discard(process)
+            _kill(process)
+    if process.returncode == 0:
+        return
+    for place in (folder, cache):
+        if shutil.disk_usage(place).free < _NO_SPACE:
+            raise ToolchainError(f"{tool} failed: no space left on the device of {place}")
+    if process.returncode < 0:
+        raise ToolchainError(f"{tool} died of signal {-process.returncode}")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    reason = next((line for line in lines if "error:" in line), lines[0] if lines else "no message")
+    raise ToolchainError(f"{tool} failed with exit code {process.returncode}: {reason}")
+
+
+def stop() -> None:
+    """End what other threads run, for their results aren't wanted any more."""
+    for process in tuple(_running):
+        _kill(process)
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """End a process and all that it started."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@cache
+def _global_cache(users: Path) -> Path:
+    """Return the user's cache; where that can't be written, a folder for this process alone.
+
+    That costs the time to compile parts of the C library again, and not the build. It is tried here, as the
+    compiler itself would try for ever in /proc.
+    """
+    inner = (users / name for name in ("h", "o", "tmp", "z"))
+    try:
+        users.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=users):
+            pass
+        writable = all(os.access(folder, os.W_OK | os.X_OK) for folder in inner if folder.exists())
+        if writable and shutil.disk_usage(users).free >= _CACHE_BYTES:
+            return users
+    except OSError:
+        pass
+    own = tempfile.mkdtemp(prefix="edgec-cache-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return Path(own)
 
 
 def _executable() -> Path:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any
 
+from edgec.compiler.accuracy import LIMITS_DB, Accuracy
 from edgec.compiler.emit import names
 from edgec.errors import TargetError, printable
 from edgec.targets import loader
@@ -76,10 +77,8 @@ def _files(manifest: Manifest) -> Iterator[str]:
             yield f"files: '{name}' is no file inside the bundle"
         if len(name) > _PATH_CHARACTERS or longest > _NAME_BYTES:
             yield f"files: '{name}' is longer than names of files are"
-    needed = {"model.onnx", "golden/inputs.npz", "golden/outputs.npz"}
+    needed = {"model.onnx", "original.onnx", "golden/inputs.npz", "golden/outputs.npz"}
     needed |= {f"include/{identifier}.h", f"lib/lib{identifier}.a"}
-    if manifest["model"]["calibration"]["kind"] in ("data", "synthetic"):
-        needed.add("float.onnx")
     for name in sorted(needed - given.keys()):
         yield f"files: '{name}' isn't listed"
 
@@ -122,6 +121,18 @@ def _ends(manifest: Manifest) -> Iterator[str]:
             yield f"outputs/{tensor['name']}: a step computes {step['dtype']} {step['shape']}"
 
 
+def _accuracy(manifest: Manifest) -> Iterator[str]:
+    found, precision = manifest["accuracy"], manifest["target"]["precision"]
+    known = {tensor["name"] for tensor in manifest["outputs"]}
+    compared = {figure["output"] for figure in found["outputs"]}
+    if compared != (set() if found["not_compared"] is not None else known):
+        yield "accuracy/outputs: they aren't the model's"
+    if found["limit_db"] != LIMITS_DB[precision]:
+        yield f"accuracy/limit_db: it is {LIMITS_DB[precision]:g} for {precision}"
+    if tuple(found["warnings"]) != Accuracy.from_data(found).warnings(precision):
+        yield "accuracy/warnings: they don't follow from the figures"
+
+
 def _memory(manifest: Manifest) -> Iterator[str]:
     memory = manifest["memory"]
     if memory["arena_bytes"] < memory["lower_bound_bytes"]:
@@ -130,5 +141,13 @@ def _memory(manifest: Manifest) -> Iterator[str]:
         yield "memory/stack_bytes: null under an operating system, and only there"
 
 
-_RULES: tuple[Callable[[Manifest], Iterator[str]], ...] = (_names, _files, _target, _steps, _ends, _memory)
+_RULES: tuple[Callable[[Manifest], Iterator[str]], ...] = (
+    _names,
+    _files,
+    _target,
+    _steps,
+    _ends,
+    _accuracy,
+    _memory,
+)
 """Each yields what it finds wrong; the schema holds already."""

@@ -34,8 +34,6 @@ def fix_shapes(model: onnx_ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> o
         listed = ", ".join(f"'{value.name}' {_text(value.shape)}" for value in dynamic)
         options = " ".join(f"--shape {value.name}={_example(value.shape)}" for value in dynamic)
         raise ModelError(f"inputs with dynamic dimensions: {listed}; fix them, for example with {options}")
-    if any(0 in (shape_of(value) or ()) for value in inputs.values()):
-        raise ModelError("an input has a dimension of 0 elements")
     kept = [value for value in graph.inputs if not value.is_initializer()]
     graph.inputs.clear()  # inputs with a default are constants: nothing on a device overrides them
     graph.inputs.extend(kept)

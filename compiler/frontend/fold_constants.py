@@ -1,5 +1,9 @@
 """Compute at compile time what doesn't depend on the inputs."""
 
+import logging
+import math
+
+import numpy as np
 import onnx_ir
 from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
@@ -9,8 +13,16 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import fold_constants as fold
 
+from edgec.compiler.graph import shape_of
+
 _SIZE_LIMIT = 1 << 27
 """Elements of the largest constant to make: above it, folding would cost more memory than it saves work."""
+
+_GROWTH_LIMIT = 1 << 24
+"""Elements of the largest constant to make of smaller ones: a few numbers can ask for any memory."""
+
+for _name in ("onnx_ir", "onnxscript"):  # they tell of every node that they leave as it is
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -20,18 +32,12 @@ def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
     QuantizeLinear(initializer)       --> initializer (int8)
     DequantizeLinear(initializer)     stays: that is how a quantized model carries its weights.
     """
-    model = model.clone()
-    fold(
-        model,
-        onnx_shape_inference=True,
-        input_size_limit=_SIZE_LIMIT,
-        output_size_limit=_SIZE_LIMIT,
-        should_fold=lambda node: node.op_type != "DequantizeLinear",
-    )
+    model = _folded(model)
     _remove_identities(model.graph)
     RemoveUnusedNodesPass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     LiftSubgraphInitializersToMainGraphPass()(model)
+    _lift_outputs(model.graph)
     RemoveUnusedOpsetsPass()(model)
     for node in model.graph.all_nodes():  # the folder's notes on what it did
         node.metadata_props.clear()
@@ -40,6 +46,49 @@ def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
     return model
+
+
+def _folded(model: onnx_ir.Model) -> onnx_ir.Model:
+    """Return a copy of the model with its constant expressions computed; as it is if a node is malformed."""
+    copy = model.clone()
+    try:
+        with np.errstate(all="ignore"):
+            fold(
+                copy,
+                onnx_shape_inference=True,
+                input_size_limit=_SIZE_LIMIT,
+                output_size_limit=_SIZE_LIMIT,
+                should_fold=_is_worth_it,
+            )
+    except Exception:  # of any kind that numpy or the folder raises; later passes name the node
+        return model.clone()
+    return copy
+
+
+def _is_worth_it(node: onnx_ir.Node) -> bool:
+    text = any(value.dtype == onnx_ir.DataType.STRING for value in (*node.inputs, *node.outputs) if value)
+    if node.op_type == "DequantizeLinear" or text:
+        return False
+    given = sum(value.const_value.size for value in node.inputs if value is not None and value.const_value)
+    shapes = [shape_of(value) for value in node.outputs]
+    made = sum(math.prod(shape) for shape in shapes if shape is not None)
+    return made <= max(given, _GROWTH_LIMIT)
+
+
+def _lift_outputs(graph: onnx_ir.Graph) -> None:
+    """Make initializers of the model's outputs that Constant nodes compute; the passes leave these alone."""
+    for node in [node for node in graph if node.op_type == "Constant" and not node.domain]:
+        output = node.outputs[0]
+        if output.const_value is None or output.dtype == onnx_ir.DataType.STRING:
+            continue
+        name, tensor = str(output.name), output.const_value
+        array = tensor.numpy()
+        value = onnx_ir.val(f"{name}_constant", const_value=onnx_ir.tensor(array, name=name))
+        output.name = f"{name}_replaced"
+        value.name = name
+        graph.register_initializer(value)
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
 
 
 def _remove_identities(graph: onnx_ir.Graph) -> None:

@@ -9,28 +9,40 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 from onnx_ir.external_data import load_to_model
 
+from edgec import files
+from edgec.compiler.frontend.as_given import as_given
+from edgec.compiler.frontend.check_interface import check_interface
+from edgec.compiler.frontend.check_tensors import check_tensors
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
 from edgec.compiler.frontend.explicit_pads import explicit_pads
 from edgec.compiler.frontend.fix_shapes import fix_shapes
 from edgec.compiler.frontend.fold_affine import fold_affine
 from edgec.compiler.frontend.fold_constants import fold_constants
+from edgec.compiler.frontend.fold_empty import fold_empty
 from edgec.compiler.frontend.fold_pad import fold_pad
 from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.frontend.standard_qdq import standard_qdq
+from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.model import Model
-from edgec.errors import ModelError
+from edgec.errors import ModelError, printable
+
+_LIMIT = 2 * files.GIBIBYTE
+"""Bytes of a file in ONNX's format; larger weights lie beside it."""
 
 PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
     name_nodes,
     standard_qdq,
     convert_opset,
     infer_shapes,
+    fold_empty,
     fold_constants,
     infer_shapes,
+    widen_half,
     explicit_pads,
     decompose_batch_norm,
     normalize_gemm,
@@ -50,7 +62,8 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
     Raises ModelError when the file or its external data can't be read, an input's shape stays dynamic, or
     the graph contradicts itself.
     """
-    source = _read(path)
+    raw = files.read(path, ModelError, _LIMIT)
+    source = _read(path, raw)
     try:
         graph = fix_shapes(source, shapes or {})
         for normalize in PASSES:
@@ -61,30 +74,33 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
         ir=graph,
         name=path.stem,
         source_name=path.name,
-        source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        source_sha256=hashlib.sha256(raw).hexdigest(),
         source_nodes=len(source.graph),
+        original=as_given(path, shapes or {}),
+        widened=holds_half(source),
     )
 
 
-def _read(path: Path) -> onnx_ir.Model:
-    """Parse the file and load its external data.
+def _read(path: Path, raw: bytes) -> onnx_ir.Model:
+    """Parse the file's content and load its external data.
 
     Raises ModelError.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if printable(str(path)) != str(path):  # onnx takes no name that isn't UTF-8
+        raise ModelError(f"{path}: rename the file: no control characters, and UTF-8")
     try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
-        onnx.checker.check_model(path, full_check=False)
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from error
+        proto = onnx.load_from_string(raw)
     except DecodeError as error:
         raise ModelError(f"{path.name}: not an ONNX file, or a damaged one") from error
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"{path.name}: not a valid ONNX model: {' '.join(str(error).split())}") from error
-    model = onnx_ir.from_proto(proto)
-    onnx_ir.external_data.set_base_dir(model.graph, path.parent)
+    with malformed(f"{path.name}: not a valid ONNX model"):
+        onnx.checker.check_model(path, full_check=False)
     try:
+        check_tensors(proto)
+        check_interface(proto)
+    except ModelError as error:
+        raise ModelError(f"{path.name}: {error}") from error
+    with malformed(f"{path.name}: not a valid ONNX model"):
+        model = onnx_ir.from_proto(proto)
+        onnx_ir.external_data.set_base_dir(model.graph, path.parent)
+    with malformed(f"{path.name}: external data can't be read"):
         return load_to_model(model)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.name}: external data can't be read: {error}") from error

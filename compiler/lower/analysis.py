@@ -53,10 +53,10 @@ def parameters(node: onnx_ir.Node) -> Quantization | None:
 
     The zero point is that of int8: uint8 is shifted by 128. A Cast of 8 bits to float32 dequantizes, too.
     """
-    integers = node.inputs[0] if node.op_type != "QuantizeLinear" else node.outputs[0]
-    real = node.inputs[0] if node.op_type == "QuantizeLinear" else node.outputs[0]
     if node.domain or node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast"):
         return None
+    integers = node.inputs[0] if node.op_type != "QuantizeLinear" else node.outputs[0]
+    real = node.inputs[0] if node.op_type == "QuantizeLinear" else node.outputs[0]
     if integers is None or real is None or integers.dtype not in INT8 or real.dtype != onnx_ir.DataType.FLOAT:
         return None
     shift = 128 if integers.dtype == onnx_ir.DataType.UINT8 else 0

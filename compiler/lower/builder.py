@@ -209,6 +209,8 @@ class Builder:
             self.tensors[tensor] = replace(source, shape=shape)
             return tensor
         copy = self.declare(f"{name}_copy", shape, source.dtype)
+        if name in self.tensors:  # the input's: the model hands it on
+            self.tensors[copy] = replace(self.tensors[copy], title=name)
         self.append(copy, Rearrange((size,), (1,), 0, source.dtype, size), (tensor,), (copy,))
         return copy
 

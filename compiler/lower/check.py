@@ -1,5 +1,6 @@
 """What can't be compiled, all of it, before any work is done on the rest."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx_ir
 
 from edgec.compiler.emit.names import C_TYPES
 from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.lower import movement, unary
+from edgec.compiler.lower import movement, refusals, unary
 from edgec.compiler.lower.analysis import INT8, parameters
 from edgec.compiler.lower.inline_functions import FUNCTIONS
 from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
@@ -27,26 +28,52 @@ _INTEGER_OPERATORS = (
 _SUBGRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
 
 
+_MOST_LISTED = 12
+"""Nodes that one message names; of a large model all nodes may be of a kind."""
+
+_MOST_BYTES = 1 << 31
+"""Of one value: offsets in an arena have 32 bits."""
+
+
 def check(model: Model, target: Target) -> None:
     """Refuse a model that has nodes which no stage can compile.
 
-    What passes has static shapes and known types everywhere; whether Relax can legalize a float operator
-    shows when its island is lowered. Raises UnsupportedError that lists every node, with its operator and the
-    reason.
+    What passes has static shapes and known types everywhere; whether a float operator is compiled as ONNX
+    defines it shows when its island is lowered. Raises UnsupportedError that lists inputs and nodes, with
+    their operators and the reasons.
     """
-    refused = {node: reason for node in model.ir.graph if (reason := _reason(node, target))}
-    if not refused:
+    graph = model.ir.graph
+    of_inputs = {value: fault for value in graph.inputs if (fault := _storage(value))}
+    faults = [f"input '{value.name}' {fault}" for value, fault in of_inputs.items()]
+    constants = [value for value in graph.outputs if value.producer() is None]
+    faults += [f"output '{value.name}' {fault}" for value in constants if (fault := _result_of(value))]
+    refused = {node: reason for node in graph if (reason := _reason(node, target))}
+    if not refused and not faults:
         return
-    refused = _refused_by_relax(model, target) | refused
-    nodes = [node for node in model.ir.graph if node in refused]
-    raise UnsupportedError(
-        "; ".join(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}" for node in nodes)
-    )
+    if refused and not faults:
+        refused = _refused_alone(model, target) | refused
+    for node in graph:
+        if node in refused and refused[node].removeprefix("its result ") not in of_inputs.values():
+            faults.append(f"node '{node.name}' ({node.op_type}) can't be compiled: {refused[node]}")
+    if len(faults) > _MOST_LISTED:
+        faults[_MOST_LISTED:] = [f"and {len(faults) - _MOST_LISTED} more"]
+    raise UnsupportedError("; ".join(faults))
+
+
+def _storage(value: onnx_ir.Value) -> str | None:
+    """Return why a value of known shape can't lie in memory, None where it can."""
+    if not isinstance(value.type, onnx_ir.TensorType) or value.dtype is None:
+        return "is no tensor, and edgec compiles models of tensors"
+    if value.dtype == onnx_ir.DataType.STRING or value.dtype.numpy().name not in C_TYPES:
+        return f"is of type {value.dtype.name.lower()}, which edgec doesn't compute with"
+    shape = shape_of(value)
+    size = math.prod(shape or ()) * value.dtype.numpy().itemsize
+    return f"takes {size / 2**30:.1f} GiB, and 2 are the most" if size >= _MOST_BYTES else None
 
 
 def _reason(node: onnx_ir.Node, target: Target) -> str | None:
     """Return why no stage can compile a node, as far as the node itself shows it."""
-    found = (rule(node) for rule in _RULES)
+    found = (rule(node) for rule in _RULES if rule is not _integers or target.precision == "int8")
     return next((reason for reason in found if reason), None) or _converter(node, target)
 
 
@@ -92,13 +119,26 @@ def _result(node: onnx_ir.Node) -> str | None:
         return None  # the fault is further up
     for value in (output for output in node.outputs if output.name):
         shape = shape_of(value)
-        if shape is None:
-            return "the shape of its result depends on values that are known only when it runs"
-        if 0 in shape:
-            return "its result has no elements"
-        if value.dtype is None or value.dtype.numpy().name not in C_TYPES:
-            return "its result is no tensor of numbers"
+        if shape is None and isinstance(value.type, onnx_ir.TensorType):
+            return _open_shape(node)
+        fault = _result_of(value)
+        if fault and (value.uses() or value.is_graph_output() or len(node.outputs) == 1):
+            return f"its result {fault}"
     return None
+
+
+def _result_of(value: onnx_ir.Value) -> str | None:
+    """Return why a value of known shape can't be computed, None where it can."""
+    return _storage(value) or ("has no elements" if 0 in (shape_of(value) or ()) else None)
+
+
+def _open_shape(node: onnx_ir.Node) -> str:
+    """Return why the shape of a node's result isn't known when the model is built."""
+    constants = {str(value.name) for value in node.inputs if value and constant(value) is not None}
+    names = ["" if value is None else str(value.name) for value in node.inputs]
+    settings = refusals.variable_settings(node.op_type, names, constants)
+    unknown = "the shape of its result depends on values that are known only when it runs"
+    return refusals.variable(settings) or unknown
 
 
 _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
@@ -112,19 +152,18 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
 
 
 def _converter(node: onnx_ir.Node, target: Target) -> str | None:
-    from tvm.relax.frontend.onnx import onnx_frontend
+    from edgec.compiler.lower.relax_import import converts  # imports TVM
 
-    converters = FUNCTIONS | onnx_frontend._get_convert_map().keys()
-    known = _has_integer_form(node, target) or node.op_type in converters
-    return None if known else "no kernel, and Relax has no converter for it"
+    known = _has_integer_form(node, target) or node.op_type in FUNCTIONS or converts(node.op_type)
+    return None if known else refusals.NO_KERNEL
 
 
-def _refused_by_relax(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
-    """Return the float nodes that Relax can't compile, each tried alone."""
-    from edgec.compiler.lower.island import unsupported_nodes
+def _refused_alone(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
+    """Return the float nodes that fail when each is tried alone."""
+    from edgec.compiler.lower.trial import faults
 
     proto = onnx.load_from_string(serialize(model))
-    reasons = {name: reason for name, _, reason in unsupported_nodes(proto, target)}
+    reasons = {name: reason for name, _, reason in faults(proto)}
     return {
         node: reasons[str(node.name)]
         for node in model.ir.graph

@@ -1,4 +1,7 @@
-"""Values that are known at compile time: initializers, and what DequantizeLinear makes of them."""
+"""Values that are known at compile time: initializers, what DequantizeLinear makes of them, and Constant.
+
+A Constant is left where a constant is an output of the model.
+"""
 
 from typing import Any
 
@@ -10,10 +13,12 @@ from edgec.compiler.graph import attribute, constant
 
 
 def is_known(value: onnx_ir.Value) -> bool:
-    """Whether a value is an initializer, or one behind DequantizeLinear."""
+    """Whether a value is an initializer, one behind DequantizeLinear, or a Constant's."""
     node = value.producer()
     if node is None:
         return constant(value) is not None
+    if _is_constant(node):
+        return True
     inputs = [part for part in node.inputs if part is not None]
     return node.op_type == "DequantizeLinear" and all(constant(part) is not None for part in inputs)
 
@@ -23,7 +28,14 @@ def known(value: onnx_ir.Value | None) -> NDArray[Any] | None:
     if value is None or not is_known(value):
         return None
     node = value.producer()
+    if node is not None and _is_constant(node):
+        tensor = onnx_ir.convenience.get_const_tensor(value)
+        return None if tensor is None else tensor.numpy()
     return constant(value) if node is None else _dequantized(node)
+
+
+def _is_constant(node: onnx_ir.Node) -> bool:
+    return node.op_type == "Constant" and not node.domain
 
 
 def _dequantized(node: onnx_ir.Node) -> NDArray[Any]:

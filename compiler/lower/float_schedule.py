@@ -20,6 +20,7 @@ from edgec.compiler.lower.tir_blocks import (
     called,
     fills_vectors,
     flat_offset,
+    foreign,
     is_identity,
     is_reduction,
     is_simple,
@@ -66,7 +67,7 @@ def stages(function: Any, target: Target) -> list[Stage]:
 
     Raises ValueError where the function calls into TVM's runtime (sorting, for one).
     """
-    if calls := sorted({n for n in called(function) if "packed" in n or "extern" in n}):
+    if calls := sorted(foreign(function)):
         raise ValueError(f"needs TVM's runtime ({', '.join(calls)})")
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
     _inline(schedule)

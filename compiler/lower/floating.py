@@ -3,9 +3,9 @@
 import numpy as np
 import onnx_ir
 
-from edgec.compiler.graph import constant
 from edgec.compiler.lower import movement, unary, view
 from edgec.compiler.lower.builder import Builder, Seen
+from edgec.compiler.lower.constants import is_known, known
 from edgec.compiler.lower.float_layers import FLOAT_LAYERS, FloatRequest
 from edgec.compiler.lower.partition import Nodes, lies_anywhere, partition
 from edgec.compiler.lower.submodel import described, read_outside, submodel
@@ -49,14 +49,14 @@ class _Lowering:
         for value in self.graph.outputs:
             plain = self.builder.row_major(self._value(value), str(value.name)).tensor
             tensor = self.builder.own(plain, str(value.name), described(value)[0], outputs)
-            outputs[tensor] = plain if value.is_graph_input() else str(value.name)
+            outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
         return self.builder.network(inputs, outputs)
 
     def _value(self, value: onnx_ir.Value) -> Seen:
         """Return a tensor, lowering what computes it."""
         if value not in self.values:
             node = value.producer()
-            if node is None:
+            if node is None or is_known(value):
                 self.values[value] = self._constant(value)
             elif node in self.partition.islands:
                 self._island(self.partition.islands[node])
@@ -69,7 +69,7 @@ class _Lowering:
         return self.values[value]
 
     def _constant(self, value: onnx_ir.Value) -> Seen:
-        array = constant(value)
+        array = known(value)
         assert array is not None, "the model's inputs are there from the start"
         return Seen(self.builder.constant(str(value.name), array), view.row_major(array.shape))
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 from tvm import relax, te
-from tvm.error import OpNotImplemented
 from tvm.ir import GenericConst
 
 from edgec.compiler.lower.float_schedule import is_view, stages
 from edgec.compiler.lower.relax_import import import_onnx
 from edgec.compiler.lower.tir_stage import Stage
+from edgec.compiler.lower.trial import faults, filled, singles
 from edgec.compiler.program import Call, Function
 from edgec.errors import UnsupportedError
+from edgec.kernels.codegen import compile_object
 from edgec.kernels.operators import Island, Operator, Tensor
 from edgec.targets.descriptor import Target
 
@@ -37,35 +37,50 @@ class IslandCode:
 def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor]) -> IslandCode:
     """Return the calls that compute `operator`, an island, from `tensors` to `tensors`.
 
-    Raises UnsupportedError naming every node that can't be compiled, with its operator and the reason.
+    Raises UnsupportedError naming every node that can't be compiled as ONNX defines it, with its operator and
+    the reason.
     """
     island = operator.operation
     assert isinstance(island, Island)
-    model = _lying(onnx.load_from_string(island.model), island.order)
+    model = onnx.load_from_string(island.model)
+    if refused := faults(model) or ([] if target.hosted else _lacking(model, target)):
+        raise UnsupportedError(
+            "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
+        )
     try:
-        return _Lowering(operator, target, tensors).run(import_onnx(model))
+        return _Lowering(operator, target, tensors).run(import_onnx(_lying(model, island.order)))
     except Exception as error:
-        refused = unsupported_nodes(model, target)
-        if not refused:
-            raise UnsupportedError(
-                f"float island '{operator.name}' can't be compiled: {_reason(error)}"
-            ) from error
-        listed = "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
-        raise UnsupportedError(listed) from error
+        nodes = ", ".join(f"'{node.name}' ({node.op_type})" for node in model.graph.node)
+        raise UnsupportedError(f"nodes {nodes} can't be compiled together") from error
+
+
+def _lacking(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str]]:
+    """Return (name, operator, reason) of nodes whose code needs functions that firmware doesn't have."""
+    found = []
+    for node, single in singles(model):
+        assert not isinstance(single, str), "faults() tried it"
+        names = tuple(v.name for v in single.graph.input), tuple(v.name for v in single.graph.output)
+        operator = Operator("node", Island(b"", ()), *names)
+        try:
+            functions = _Lowering(operator, target, {}).run(import_onnx(filled(single))).functions
+            for symbol, function in functions.items():
+                compile_object(function.make(), symbol, target)
+        except UnsupportedError as error:
+            found.append((node.name, node.op_type, str(error)))
+    return found
 
 
 def _lying(model: onnx.ModelProto, order: tuple[int, ...] | None) -> onnx.ModelProto:
     """Return an island's model with shapes as its tensors lie: element by element it computes the same."""
+    scalars = {constant.name for constant in model.graph.initializer}
     for value in () if order is None else (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        if value.name in scalars:
+            continue
         dimensions = value.type.tensor_type.shape.dim
         extents = [dimension.dim_value for dimension in dimensions]
         for dimension, axis in zip(dimensions, order or (), strict=True):
             dimension.dim_value = extents[axis]
     return model
-
-
-class _UnsupportedNodeError(Exception):
-    """A node whose reason is known here; `lower_island` collects them all."""
 
 
 class _Lowering:
@@ -114,9 +129,7 @@ class _Lowering:
             self._names[variable] = results if isinstance(variable.ty, relax.TupleType) else results[0]
             self._emit(function, made or stages(module[function], self._target), arguments + results)
         else:
-            raise _UnsupportedNodeError(
-                f"no kernel, and Relax can't legalize {getattr(value.op, 'name', value.op)}"
-            )
+            raise NotImplementedError(f"Relax can't legalize {getattr(value.op, 'name', value.op)}")
 
     def _stages_of(self, name: str, function: Any) -> list[Stage] | None:
         """Return the stages of a fused function; None for one that only renames its input (a reshape)."""
@@ -159,7 +172,7 @@ class _Lowering:
             self._calls.append(
                 Call(
                     name=f"{self._operator.name}.{function}" + (f".{number}" if len(made) > 1 else ""),
-                    kernel="relax",
+                    kernel="island",
                     symbol=symbol,
                     arguments=tuple(buffers),
                     outputs=tuple(names[buffer] for buffer in stage.writes),
@@ -187,55 +200,3 @@ def _results(main: Any, bindings: dict[Any, Any]) -> list[Any]:
 def _copy(variable: Any) -> Any:
     source = te.placeholder([int(d) for d in variable.ty.shape], str(variable.ty.dtype), "source")
     return te.create_prim_func([source, te.compute(source.shape, lambda *i: source(*i), "copy")])
-
-
-def unsupported_nodes(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str]]:
-    """Try every node of a model alone; return (name, operator, reason) of those that can't be compiled."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    graph = inferred.graph
-    types = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
-    constants = {constant.name: constant for constant in graph.initializer}
-    verdicts: dict[bytes, str | None] = {}
-    refused = []
-    for node in graph.node:
-        names = dict.fromkeys(name for name in node.input if name)
-        missing = [name for name in (*names, *node.output) if name and name not in types | constants]
-        if missing:
-            reason: str | None = f"the shape of '{missing[0]}' isn't known"
-        else:
-            alone = helper.make_graph(
-                [node],
-                "node",
-                [types[name] for name in names if name not in constants],
-                [types[name] for name in node.output if name],
-                [constants[name] for name in names if name in constants],
-            )
-            single = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
-            reason = _verdict(single, target, verdicts)
-        if reason:
-            refused.append((node.name, node.op_type, reason))
-    return refused
-
-
-def _verdict(single: onnx.ModelProto, target: Target, verdicts: dict[bytes, str | None]) -> str | None:
-    key = single.SerializeToString(deterministic=True)
-    if key not in verdicts:
-        try:
-            outputs = tuple(value.name for value in single.graph.output)
-            inputs = tuple(value.name for value in single.graph.input)
-            operator = Operator("node", Island(b"", ()), inputs, outputs)
-            _Lowering(operator, target, {}).run(import_onnx(single))
-            verdicts[key] = None
-        except Exception as error:  # TVM raises every kind there is
-            verdicts[key] = _reason(error)
-    return verdicts[key]
-
-
-def _reason(error: Exception) -> str:
-    """Put what TVM or this file said in one line."""
-    if isinstance(error, _UnsupportedNodeError):
-        return str(error)
-    if isinstance(error, OpNotImplemented):
-        return "no kernel, and Relax has no converter for it"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"Relax: {lines[-1] if lines else type(error).__name__}"

@@ -77,7 +77,9 @@ def _space_to_depth(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
     n, c, h, w = source.view.shape
     b = attribute(node, "blocksize", 0)
     blocks = builder.reshape(source, (n, c, h // b, b, w // b, b), str(node.name))
-    return _to_output_shape(builder, node, blocks.seen(view.transpose(blocks.view, (0, 3, 5, 1, 2, 4))))
+    depth_first = attribute(node, "mode", "DCR") == "DCR"
+    order = (0, 3, 5, 1, 2, 4) if depth_first else (0, 1, 3, 5, 2, 4)
+    return _to_output_shape(builder, node, blocks.seen(view.transpose(blocks.view, order)))
 
 
 MOVEMENTS: dict[str, Callable[[Builder, onnx_ir.Node, Any], list[Any]]] = {

@@ -6,6 +6,7 @@ import onnx_ir
 
 from edgec.compiler.graph import only_consumer, shape_of
 from edgec.compiler.lower import movement, unary
+from edgec.compiler.lower.constants import is_known
 from edgec.compiler.lower.float_layers import FLOAT_LAYERS, has_kernel
 
 _CLIPS = ("Relu", "Clip")
@@ -15,7 +16,7 @@ Nodes = tuple[onnx_ir.Node, ...]
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Every node is a layer, in a layer's tail, a movement, or in an island."""
+    """Every node is a layer, in a layer's tail, a movement, in an island, or known at compile time."""
 
     tails: dict[onnx_ir.Node, Nodes]
     """By layer: the Relu and Clip that it computes itself, in order."""
@@ -29,7 +30,8 @@ def partition(graph: onnx_ir.Graph) -> Partition:
     """Return which node of a float model is computed how."""
     tails = {node: _tail(node) for node in graph if has_kernel(node)}
     owners = {clip: node for node, tail in tails.items() for clip in tail}
-    rest = [node for node in graph if node not in tails and node not in owners]
+    known = {node for node in graph if node.outputs and is_known(node.outputs[0])}
+    rest = [node for node in graph if node not in tails and node not in owners and node not in known]
     return Partition(tails, owners, _islands(graph, _inside(rest)))
 
 

@@ -1,6 +1,6 @@
 """ONNX to TIR functions by Relax: import, NHWC, legalize, fuse. What islands are made of.
 
-TVM's importer is used as it is but for four operators that it takes apart in a way nothing later can mend.
+TVM's importer is used as it is but for the operators in `converters`.
 """
 
 import contextlib
@@ -16,11 +16,15 @@ import numpy as np
 import onnx
 import tvm
 from numpy.typing import NDArray
+from onnx.helper import get_attribute_value, tensor_dtype_to_np_dtype
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
-from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
+from edgec.compiler.lower.converters import CONVERTERS
+from edgec.compiler.lower.converters.given import Given
 from edgec.compiler.lower.inline_functions import inline_functions
+from edgec.compiler.lower.refusals import NoConverterError
 
 # Operators that follow the layout of a convolution. All others are legalized first and so stay in the
 # layout that the model gave them: TVM's layout inference fails on some of them.
@@ -97,38 +101,44 @@ def _channels_last(module: Any) -> Any:
         return module
 
 
+def converts(operator: str) -> bool:
+    """Whether an operator of ONNX has a converter; what it converts, trials show."""
+    return operator in CONVERTERS or operator in _get_convert_map()
+
+
 class _Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM has no type stubs
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        if not all(converts(node.op_type) for node in graph.node):
+            raise NoConverterError
+
+    def _construct_nodes(self, graph: onnx.GraphProto) -> None:
+        values = (*graph.input, *graph.value_info, *graph.output)
+        self._declared = {value.name: value.type.tensor_type for value in values}
+        self._waiting = iter(graph.node)  # the importer tells a converter no more than the operator's name
+        super()._construct_nodes(graph)
+
     def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-        own = _CONVERTERS.get(op_name)
+        node, own = next(self._waiting), CONVERTERS.get(op_name)
         if own and all(isinstance(x.ty, relax.TensorType) for x in inputs if x is not None):
-            result = own(list(inputs), attrs)
-            if result is not None:
-                return self.bb.normalize(result)
+            given = Given(op_name, tuple(inputs), _attributes(node), self._results(node), opset, self.bb)
+            made = own(given)
+            if isinstance(made, list):
+                return relax.Tuple([self.bb.normalize(part) for part in made])
+            if made is not None:
+                return self.bb.normalize(made)
         return super()._convert_operator(op_name, inputs, attrs, opset)
 
-
-def _clip(inputs: list[Any], _: Any) -> Any:
-    low, high = [*inputs[1:], None, None][:2]
-    result = inputs[0]
-    if low is not None:
-        result = relax.op.maximum(result, low)
-    return result if high is None else relax.op.minimum(result, high)
-
-
-def _maximum(inputs: list[Any], _: Any) -> Any:
-    return relax.op.maximum(*inputs) if len(inputs) == 2 else None
+    def _results(self, node: onnx.NodeProto) -> tuple[tuple[tuple[int, ...], str], ...]:
+        kinds = [self._declared[name] for name in node.output if name]
+        return tuple(
+            (tuple(d.dim_value for d in kind.shape.dim), str(tensor_dtype_to_np_dtype(kind.elem_type)))
+            for kind in kinds
+        )
 
 
-def _minimum(inputs: list[Any], _: Any) -> Any:
-    return relax.op.minimum(*inputs) if len(inputs) == 2 else None
-
-
-def _gather(inputs: list[Any], attributes: Any) -> Any:
-    # "wrap" is right for negative indices too; TVM's default reads outside the tensor.
-    return relax.op.take(inputs[0], inputs[1], attributes.get("axis", 0), mode="wrap")
-
-
-_CONVERTERS = {"Clip": _clip, "Max": _maximum, "Min": _minimum, "Gather": _gather}
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    values = ((a.name, get_attribute_value(a)) for a in node.attribute)
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values}
 
 
 def _shape(call: Any) -> list[int]:
@@ -137,6 +147,10 @@ def _shape(call: Any) -> list[int]:
 
 def _is_constant(expression: Any) -> bool:
     return isinstance(expression, tvm.ir.GenericConst)
+
+
+def _constant(value: NDArray[np.generic]) -> Any:
+    return relax.const(np.ascontiguousarray(value), str(value.dtype))  # untold, it would make int64 int32
 
 
 def _value(constant: Any) -> NDArray[np.generic]:
@@ -183,9 +197,9 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
         name = getattr(call.op, "name", "")
         arguments = [self._constant(a) for a in call.args]
         if name in _SHAPING and _is_constant(arguments[0]):
-            return relax.const(np.ascontiguousarray(_SHAPING[name](_value(arguments[0]), call)))
+            return _constant(_SHAPING[name](_value(arguments[0]), call))
         if name in _FOLDABLE and all(map(_is_constant, arguments)):
-            return relax.const(_FOLDABLE[name](*map(_value, arguments)))
+            return _constant(_FOLDABLE[name](*map(_value, arguments)))
         if name in _BROADCASTING:
             arguments = _same_rank(arguments)
             if name in _COMMUTATIVE and _is_constant(arguments[0]):
@@ -220,7 +234,7 @@ def _same_rank(inputs: list[Any]) -> list[Any]:
     """Constants of a lower rank get leading dimensions: layout conversion can't permute them otherwise."""
     rank = max(x.ty.ndim for x in inputs)
     return [
-        relax.const(_value(x).reshape((1,) * (rank - x.ty.ndim) + _value(x).shape)) if _is_constant(x) else x
+        _constant(_value(x).reshape((1,) * (rank - x.ty.ndim) + _value(x).shape)) if _is_constant(x) else x
         for x in inputs
     ]
 

@@ -39,6 +39,24 @@ def called(expression: Any) -> set[str]:
     return names
 
 
+def foreign(function: Any) -> set[str]:
+    """Return what a function calls of TVM's runtime, which edgec's programs don't have (sorting, for one)."""
+    return {name for name in called(function) if "packed" in name or "extern" in name}
+
+
+def is_sequential(function: Any) -> bool:
+    """Whether a function has loops inside of its blocks: what one tile writes may then be for another."""
+    found: list[Any] = []
+
+    def visit(block: Any) -> None:
+        if block.name_hint != "root":
+            structural_walk(block.body, (tirx.For, found.append))
+            structural_walk(block.body, (tirx.While, found.append))
+
+    structural_walk(function.body, (tvm.s_tir.SBlock, visit))
+    return bool(found)
+
+
 def macs(node: Any) -> int:
     """Return the multiply-accumulates of y += a * b; 0 for any other reduction."""
     value = node.body.value

@@ -5,18 +5,18 @@ A record is a choice among equals: whatever it says, the results are the same bi
 
 import dataclasses
 import json
-import os
-import tempfile
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
 
+from edgec import files
 from edgec.errors import TuningError
 from edgec.kernels.isa.x86 import AVX2BYTES
 from edgec.kernels.operators import ARGUMENTS, Conv2d, Operation
@@ -84,6 +84,8 @@ class Records:
 
 
 NONE = Records({})
+_LIMIT = 64 * files.MEBIBYTE
+"""Bytes of a file of records: a hundred thousand layers."""
 
 
 @cache
@@ -138,14 +140,14 @@ def known() -> Records:
 
 def shipped() -> Records:
     """Return the records edgec ships with."""
-    return Records.of(_parse((files("edgec.compiler.tune") / "shipped.jsonl").read_text("utf-8")))
+    return Records.of(_parse((resources.files("edgec.compiler.tune") / "shipped.jsonl").read_text("utf-8")))
 
 
 def user() -> Records:
     """Return what was tuned by this user; nothing where the file can't be read."""
     try:
-        return Records.of(_parse(user_file().read_text("utf-8")))
-    except (OSError, UnicodeDecodeError):
+        return Records.of(_parse(files.read_text(user_file(), TuningError, _LIMIT)))
+    except TuningError:
         return NONE
 
 
@@ -156,10 +158,7 @@ def user_file() -> Path:
 
 def read(path: Path) -> Records:
     """Return the records of a file; raises TuningError where it can't be read or holds anything else."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TuningError(f"{path}: tuning records can't be read: {error}") from error
+    text = files.read_text(path, TuningError, _LIMIT)
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and _record(line) is None:
             raise TuningError(f"{path}, line {number}: not a tuning record")
@@ -177,21 +176,18 @@ def keep(records: Records) -> None:
 
     Raises TuningError where their file can't be written.
     """
+    check_kept()
+    files.write(user_file(), encode(user() + records), TuningError)
+
+
+def check_kept() -> None:
+    """Raise TuningError where `keep` would: before the time is spent on what would be lost."""
     path = user_file()
-    merged = encode(user() + records)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                file.write(merged)
-                file.close()
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise TuningError(f"{path}: tuning records can't be written: {reason}") from error
+        raise TuningError(f"{path}: tuning records can't be written: {error.strerror or error}") from error
+    files.check_writable(path, TuningError)
 
 
 def _parse(text: str) -> Iterator[Record]:
@@ -204,12 +200,14 @@ def _parse(text: str) -> Iterator[Record]:
 def _record(line: str) -> Record | None:
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     fields = {field.name: field.type for field in dataclasses.fields(Record)}
     if not isinstance(data, dict) or data.keys() != fields.keys():
         return None
     if any(type(data[name]) is not kind for name, kind in fields.items()):
+        return None
+    if not (math.isfinite(data["cost"]) and math.isfinite(data["first_cost"])):
         return None
     return Record(**data)
 

@@ -15,7 +15,7 @@ _FOREIGN = re.compile(
 """What a user of ONNX need not know."""
 _NAMES = re.compile(r"\b(node|input|inputs|output|outputs|initializer|value|opset|function)\b")
 """What a reason is about."""
-_LONGEST = 400
+_LONGEST = 1000
 
 
 def fault(reason: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.frontend.load import load
-from edgec.compiler.model import is_qdq
+from edgec.compiler.model import Model, is_qdq
 from edgec.errors import EdgecError
 from edgec.kernels import reference
 from edgec.targets import loader
@@ -23,7 +23,7 @@ PASS, REFUSED, WRONG, CRASH = "pass", "refused", "wrong", "crash"
 RTOL, ATOL = 1e-3, 1e-5
 """Of float outputs. Integers are compared exactly."""
 
-SECONDS = 60
+SECONDS = 180
 """That one model may take."""
 
 
@@ -55,15 +55,20 @@ def _compiled(case: Case, folder: Path) -> Compiled | Verdict:
     path.write_bytes(case.model.SerializeToString())
     warnings.simplefilter("error")
     try:
-        model = load(path, _shapes(case))
-        return compiled(model, loader.load("host-int8" if is_qdq(model) else "host-fp32"))
+        model = load(path, shapes(case))
+        return compiled(model, loader.load(target(model)))
     except EdgecError as error:
         return Verdict(case.name, REFUSED, str(error).removeprefix(f"{path.name}: "))
     except Exception as error:
         return Verdict(case.name, CRASH, _where(error))
 
 
-def _shapes(case: Case) -> dict[str, tuple[int, ...]]:
+def target(model: Model) -> str:
+    """Return what a model is built for: it isn't quantized here, but may be already."""
+    return "host-int8" if is_qdq(model) else "host-fp32"
+
+
+def shapes(case: Case) -> dict[str, tuple[int, ...]]:
     """Return the shapes that a user would have to give with --shape."""
     inputs, _ = case.data[0]
     return {
@@ -88,14 +93,15 @@ def _compared(library: Library, case: Case, program: Compiled) -> Verdict:
             }
             for way, computed in ways.items():
                 for name, wanted in expected.items():
-                    if difference := _difference(wanted, computed[name]):
-                        return Verdict(case.name, WRONG, f"{way}: output '{name}' {difference}")
+                    if how := difference(wanted, computed[name]):
+                        return Verdict(case.name, WRONG, f"{way}: output '{name}' {how}")
         except Exception as error:
             return Verdict(case.name, CRASH, _where(error))
     return Verdict(case.name, PASS)
 
 
-def _difference(expected: Any, computed: Any) -> str | None:
+def difference(expected: Any, computed: Any) -> str | None:
+    """Return how an output differs from what it must be, None where it doesn't."""
     if not isinstance(expected, np.ndarray):
         return f"is {computed.dtype} {computed.shape}, not {expected!r:.60}"
     if (computed.shape, computed.dtype) != (expected.shape, expected.dtype):

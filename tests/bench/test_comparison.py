@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgec.bench.comparison import close, compare_with_float, errors, exact
+from edgec.bench.comparison import close, errors, exact
 
 
 def test_exact_names_the_first_element_that_differs() -> None:
@@ -49,24 +47,3 @@ def test_the_tolerance_of_float_islands(device: list[float], expected: list[floa
 def test_errors_of_what_is_equal_are_zero() -> None:
     values = np.array([1.0, np.inf, np.nan])
     np.testing.assert_array_equal(errors(values, values), [0, 0, 0])
-
-
-@given(st.floats(0.001, 0.5))
-def test_sqnr_is_that_of_the_noise_added(noise: float) -> None:
-    reference = np.ones((4, 10))
-    found = compare_with_float("y", reference + noise, reference)
-    assert found.sqnr_db == pytest.approx(-20 * np.log10(noise))
-
-
-def test_no_noise_has_no_sqnr_and_top1_counts_samples() -> None:
-    reference = np.eye(4)[:, np.newaxis, :]  # [S, 1, 4]
-    same = compare_with_float("y", reference, reference)
-    assert (same.sqnr_db, same.top1_agreement) == (None, 1.0)
-    device = reference.copy()
-    device[0] = device[1]
-    assert compare_with_float("y", device, reference).top1_agreement == 0.75
-
-
-def test_an_image_has_no_top1() -> None:
-    image = np.ones((1, 1, 4, 4))
-    assert compare_with_float("y", image, image).top1_agreement is None

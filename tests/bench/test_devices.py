@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.bench import devices
+from edgec.bench import devices, tuning
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import CountingDevice, checked, process, qemu
 from edgec.bench.devices.emulator import QemuUser
@@ -53,8 +53,8 @@ def test_a_missing_sysroot_is_told_with_its_package(monkeypatch: pytest.MonkeyPa
 
 def test_a_program_gets_its_files_and_leaves_its_own() -> None:
     script = "cat a > b; echo said; echo warned >&2; exit 3"
-    done = process.run(["sh", "-c", script], {"a": b"in"}, ["b", "c"], 10)
-    assert done == devices.Execution(3, "said\n", "warned\n", {"b": b"in"})
+    done = process.run("local", ["sh", "-c", script], {"a": b"in"}, {"b": 2, "c": 2}, 10)
+    assert done == devices.Execution("local", 3, "said\n", "warned\n", {"b": b"in"})
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_program_gets_its_files_and_leaves_its_own() -> None:
 )
 def test_a_program_that_can_not_go_on_is_an_error(command: list[str], message: str) -> None:
     with pytest.raises(DeviceError, match=message):
-        process.run(command, {}, [], 0.1)
+        process.run("local", command, {}, {}, 0.1)
 
 
 def test_a_failing_program_is_told_in_its_own_words() -> None:
-    with pytest.raises(DeviceError, match=r"^last words$"):
-        checked(devices.Execution(2, "", "first\nlast words\n"))
+    with pytest.raises(DeviceError, match=r"^'local': last words$"):
+        checked(devices.Execution("local", 2, "", "first\nlast words\n"))
     with pytest.raises(DeviceError, match="exit code 7"):
-        checked(devices.Execution(7, "", ""))
+        checked(devices.Execution("local", 7, "", ""))
 
 
 def test_a_program_that_was_changed_does_not_run(toy, tmp_path: Path) -> None:
@@ -163,3 +163,35 @@ def test_an_emulator_that_can_not_load_plugins_is_told(counted: Bundle, tmp_path
     device = QemuUser(static, "cortex-a76", "/usr/aarch64-linux-gnu")
     with pytest.raises(DeviceError, match=r"load plugins \(no plugins in this build\): install qemu-user"):
         device.count(counted.bench, ["--markers"])
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("printf 'end -1' > counts", "counter's output makes no sense: '-1' is no number"),
+        ("printf '\\377' > counts", "counter's output makes no sense"),
+        ("ln -s /dev/zero counts", "counts, which the program wrote: not a file"),
+        ("exec sleep 100", "did not end within 0.2 s"),
+    ],
+)
+def test_an_emulator_that_counts_nonsense_is_told(
+    script: str, message: str, counted: Bundle, tmp_path: Path
+) -> None:
+    odd = tmp_path / "qemu-aarch64"
+    odd.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo version 7.2.0 && exit 0\n{script}\n")
+    odd.chmod(0o755)
+    device = QemuUser(odd, "cortex-a76", "/usr/aarch64-linux-gnu", 0.2 if "sleep" in script else 60)
+    with pytest.raises(DeviceError, match=f"^'emulator': .*{message}"):
+        device.count(counted.bench, ["--markers"])
+
+
+@pytest.mark.parametrize("answer", ["", "1", "1 2 3 4 5", "1 2 3 soon", "1 2 3 -4", "1 2 3 nan", "1 2 3 1e9"])
+def test_a_probe_that_says_nonsense_is_told(answer: str, tmp_path: Path) -> None:
+    probe = tmp_path / "probe"
+    probe.write_text(f"#!/bin/sh\necho {answer}\n")
+    probe.chmod(0o755)
+    target = loader.load("host-int8")
+    measured = tuning.meter(devices.connect("local", target), target)
+    for ask in (measured.costs, measured.sums):
+        with pytest.raises(DeviceError, match="'local': the tuner's probe says no 4 numbers"):
+            ask(probe, bytes(4))

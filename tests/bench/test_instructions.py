@@ -217,3 +217,27 @@ def test_blocks_are_weighed_by_their_executions() -> None:
 def test_an_output_that_was_cut_off_is_noticed() -> None:
     with pytest.raises(ValueError, match="cut off"):
         parse(OUTPUT.removesuffix("end 3\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "end\n",
+        "end many\n",
+        "end -1\n",
+        "end 99999999999\n",
+        "count 0 1 5\nend 1\n",  # of a block that there isn't
+        "block 1 d503201f\ncount 9 1 5\nend 1\n",
+        "block 1 d503201f\ncount -1 1 5\nend 1\n",
+        "block 1 nop\nend 1\n",
+        "block\nend 1\n",
+        "block 1 d503201f\ncount 0 1 many\nend 1\n",
+        "block 1 d503201f\ncount 0 1 -5\nend 1\n",
+        f"block 1 d503201f\ncount 0 1 {'9' * 5000}\nend 1\n",
+    ],
+)
+def test_what_no_counter_says_is_noticed(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse(text)

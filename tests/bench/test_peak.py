@@ -72,9 +72,9 @@ def test_this_machine_has_a_peak() -> None:
 def test_kernels_are_judged_by_the_instruction_set_in_their_name() -> None:
     assert PEAK.set_of("conv2d_avx2") == "avx2"
     assert PEAK.set_of("quantize") is None
-    assert PEAK.set_of("relax") is None
+    assert PEAK.set_of("island") is None
     both = Peak({"avx2": 80.0, "fp32": 40.0}, 1.0)
-    assert both.set_of("relax") == both.set_of("float_conv2d_avx2") == "fp32"
+    assert both.set_of("island") == both.set_of("float_conv2d_avx2") == "fp32"
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])

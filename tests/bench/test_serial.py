@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -108,7 +109,7 @@ def test_files_go_both_ways(tiny: Bundle, board: str) -> None:
         tiny.bench,
         ["--input", "in.bin", "--output", "out.bin", "--trace", "trace.bin"],
         {"in.bin": image * 2},
-        ["out.bin", "trace.bin"],
+        {"out.bin": 1 << 16, "trace.bin": 1 << 16},
     )
     assert done.returncode == 0, done.stderr
     expected = b"".join(array.tobytes() for array in made.golden.outputs.values())
@@ -120,10 +121,10 @@ def test_a_run_that_was_broken_off_does_not_stop_the_next(tiny: Bundle, board: s
     device = tiny.device(board)
     assert isinstance(device, SerialBoard)
     with serial._line(device.path) as line:
-        session = serial._Session(line, "tiny-bench --selftest", {})
+        most, deadline = {"stdout": 1 << 16, "stderr": 1 << 16}, time.monotonic() + 20
+        session = serial._Session(device, line, "tiny-bench --selftest", most, deadline, {})
         session._begin()
-        deadline = time.monotonic() + 20
-        while (question := session._question(deadline))[0] != b"O":  # of stdout, which nobody answers
+        while (question := session._question())[0] != b"O":  # of stdout, which nobody answers
             operation, number, *rest = question
             session._answer(number, *session._do(operation, *rest))
             if operation == b"X":  # the end of the run before
@@ -165,12 +166,55 @@ def test_a_board_that_stops_in_the_middle_is_told(tmp_path: Path) -> None:
     speaker = threading.Thread(target=half)
     speaker.start()
     try:
-        with pytest.raises(DeviceError, match="did not end in time"):
-            SerialBoard(os.ttyname(theirs), "cortex-m4").execute(tmp_path, [], timeout=0.5)
+        with pytest.raises(DeviceError, match=r"did not end within 0\.5 s"):
+            SerialBoard(os.ttyname(theirs), "cortex-m4", 0.5).execute(tmp_path, [])
     finally:
         speaker.join()
         os.close(mine)
         os.close(theirs)
+
+
+def question(operation: bytes, first: int, second: int, content: bytes, size: int | None = None) -> bytes:
+    """As kernels/runtime/serial.h has them, the first of a run."""
+    words = struct.pack("<BiII", 0, first, second, len(content) if size is None else size)
+    return b"\x1be" + operation + words + content
+
+
+GARBAGE = {
+    "noise": (b"no question at all " * 5000, "no question of a bench image"),
+    "endless-question": (question(b"O", 4, 0, b"", 2**32 - 1), "no question of a bench image"),
+    "unknown-operations": (question(b"?", 0, 0, b"") * 3, "did not end within"),
+    "name-not-utf-8": (question(b"O", 4, 0, b"\xff\xfe"), "did not end within"),
+    "closes": (b"", "closed|Input/output error"),
+}
+"""What a board sends in place of its answers, and what edgec says of it."""
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_a_board_that_says_garbage_is_told(name: str, tmp_path: Path) -> None:
+    sent, message = GARBAGE[name]
+    mine, theirs = pty.openpty()
+    device = f"serial:{os.ttyname(theirs)}"
+
+    def talk() -> None:
+        os.read(mine, 1)
+        with contextlib.suppress(OSError):  # who listens has had enough
+            os.write(mine, sent)
+        if not sent:
+            os.close(mine)
+
+    os.set_blocking(mine, True)
+    speaker = threading.Thread(target=talk, daemon=True)
+    speaker.start()
+    try:
+        limit = 0.5 if "end within" in message else 20
+        with pytest.raises(DeviceError, match=message) as error:
+            SerialBoard(os.ttyname(theirs), "cortex-m4", limit).execute(tmp_path, [])
+        assert str(error.value).startswith(f"'{device}': ")
+    finally:
+        os.close(theirs)
+        with contextlib.suppress(OSError):
+            os.close(mine)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +223,7 @@ class Silicon:
 
     cycles: int
     name: str = "serial:/dev/ttyACM0"
+    timeout_seconds: float = 10
     cpu: str = "cortex-m4"
     conditions: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
 
@@ -188,7 +233,7 @@ class Silicon:
             "--cycles": {"cycles": self.cycles, "layers_cycles": [100, 700, 900, 50]},
             "--markers": {"stack_bytes": 128},
         }
-        return devices.Execution(0, json.dumps(answers[arguments[-1]]), "")
+        return devices.Execution(self.name, 0, json.dumps(answers[arguments[-1]]), "")
 
 
 def test_a_boards_cycles_are_its_own(tiny: Bundle) -> None:

@@ -17,8 +17,7 @@ def test_a_right_bundle_passes(bundle: str, request: pytest.FixtureRequest) -> N
     found = verify(opened, opened.device())
     assert found.passed
     assert (found.exact_layers, found.samples, found.selftest) == (3, 1, "ok")
-    assert found.float_reference == "float.onnx"
-    (output,) = found.float_outputs
+    (output,) = found.accuracy.outputs
     assert output.sqnr_db == pytest.approx(29.4, abs=1)
     assert output.top1_agreement == 1
 

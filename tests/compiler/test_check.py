@@ -43,11 +43,11 @@ def test_every_node_is_named_with_its_operator_and_the_reason(precision: str, tm
         tensor = output.type.tensor_type
         tensor.CopyFrom(onnx.helper.make_tensor_value_info("", tensor.elem_type, shape).type.tensor_type)
     assert message(model, tmp_path, f"arm64-{precision}").split("; ") == [
-        "node 'lstm_0' (LSTM) can't be compiled: no kernel, and Relax has no converter for it",
+        "node 'lstm_0' (LSTM) can't be compiled: edgec has no kernel for this operator",
         "node 'nonzero_2' (NonZero) can't be compiled: the shape of its result depends on values that are "
         "known only when it runs",
         "node 'warp_4' (Warp) can't be compiled: the operator set 'com.acme' is unknown",
-        "node 'gru_6' (GRU) can't be compiled: no kernel, and Relax has no converter for it",
+        "node 'gru_6' (GRU) can't be compiled: edgec has no kernel for this operator",
     ]
 
 
@@ -78,9 +78,9 @@ REFUSED = {
         {"if_0 If": "control flow isn't supported"},
     ),
     "text": (
-        "(string[1,8] x) => (string y) { y = Identity(x) }",
-        {},
-        {"identity_0 Identity": "its result is no tensor of numbers"},
+        "(float[1,8] x) => (string y) { y = Identity(k) }",
+        {"k": np.array(["a"], object)},
+        {"identity_0 Identity": "its result is of type string, which edgec doesn't compute with"},
     ),
     "no elements": (
         "(float[1,8] x) => (float y) { y = Slice(x, s, s) }",
@@ -138,3 +138,34 @@ def test_a_model_that_only_relax_can_judge_passes(tmp_path: Path) -> None:
         "(float[1,8] x) => (float y) { y = LayerNormalization(x, g) }", {"g": weights(8)}
     )
     check(onnx_models.loaded(model, tmp_path), loader.load("arm64-int8"))
+
+
+@pytest.mark.parametrize(
+    ("text", "constants", "expected"),
+    [
+        (
+            "(float[1,8] x) => (float y, float[0] e) { y = Relu(x) }",
+            {"e": np.zeros(0, np.float32)},
+            "output 'e' has no elements",
+        ),
+        (
+            "(bfloat16[1,8] x) => (bfloat16[1,8] y) { y = Relu(x) }",
+            {},
+            "input 'x' is of type bfloat16, which edgec doesn't compute with",
+        ),
+        (
+            "(seq(float[2]) s) => (float[2] y) { y = SequenceAt(s, i) }",
+            {"i": np.array(0)},
+            "input 's' is no tensor, and edgec compiles models of tensors",
+        ),
+        (
+            "(float[65536,65536] x) => (float y) { y = ReduceMax(x) }",
+            {},
+            "input 'x' takes 16.0 GiB, and 2 are the most",
+        ),
+    ],
+)
+def test_inputs_and_outputs_are_tensors_that_fit(
+    text: str, constants: dict[str, np.ndarray], expected: str, tmp_path: Path
+) -> None:
+    assert message(onnx_models.model(text, constants), tmp_path).split("; ")[0] == expected

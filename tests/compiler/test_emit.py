@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from edgec.compiler import npz
+from edgec.compiler.accuracy import Accuracy, Figure
+from edgec.compiler.emit import aside as aside_module
 from edgec.compiler.emit import bundle, cpu, driver, linking, names, toolchain
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.bundle import Bundle
@@ -107,7 +110,7 @@ def make(target: Target) -> Made:
         Call("stem/bias", "add_c", "edgec_bias_1", ("image:0", "bias", "hidden"), ("hidden",), ROWS, 0, macs),
         Call("turn */", "turn_c", "edgec_reverse_2", ("hidden", "turned"), ("turned",), ROWS, SCRATCH, macs),
         Call('"sum"', "sum_c", "edgec_sum_3", ("turned", "class"), ("class",), ROWS, 0, 1024),
-        Call("half", "relax", "edgec_half_4", ("class", "1/prob"), ("1/prob",), 1, 0, 0, checked=False),
+        Call("half", "island", "edgec_half_4", ("class", "1/prob"), ("1/prob",), 1, 0, 0, checked=False),
     )
     program = Program(
         target=target,
@@ -127,12 +130,13 @@ def make(target: Target) -> Made:
     golden = Golden(
         inputs={"image:0": image},
         outputs={"class": steps[2], "1/prob": steps[3]},
-        float_outputs=None,
         checksums=(*(checksum([step]) for step in steps[:3]), None),
     )
     calibration = Calibration("synthetic", samples=4, seed=0)
     islands = (("half", "Mul", "float"),)
-    source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"float", islands=islands)
+    figures = tuple(Figure(name, None, 30.0, None, None, None) for name in ("class", "1/prob"))
+    accuracy = Accuracy("synthetic", 1, figures)
+    source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"given", accuracy, islands)
     return Made(program, plan, golden, source)
 
 
@@ -266,7 +270,7 @@ def test_only_a_bundle_is_replaced(tiny: Bundle, tmp_path: Path) -> None:
 
 def test_a_failing_build_leaves_nothing(tmp_path: Path) -> None:
     body = "void nowhere(void); (void)x; (void)y; (void)scratch; (void)begin; (void)end; nowhere();"
-    with pytest.raises(ToolchainError, match=r"^zig cc failed with exit code 1: .*nowhere") as error:
+    with pytest.raises(ToolchainError, match=r"^the C compiler failed with exit code 1: .*nowhere") as error:
         write(make(HOST), tmp_path / "made", bodies={"edgec_half_4": body})
     assert "\n" not in str(error.value)
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["objects"]
@@ -285,6 +289,71 @@ def test_a_killed_build_leaves_one_hidden_folder_that_the_next_removes(tmp_path:
         (folder / "whole").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.edgec"]
     assert [path.name for path in output.iterdir()] == ["whole"]
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the moment after, there is the new one, never none."""
+    output = tmp_path / "x"
+    for content in ("old", "new"):
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(aside_module, "_remove", lambda _folder: os.kill(os.getpid(), signal.SIGKILL))
+            with aside(output) as folder:
+                (folder / content).touch()
+                if content == "new":
+                    monkeypatch.setattr(Path, "rename", None)
+        os.waitpid(child, 0)
+        assert [path.name for path in output.iterdir()] == [content]
+    with aside(output) as folder:
+        (folder / "last").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_system_without_exchange_takes_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside_module, "_exchange", lambda _new, _old: False)
+    for content in ("old", "new"):
+        with aside(tmp_path / "x") as folder:
+            (folder / content).touch()
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["new"]
+
+
+def test_what_no_build_left_behind_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".x.partial-notes").mkdir()
+    with aside(tmp_path / "x"):
+        pass
+    assert (tmp_path / ".x.partial-notes").is_dir()
+
+
+def test_folders_made_in_vain_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="can't be written: No space"), aside(tmp_path / "a" / "b" / "x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
+    with aside(tmp_path / "a" / ("x" * 250)):
+        pass
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x" * 250]
+
+
+def test_a_link_to_a_bundle_stays_one(tiny: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(tiny.path, tmp_path / "real.edgec")
+    (tmp_path / "tiny.edgec").symlink_to("real.edgec")
+    write(make(HOST), tmp_path)
+    assert (tmp_path / "tiny.edgec").is_symlink()
+    Bundle.load(tmp_path / "real.edgec").check()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["objects", "real.edgec", "tiny.edgec"]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["{}", "[]", "not JSON", '{"manifest_version": 3, "name": "an extension"}', '{"schema": 4, "files": {}}'],
+)
+def test_a_manifest_of_somebody_elses_is_no_bundle(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "index.html").touch()
+    with pytest.raises(BundleError, match="exists and is no bundle: its manifest"):
+        bundle.check_output(tmp_path)
+    assert (tmp_path / "index.html").exists()
 
 
 def test_golden_inputs_of_another_shape_are_a_bug(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_an_operator_that_nothing_can_compile_is_named(tmp_path: Path, core: str
 
 def test_a_float_layer_that_needs_a_mathematics_library_is_told_with_what_it_needs(tmp_path: Path) -> None:
     said = refused(tmp_path, model("LRN", [1, 8, 4, 4], [1, 8, 4, 4], size=3), "cortex-m4", UnsupportedError)
-    assert "computes in float by powf, which firmware for cortex-m4 doesn't have: use operators" in said
+    assert "needs the C library's powf, which firmware for cortex-m4 doesn't have: use operators" in said
 
 
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3", "riscv32"])

@@ -152,7 +152,7 @@ MOVES = {"vldr", "vstr", "vldmia", "vstmia", "vpush", "vpop", "vmov", "vmov.f32"
 REQUANTIZES = {"vcvt.f32.s32", "vmul.f32", "vadd.f32", "vcvtr.s32.f32"}
 """An int32 becomes float32, is scaled, perhaps added to another, and rounded; see docs/semantics.md."""
 MODE = {"vmrs": 1, "vmsr": 2}
-"""What the driver's run does: it reads the caller's rounding mode, and writes it where it isn't the usual."""
+"""What the driver's run does: it reads the caller's rounding mode, and writes it if it isn't the default."""
 
 
 @pytest.mark.parametrize("core", ["cortex-m3", "cortex-m7"])

@@ -25,6 +25,8 @@ from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.graph import shape_of
 from edgec.compiler.model import is_qdq, serialize
 from edgec.errors import ModelError
+from edgec.kernels import oracle
+from tests.compiler.onnx_models import model as parsed
 
 SHARED = Path(__file__).parents[2] / "../shared/models"
 SHAPES = {"ppocrv4_rec": {"x": (1, 3, 48, 320)}}
@@ -372,3 +374,75 @@ def test_real_models(path: Path) -> None:
     assert not left.keys() & {"Constant", "Identity", "BatchNormalization", "Shape", "Dropout"}
     assert all(shape_of(output) is not None for node in model.ir.graph for output in node.outputs)
     assert serialize(load(path, shapes)) == serialized
+
+
+def test_float16_is_computed_in_float32(tmp_path: Path) -> None:
+    before = parsed(
+        """(float16[1,4,9,9] x, float16[2] s)
+            => (float16[1,2,7,7] y, float16[2] t, float16[2,4,3,3] w, float16[3] c, float[1,2,7,7] v) {
+            a = Conv(x, w) b = ConstantOfShape<value=float16[1] {15000}>(shape) y = Add(a, b)
+            t = Identity(s) c = Cast<to=10>(f) v = Cast<to=1>(a)
+        }""",
+        {
+            "w": normal(2, 4, 3, 3).astype(np.float16),
+            "shape": np.array([1, 2, 7, 7]),
+            "f": normal(3),
+        },
+    )
+    model = load(written(tmp_path, before))
+    assert model.widened
+    feed = {"x": normal(1, 4, 9, 9).astype(np.float16), "s": normal(2).astype(np.float16)}
+    expected = oracle.evaluate(before.SerializeToString(), feed)
+    for name, computed in oracle.evaluate(serialize(model), feed).items():
+        assert computed.dtype == expected[name].dtype
+        np.testing.assert_allclose(computed, expected[name], rtol=2e-3, atol=1e-3)
+    halves = [v for node in model.ir.graph for v in node.outputs if v.dtype == onnx_ir.DataType.FLOAT16]
+    assert all(value.is_graph_output() for value in halves)
+
+
+def test_values_without_elements_are_constants(tmp_path: Path) -> None:
+    before = parsed(
+        """(float[2,3] x, int64[0] axes, float[0,3] e) => (float[1,1] y, float[2,3] z, float[1,3] r) {
+            y = ReduceSum(x, axes) z = Concat<axis=0>(x, e) r = ReduceSum(e, first)
+        }""",
+        {"first": np.array([0])},
+    )
+    model = load(written(tmp_path, before))
+    assert [value.name for value in model.ir.graph.inputs] == ["x", "axes", "e"]
+    assert not any(value.uses() for value in model.ir.graph.inputs[1:])
+    feed = {"x": normal(2, 3), "axes": np.zeros(0, np.int64), "e": np.zeros((0, 3), np.float32)}
+    expected = oracle.evaluate(before.SerializeToString(), feed)
+    for name, computed in oracle.evaluate(serialize(model), feed).items():
+        np.testing.assert_allclose(computed, expected[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("nodes", ["s = ConstantOfShape(k)", "a = ConstantOfShape(k) s = Add(a, a)"])
+def test_a_few_numbers_may_not_ask_for_all_memory(tmp_path: Path, nodes: str) -> None:
+    before = parsed(f"(float[1] x) => (float s) {{ {nodes} }}", {"k": np.array([100000, 100000])})
+    model = load(written(tmp_path, before))
+    assert not any(
+        value.const_value and value.const_value.size > 9 for value in model.ir.graph.initializers.values()
+    )
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("opset", [13, 22])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "extent"),
+    [(1, 3, (0, 0), 3), (2, 2, (1, 1), 3), (2, 2, (1, 1), 5), (3, 2, (1, 1), 4), (2, 3, (0, 1), 4)],
+)
+@pytest.mark.parametrize("other", [4, 5])
+def test_windows_that_begin_behind_the_image_dont_count(
+    operator: str, opset: int, kernel: int, stride: int, pads: tuple[int, int], extent: int, other: int
+) -> None:
+    """Whatever the other axis does with its last window, and whatever shapes the file has."""
+    attributes = {"kernel_shape": [kernel, 2], "strides": [stride, 2], "pads": [pads[0], 0, pads[1], 0]}
+    nodes = [
+        helper.make_node(operator, ["x"], ["pooled"], ceil_mode=1, **attributes),
+        helper.make_node("Neg", ["pooled"], ["y"]),
+    ]
+    model = proto(nodes, [1, 2, extent, other], opset=opset)
+    loaded = inferred(model)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert shape_of(loaded.graph.outputs[0]) == outputs(model)[0].shape
+    check(model, loaded)

@@ -97,7 +97,7 @@ def test_a_bundle_with_int8_ends_is_verified_against_the_float_model(pair: tuple
     with np.load(ROOT / "examples" / "fmnist_test.npz") as data:
         images = {"image": data["image"][:8]}
     found = [verified(bundle, data=images) for bundle in pair]
-    (one,), (two,) = (run.float_outputs for run in found)  # the float model is fed what int8 can say
+    (one,), (two,) = (run.accuracy.outputs for run in found)  # the original is fed what int8 can say
     assert two.sqnr_db == pytest.approx(one.sqnr_db, rel=1e-3)
     assert two.top1_agreement == one.top1_agreement
     assert [tensor["dtype"] for tensor in (*pair[1].inputs, *pair[1].outputs)] == ["int8", "int8"]

@@ -258,7 +258,7 @@ def test_an_island_has_the_same_steps_on_every_level(folder: Path) -> None:
     target = loader.load("x86-64-fp32")
     assert len(target.levels) == 4
     programs = lower.levels(network, target, NONE)
-    islands = [[(c.symbol, c.arguments) for c in p.calls if c.kernel == "relax"] for p in programs]
+    islands = [[(c.symbol, c.arguments) for c in p.calls if c.kernel == "island"] for p in programs]
     assert islands[0]
     assert all(one == islands[0] for one in islands)
     assert len({tuple(call.outputs for call in program.calls) for program in programs}) == 1

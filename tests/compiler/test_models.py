@@ -73,4 +73,4 @@ def test_real_models_are_exact(name: str, target: str, firsts: Bundles, tmp_path
         assert instructions is not None
         assert instructions <= INSTRUCTIONS[name, target]
     if bundle is first:
-        assert all((output.sqnr_db or 99) > MODELS[name] for output in found.float_outputs)
+        assert all((output.sqnr_db or 0) > MODELS[name] for output in found.accuracy.outputs)

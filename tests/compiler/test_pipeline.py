@@ -12,7 +12,7 @@ import pytest
 
 from edgec import cli
 from edgec.bench.bundle import Bundle
-from edgec.compiler import pipeline
+from edgec.compiler import accuracy, pipeline
 from edgec.errors import CalibrationError, EdgecError, ModelError, TargetError, ToolchainError
 from edgec.kernels.kernel import Kernel
 from tests.compiler import onnx_models
@@ -59,8 +59,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
 def test_every_target_computes_the_reference_bit_for_bit(target: str, bundles: dict[str, Bundle]) -> None:
     found = verified(bundles[target], data=samples(2))
     assert found.exact_layers == len(bundles[target].steps)
-    assert found.float_outputs[0].sqnr_db is not None
-    assert found.float_outputs[0].sqnr_db > 25
+    assert found.accuracy.outputs[0].sqnr_db is not None
+    assert found.accuracy.outputs[0].sqnr_db > 25
 
 
 def test_every_target_has_the_same_golden_checksums(bundles: dict[str, Bundle]) -> None:
@@ -83,7 +83,7 @@ def test_float_targets_stay_within_tolerance_of_the_model(target: str, tmp_path:
     bundle = build(SMALL, tmp_path, target)
     found = verified(bundle)
     assert any(step["kernel"].startswith("float_conv2d") for step in bundle.steps)
-    assert found.float_outputs[0].sqnr_db is None or found.float_outputs[0].sqnr_db > 100
+    assert found.accuracy.outputs[0].sqnr_db == accuracy.BEST_DB
     assert bundle.manifest["islands"] == []
 
 
@@ -140,7 +140,7 @@ def test_progress_tells_every_stage_and_dump_writes_it(tmp_path: Path) -> None:
         dump=folder,
         progress=lambda stage, detail: told.append((stage, detail)),
     )
-    stages = ["import", "quantize", "lower", "plan", "compile", "emit"]
+    stages = ["import", "quantize", "lower", "plan", "compile", "compare", "emit"]
     assert [stage for stage, detail in told if not detail] == stages
     details = {stage: detail for stage, detail in told if detail}
     assert details["import"] == "13 nodes, opset 17"
@@ -274,5 +274,5 @@ def test_the_bundled_example_builds_and_classifies(tmp_path: Path) -> None:
     )
     found = verified(bundle)
     assert found.exact_layers == len(bundle.steps)
-    assert found.float_outputs[0].top1_agreement == 1
+    assert found.accuracy.outputs[0].top1_agreement == 1
     assert json.loads((bundle.path / "manifest.json").read_text())["model"]["calibration"]["kind"] == "data"

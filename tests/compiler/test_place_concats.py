@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgec.bench import devices, tuning
 from edgec.compiler import pipeline
+from edgec.compiler.accuracy import BEST_DB
 from edgec.compiler.lower.levels import most_needed
 from edgec.compiler.lower.place_concats import most_alive, place_concats
 from edgec.compiler.lower.plan import check, plan
@@ -256,7 +257,7 @@ def test_an_output_of_the_model_is_written_slice_by_slice(tmp_path: Path) -> Non
     assert [step["kernel"].rpartition("_")[0] for step in bundle.steps] == ["float_conv2d"] * 2
     x = np.random.default_rng(0).normal(size=(1, 3, 8)).astype(np.float32)
     found = verified(bundle, data={"x": x})
-    assert found.float_outputs[0].sqnr_db is None or found.float_outputs[0].sqnr_db > 100
+    assert found.accuracy.outputs[0].sqnr_db == BEST_DB
 
 
 @pytest.mark.slow

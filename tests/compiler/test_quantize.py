@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.bench.accuracy import TASKS, Task, evaluate, found, onnx_predictor, qdq_predictor
 from edgec.compiler.compress.calibration import load_calibration, synthetic
-from edgec.compiler.compress.observers import OBSERVERS
+from edgec.compiler.compress.observers import OBSERVERS, observe
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.compress.scales import quantization
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
@@ -322,11 +322,53 @@ def test_observers_cover_what_they_say(observer: str, tmp_path: Path) -> None:
     model = made(tmp_path, [("Abs", ["x"], "y", {})], inputs={"x": (1, 100_000)})
     samples = np.linspace(-1, 1, 200_000, dtype=np.float32).reshape(2, 1, 100_000).copy()
     samples[0, 0, 0] = -1000
-    ranges = OBSERVERS[observer](model.ir, ["x", "y"], load_calibration({"x": samples}, model))
+    ranges = observe(model.ir, ["x", "y"], [], load_calibration({"x": samples}, model), observer).ranges
     low, high = ranges["x"]
     assert low == (-1000 if observer == "min-max" else pytest.approx(-1, abs=0.5))
     assert high == pytest.approx(1, abs=0.5)
     assert ranges["y"][1] == (1000 if observer == "min-max" else pytest.approx(1, abs=0.5))
+
+
+def test_what_a_front_end_takes_the_logarithm_of_stays_in_float(tmp_path: Path) -> None:
+    """Powers differ a millionfold, and a logarithm of what an int8 step makes zero isn't finite."""
+    quiet = np.float32(1e-6)
+    nodes: list[Node] = [
+        conv("x", "a"), ("Mul", ["a", "a"], "b", {}), ("Add", ["b", "quiet"], "c", {}),
+        ("Log", ["c"], "d", {}), conv("d", "y", "v"),
+    ]  # fmt: skip
+    model = made(tmp_path, nodes, {"w": normal(6, 4, 3, 3), "v": normal(2, 6, 3, 3), "quiet": quiet})
+    quantized = quantize(model, synthetic(model))
+    assert weights_of(quantized) == ["Initializer", "DequantizeLinear"]
+    assert sqnr(model, quantized) > 30
+
+
+def test_a_logarithm_at_the_end_leaves_the_network_in_int8(tmp_path: Path) -> None:
+    nodes: list[Node] = [conv("x", "a"), ("Softmax", ["a"], "b", {"axis": 1}), ("Log", ["b"], "y", {})]
+    model = made(tmp_path, nodes, {"w": normal(6, 4, 3, 3)})
+    assert weights_of(quantize(model, synthetic(model))) == ["DequantizeLinear"]
+
+
+def weights_of(model: Model) -> list[str]:
+    """What computes the weights of convolutions."""
+    producers = [node.inputs[1].producer() for node in model.ir.graph if node.op_type == "Conv"]
+    return ["Initializer" if producer is None else producer.op_type for producer in producers]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> None:
+    weights = normal(6, 4, 3, 3)
+    weights[1, 2, 0, 0] = value
+    model = made(tmp_path, [conv("x", "y")], {"w": weights})
+    with pytest.raises(ModelError, match=r"^node 'Conv_0' \(Conv\): 'w' holds NaN or infinity$"):
+        quantize(model, synthetic(model))
+
+
+@pytest.mark.parametrize("operator", ["Sqrt", "Mul"])  # NaN; finite in float64, too large for float32
+def test_values_that_do_not_stay_finite_are_named(operator: str, tmp_path: Path) -> None:
+    one = ("Sqrt", ["x"], "t", {}) if operator == "Sqrt" else ("Mul", ["x", "c"], "t", {})
+    model = made(tmp_path, [one, conv("t", "y")], {"c": np.float32(1e38), "w": normal(6, 4, 3, 3)})
+    with pytest.raises(CalibrationError, match=r"^value 't' is NaN or infinite on the calibration samples$"):
+        quantize(model, load_calibration({"x": normal(3, *ONE) * 50}, model))
 
 
 @given(st.floats(-1e6, 1e6, width=32), st.floats(-1e6, 1e6, width=32))

@@ -149,7 +149,7 @@ def test_damaged_lines_of_the_users_are_left_out(tmp_path: Path, monkeypatch: py
 
 def test_a_file_that_is_given_must_be_whole(tmp_path: Path) -> None:
     path = tmp_path / "tuning.jsonl"
-    with pytest.raises(TuningError, match=r"tuning.jsonl: tuning records can't be read"):
+    with pytest.raises(TuningError, match=r"tuning.jsonl: no such file"):
         records.read(path)
     path.write_bytes(records.encode(Records.of([record()])) + b"{}\n")
     with pytest.raises(TuningError, match=r"tuning.jsonl, line 2: not a tuning record"):

@@ -152,7 +152,7 @@ def test_a_mistake_in_a_file_names_file_and_key(tmp_path: Path, text: str, words
         ("rpi5-int16", "did you mean 'rpi5-int8'?"),
         ("rpi5", "write rpi5-int8 or rpi5-fp32"),
         ("boards/mine.toml", "write boards/mine.toml-int8"),
-        ("no/such.toml-int8", "no/such.toml: can't read"),
+        ("no/such.toml-int8", "no/such.toml: no such file"),
         ("cortex-m3-fp32", "cortex-m3 has no floating-point unit: build for cortex-m3-int8"),
         ("", "no target ''"),
     ],
