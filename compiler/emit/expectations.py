@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgec.compiler.emit.golden import Near, checksum
 from edgec.compiler.program import Program
+from edgec.kernels import precise
 from edgec.kernels.operators import INEXACT, Island, Network
 
 RELATIVE_TOLERANCE = 1e-3
@@ -15,6 +16,8 @@ ABSOLUTE_TOLERANCE = 1e-4
 """Of float islands and float convolutions. The absolute one is a share of the tensor's largest magnitude:
 float32 sums in another order differ by some 1e-6 of it, and approximated exponentials by 1e-5."""
 
+_BITS = 12
+"""Of floats that are compared within a tolerance: exact to an eighth of it."""
 SAMPLES = 256
 """Elements that are kept, at least, of a tensor that nothing exact follows: a wrong kernel is wrong in more
 than one place, and a bundle of floats would otherwise be larger by all its activations."""
@@ -42,6 +45,11 @@ def expectations(
     return tuple(checksums), near
 
 
+def to_tolerance(values: NDArray[Any]) -> NDArray[Any]:
+    """Round floats that are compared within a tolerance, so that they are the same on every machine."""
+    return precise.rounded(values, _BITS).astype(values.dtype) if values.dtype.kind == "f" else values
+
+
 def magnitudes(array: NDArray[Any]) -> NDArray[Any]:
     """Return absolute values, flat in float64, 0 for what isn't finite."""
     values = np.abs(np.asarray(array, np.float64).reshape(-1))
@@ -60,5 +68,6 @@ def _near(values: NDArray[Any], jumps: bool) -> Near:
     flat = np.ascontiguousarray(values).reshape(-1)
     # An odd stride meets every channel, of which there is mostly an even number.
     stride = 1 if jumps or flat.size <= SAMPLES else flat.size // SAMPLES | 1
-    absolute = ABSOLUTE_TOLERANCE * float(magnitudes(flat).max(initial=0.0))
-    return Near(flat[::stride].copy(), stride, absolute)
+    kept = to_tolerance(flat)[::stride].copy() if stride > 1 else flat  # the latter goes on, to exact layers
+    absolute = ABSOLUTE_TOLERANCE * float(magnitudes(to_tolerance(flat)).max(initial=0.0))
+    return Near(kept, stride, absolute)
