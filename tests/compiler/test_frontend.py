@@ -115,6 +115,17 @@ def test_batch_norm_after_a_shared_result_stays_as_arithmetic() -> None:
     assert check(model, fold_affine(decompose_batch_norm(inferred(model)))) == ["Conv", "Mul", "Add", "Add"]
 
 
+def test_a_negative_variance_is_named() -> None:
+    norm, constants = batch_norm("x", "y", 4)
+    constants = {
+        name: -np.abs(array) if name == norm.input[4] else array for name, array in constants.items()
+    }
+    with pytest.raises(
+        ModelError, match=r"^node 'BatchNormalization_0' \(BatchNormalization\): a variance is negative$"
+    ):
+        decompose_batch_norm(inferred(proto([norm], constants=constants)))
+
+
 def test_factors_that_are_not_per_channel_do_not_fold() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Mul", ["c", "f"], ["y"])]
     model = proto(nodes, constants={"w": normal(6, 4, 3, 3), "f": normal(7)})
