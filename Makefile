@@ -3,7 +3,7 @@
 # make test   installs what tests need besides, and runs every check; CI runs this
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
-# make fuzz   tries random models FOR some time, from where it stopped the last time; build/fuzz/ has what failed
+# make fuzz   tries random models and damaged files FOR some time; build/fuzz/ has what failed
 # make clean  removes what they made, .venv too
 
 PYTHON ?= python3

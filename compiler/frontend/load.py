@@ -11,6 +11,7 @@ from onnx_ir.external_data import load_to_model
 
 from edgec import files
 from edgec.compiler.frontend.as_given import as_given
+from edgec.compiler.frontend.check_interface import check_interface
 from edgec.compiler.frontend.check_tensors import check_tensors
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
@@ -95,6 +96,7 @@ def _read(path: Path, raw: bytes) -> onnx_ir.Model:
         onnx.checker.check_model(path, full_check=False)
     try:
         check_tensors(proto)
+        check_interface(proto)
     except ModelError as error:
         raise ModelError(f"{path.name}: {error}") from error
     with malformed(f"{path.name}: not a valid ONNX model"):

@@ -175,6 +175,17 @@ def test_the_worst_output_comes_first() -> None:
     assert found.summary == "'b': SQNR -3.0 dB from the original, on 6 samples held back"
 
 
+@pytest.mark.parametrize(
+    ("on", "precision", "short"),
+    [("held back", "int8", 1), ("calibrated", "int8", 1), ("synthetic", "int8", 0), ("synthetic", "fp32", 1)],
+)
+def test_what_varies_between_samples_of_noise_is_no_measure_of_int8(
+    on: str, precision: str, short: int
+) -> None:
+    found = Accuracy(on, 8, (figure(sqnr_db=70.0, varying_db=8.6),))
+    assert len(found.warnings(precision)) == short
+
+
 MODEL = '<ir_version: 8, opset_import: ["" : 17]> toy (float[1,8] x) => (float[1,8] y, int64[1,1] n) {{ {} }}'
 
 

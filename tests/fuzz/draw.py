@@ -1,4 +1,4 @@
-"""A random model from a seed, and inputs for it."""
+"""A random model from a seed, and inputs for it; float, or quantized as other tools write it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tests.compiler.onnx_models import Form, quantized
 from tests.fuzz.float_operators import FLOAT
 from tests.fuzz.graph import Graph, ImpossibleError
 from tests.fuzz.operators import INTEGER, MOVEMENTS, PRODUCTS
@@ -35,7 +36,7 @@ SAMPLES = 4
 
 
 def draw(seed: int) -> Drawn:
-    """The same for the same seed; two of three are for int8."""
+    """The same for the same seed; two of three are for int8, of these some quantized already."""
     dice = np.random.default_rng([seed, 0xED6EC])
     precision = "fp32" if seed % 3 == 0 else "int8"
     while True:
@@ -44,7 +45,33 @@ def draw(seed: int) -> Drawn:
         if graph.nodes and graph.inputs:
             break
     samples = {v.name: graph.numbers((SAMPLES, *v.shape), v.dtype) for v in graph.inputs}
-    return Drawn(seed, precision, graph.model(), samples)
+    model = graph.model()
+    if seed % 6 == 1:
+        model = _quantized(graph, model, {name: array[0] for name, array in samples.items()})
+    return Drawn(seed, precision, model, samples)
+
+
+def _quantized(graph: Graph, model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> onnx.ModelProto:
+    """Return the model in one of the forms that tools write, some values left in float; or as it is."""
+    results = [value.name for value in graph.values if value not in graph.inputs and value.dtype == "float32"]
+    if any(output.name not in results for output in model.graph.output):
+        return model
+    outputs = {output.name for output in model.graph.output}
+    share = graph.one([0.5, 0.9, 1.0])
+    inner = [name for name in results if name not in outputs and graph.chance(share)]
+    form = Form(
+        activations=graph.one([np.int8, np.int8, np.uint8]),
+        symmetric=graph.chance(0.3),
+        weights=graph.one([np.int8, np.int8, np.uint8]),
+        per_channel=graph.chance(0.7),
+        weight_zero_point=graph.one([0, 0, 0, 3]),
+        float_bias=graph.chance(0.3),
+    )
+    try:
+        with np.errstate(all="raise"):
+            return quantized(model, inputs, form, inner)
+    except Exception:  # not finite, or more than the test's own quantizer knows
+        return model
 
 
 def _fill(graph: Graph, precision: str) -> None:

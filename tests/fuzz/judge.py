@@ -74,8 +74,8 @@ class Lowered:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """numpy's warnings are about values, which are compared."""
+def quiet() -> Iterator[None]:
+    """Leave out numpy's warnings: they are about values, which are compared."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
@@ -102,7 +102,7 @@ def judge(
 
     `samples` has [samples, *shape] per input: the first is what is compared, all are calibration.
     """
-    with _quiet():
+    with quiet():
         path = folder / "model.onnx"
         path.write_bytes(model.SerializeToString())
         feed = {name: array[0] for name, array in samples.items()}
@@ -151,8 +151,29 @@ def judge_run(judged: Judged, library: Library) -> Verdict:
         named = {name: ours[own] for name, own in zip(judged.expected, network.outputs, strict=True)}
         agreement.check(named, judged.expected, judged.model, judged.feed, what="code", steps=1)
 
-    with _quiet():
-        return verdict_of(attempt)
+    with quiet():
+        verdict = verdict_of(attempt)
+        if verdict.kind == "wrong" and _compares_nan(judged):
+            return Verdict("invalid", "ONNX doesn't say what a comparison makes of NaN")
+        return verdict
+
+
+_COMPARING = frozenset(
+    {
+        "ArgMax", "ArgMin", "Clip", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Hardmax", "LeakyRelu",
+        "Max", "MaxPool", "Min", "PRelu", "ReduceMax", "ReduceMin", "Relu", "Shrink", "Sign",
+        "ThresholdedRelu", "TopK",
+    }
+)  # fmt: skip
+
+
+def _compares_nan(judged: Judged) -> bool:
+    """Whether a value is NaN somewhere in a model with operators whose result for it is left open."""
+    model = onnx.load_from_string(judged.model)
+    if _COMPARING.isdisjoint(node.op_type for node in model.graph.node):
+        return False
+    values = agreement.every_value(model, judged.feed)
+    return any(np.isnan(array).any() for array in values.values() if array.dtype.kind == "f")
 
 
 def oracle_agrees(model: onnx.ModelProto, feed: Arrays, expected: Arrays) -> bool:

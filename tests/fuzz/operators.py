@@ -51,7 +51,8 @@ def _clip(graph: Graph) -> None:
 
 def _prelu(graph: Graph) -> None:
     value = graph.pick()
-    shape = graph.one([(), (1,), value.shape, graph.broadcast(value.shape)])
+    narrower = tuple(1 if graph.chance(0.4) else extent for extent in value.shape)
+    shape = graph.one([(), (1,), value.shape, narrower[graph.integer(0, value.rank) :]])
     graph.node("PRelu", [value.name, graph.constant(graph.numbers(shape, "float32"))])
 
 

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,11 +48,23 @@ def _local() -> list[str]:
     return [name for name in _DEVICES if loader.load(f"{name}-int8").levels[-1].features <= here] or ["host"]
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Within it, a folder in memory that compiled objects are cached in, too: nobody wants them again."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        before = os.environ.get("XDG_CACHE_HOME")
+        os.environ["XDG_CACHE_HOME"] = name
+        try:
+            yield Path(name)
+        finally:
+            os.environ.pop("XDG_CACHE_HOME")
+            if before is not None:
+                os.environ["XDG_CACHE_HOME"] = before
+
+
 def outcomes(cases: Sequence[Drawn], compiles: Callable[[Drawn], bool]) -> Iterator[Outcome]:
     """Yield what became of every case at every stage that it came to."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        folder = Path(name)
-        os.environ["XDG_CACHE_HOME"] = name  # else objects that nobody wants again would stay
+    with scratch() as folder:
 
         def judged(case: Drawn) -> Judged:
             target = target_of(case) if compiles(case) else None

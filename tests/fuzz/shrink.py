@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-_MOST_TRIES = 150
+_MOST_TRIES = 60
+"""Of models as small as these; each takes as long as judging one."""
 _TYPES = (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 """Of what may become an input."""
 

@@ -38,7 +38,7 @@ class State:
         kinds[verdict.kind] = kinds.get(verdict.kind, 0) + 1
         if verdict.kind == "refused":
             self.refusals[verdict.key] = self.refusals.get(verdict.key, 0) + 1
-        if not verdict.failed:
+        if not verdict.failed and verdict.kind != "wording":
             return False
         seeds = self.failures.setdefault(f"{stage} {verdict.key}", [])
         seeds.append(seed)
@@ -53,6 +53,7 @@ class State:
 
 def save(folder: Path, stage: str, seed: int, verdict: Verdict, model: bytes) -> Path:
     """Keep a model that fails, with one line that says how."""
+    folder = folder / "failures"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stage}-{seed}.onnx"
     path.write_bytes(model)

@@ -1,0 +1,17 @@
+"""Whether what is an input and an output of a model is declared alike as both."""
+
+import onnx
+
+from edgec.errors import ModelError
+
+
+def check_interface(model: onnx.ModelProto) -> None:
+    """Raise ModelError, naming it, for an output that is an input of another type or shape."""
+    inputs = {value.name: value.type.tensor_type for value in model.graph.input}
+    for value in model.graph.output:
+        given, declared = inputs.get(value.name), value.type.tensor_type
+        if given is None or not declared.elem_type:
+            continue
+        shapes = [[dim.dim_value or dim.dim_param for dim in kind.shape.dim] for kind in (given, declared)]
+        if given.elem_type != declared.elem_type or (declared.HasField("shape") and shapes[0] != shapes[1]):
+            raise ModelError(f"'{value.name}' is an input, and an output of another type or shape")

@@ -1,0 +1,14 @@
+"""Damaged files, the same ones every time: an error of the user's in one line, or the right result."""
+
+import pytest
+
+from tests.fuzz.files import judged_files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 600, 150))
+def test_damaged_files(first: int) -> None:
+    found = judged_files(range(first, first + 150))
+    assert not [
+        (file.seed, verdict.text) for file, verdict in found if verdict.failed or verdict.kind == "wording"
+    ]
