@@ -117,7 +117,7 @@ def _is_inf(given: Given) -> Any:
 
 
 def _is_nan(given: Given) -> Any:
-    return relax.op.not_equal(given.data, given.data)
+    return relax.op.isnan(given.data)
 
 
 def _dropout(given: Given) -> Any:
