@@ -409,6 +409,9 @@ def test_float16_is_computed_in_float32(tmp_path: Path) -> None:
         np.testing.assert_allclose(computed, expected[name], rtol=2e-3, atol=1e-3)
     halves = [v for node in model.ir.graph for v in node.outputs if v.dtype == onnx_ir.DataType.FLOAT16]
     assert all(value.is_graph_output() for value in halves)
+    (tmp_path / "again.onnx").write_bytes(serialize(model))
+    again = load(tmp_path / "again.onnx")
+    assert [(n.name, n.op_type) for n in again.ir.graph] == [(n.name, n.op_type) for n in model.ir.graph]
 
 
 def test_values_without_elements_are_constants(tmp_path: Path) -> None:
