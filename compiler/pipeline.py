@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
-from edgec.kernels import reference
+from edgec.kernels import precise, reference
 from edgec.kernels.operators import INEXACT, Chain, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
 MOST_COMPARED = 32
 """Samples that a build is compared with the original on: figures are stable by then."""
+_GOLDEN_BITS = 12
+"""Of the golden run's floats behind a float island: exact to an eighth of their tolerance."""
 _WORK, _WORK_PER_BYTE = 6e8, 8
 """Multiply-accumulates of the reference, in numpy, that a build has time for besides the golden run and one
 more sample: a second, some tenth of what it takes. A byte moved takes as long as that many of them."""
@@ -213,10 +216,11 @@ def _compile(
     report("compile", f"{len(cached)} objects ({sum(cached)} from the cache)")
 
     report("compare", "")
-    golden = _golden(network, programs[-1], lowered.samples[0])
+    values = _evaluated(network, programs[-1], lowered.samples[0])
+    golden = _golden(network, programs[-1], lowered.samples[0], values)
     origin = lowered.origin
     if lowered.feeds:
-        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], golden))
+        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], values))
     assert origin.accuracy is not None, "a bundle that is tuned again knows it"
     report("compare", origin.accuracy.summary)
 
@@ -289,21 +293,23 @@ def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
 
 
-def _accuracy(lowered: _Lowered, network: Network, program: Program, golden: Golden) -> Accuracy:
-    """Compare what the reference computes with the original, on as many samples as cost a build little."""
+def _accuracy(lowered: _Lowered, network: Network, program: Program, first: Arrays) -> Accuracy:
+    """Compare what the reference computes with the original, on as many samples as cost a build little.
+
+    `first` is every tensor of the first sample.
+    """
     work = sum(call.macs + _WORK_PER_BYTE * program.moved_bytes(call) for call in program.calls)
     count = min(len(lowered.samples), 2 + int(_WORK // max(work, 1)))
-    runs = [golden.outputs]
-    for sample in lowered.samples[1:count]:
-        values = reference.evaluate(network, sample, requantization=program.target.requantization)
-        runs.append({name: values[name] for name in golden.outputs})
-    computed = [{name: as_real(network.tensors[name], y) for name, y in run.items()} for run in runs]
+    runs = chain([first], (_evaluated(network, program, sample) for sample in lowered.samples[1:count]))
+    computed = [
+        {t.title or t.name: as_real(network.tensors[t.name], run[t.name]) for t in program.outputs}
+        for run in runs
+    ]
     return measure(lowered.origin.original, lowered.sampled, lowered.feeds[:count], computed)
 
 
-def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
-    """Return one inference of the reference, on `inputs`."""
-    values = reference.evaluate(network, inputs, requantization=program.target.requantization)
+def _golden(network: Network, program: Program, inputs: Arrays, values: Arrays) -> Golden:
+    """Return one inference of the reference, on `inputs`; `values` is every tensor of it."""
     # What follows a float island differs from the reference by the island's tolerance.
     exact = set(inputs) | set(network.constants)
     for operator in network.operators:
@@ -313,8 +319,22 @@ def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
         checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
         for call in program.calls
     ]
-    outputs = {tensor.title or tensor.name: values[tensor.name] for tensor in program.outputs}
+    outputs = {}
+    for tensor in program.outputs:
+        value = values[tensor.name]
+        outputs[tensor.title or tensor.name] = value if tensor.name in exact else _to_tolerance(value)
     return Golden(dict(inputs), outputs, tuple(checksums))
+
+
+def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Return every tensor of one inference: the same on every machine that builds."""
+    form = program.target.requantization
+    return reference.evaluate(network, inputs, requantization=form, onnx_says=precise.evaluate)
+
+
+def _to_tolerance(values: NDArray[Any]) -> NDArray[Any]:
+    """Round floats that are compared within a tolerance, so that they are the same on every machine."""
+    return precise.rounded(values, _GOLDEN_BITS).astype(values.dtype) if values.dtype.kind == "f" else values
 
 
 def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:

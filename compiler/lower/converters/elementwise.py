@@ -120,6 +120,13 @@ def _is_nan(given: Given) -> Any:
     return relax.op.isnan(given.data)
 
 
+def _prelu(given: Given) -> Any:
+    """Slopes are broadcast from the last dimension on, whatever the rank."""
+    zero = array(0, given.dtype)
+    below = given.emit(relax.op.multiply(given.data, given.inputs[1]))
+    return relax.op.where(given.emit(relax.op.less(given.data, zero)), below, given.data)
+
+
 def _dropout(given: Given) -> Any:
     """Do what it does at inference: nothing. A training_mode that isn't known is refused."""
     training = given.constant(2)
@@ -159,5 +166,6 @@ ELEMENTWISE: dict[str, Converter] = {
     "Max": _chain(relax.op.maximum),
     "Min": _chain(relax.op.minimum),
     "Mod": _mod,
+    "PRelu": _prelu,
     "Pow": _power,
 }
