@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from rich.table import Table
 
-from edgec import cli
+from edgec import cli, output
 from edgec.bench import tuning
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
@@ -338,3 +339,20 @@ def test_the_compiler_needs_no_folder_for_temporary_files(
     (tmp_path / "x.c").write_text("int x(void); int x(void) { return 1; }\n")
     toolchain.compile_c(loader.load(HOST), ["x.c"], "x.o", tmp_path)
     assert (tmp_path / "x.o").is_file()
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names a layer writes neither to the terminal nor in rich's own marks."""
+    name = "[/a] \x1b[31m\n[red]b\u202e"
+    shown = r"[/a] \x1b[31m\n[red]b\u202e"
+    out = output.console(as_json=False)
+    table = Table("layer")
+    table.add_row(name)
+    out.print(table)
+    out.print(name)
+    output.line(out, "key", name)
+    with output.stages(out) as progress:
+        progress("lower", name)
+        progress("plan", "")
+    assert capsys.readouterr().out.count(shown) == 4
+    assert output.plain(name).plain == shown
