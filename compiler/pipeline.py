@@ -15,7 +15,8 @@ from edgec.compiler.compress.calibration import Calibration, load_calibration, s
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
 from edgec.compiler.emit import bundle, contract, driver, manifest, names
-from edgec.compiler.emit.golden import Golden, checksum
+from edgec.compiler.emit.expectations import expectations, to_tolerance
+from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
@@ -36,14 +37,12 @@ from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
 from edgec.kernels import precise, reference
-from edgec.kernels.operators import INEXACT, Chain, Island, Network
+from edgec.kernels.operators import Chain, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
 MOST_COMPARED = 32
 """Samples that a build is compared with the original on: figures are stable by then."""
-_GOLDEN_BITS = 12
-"""Of the golden run's floats behind a float island: exact to an eighth of their tolerance."""
 _WORK, _WORK_PER_BYTE = 6e8, 8
 """Multiply-accumulates of the reference, in numpy, that a build has time for besides the golden run and one
 more sample: a second, some tenth of what it takes. A byte moved takes as long as that many of them."""
@@ -310,31 +309,20 @@ def _accuracy(lowered: _Lowered, network: Network, program: Program, first: Arra
 
 def _golden(network: Network, program: Program, inputs: Arrays, values: Arrays) -> Golden:
     """Return one inference of the reference, on `inputs`; `values` is every tensor of it."""
-    # What follows a float island differs from the reference by the island's tolerance.
-    exact = set(inputs) | set(network.constants)
-    for operator in network.operators:
-        if not isinstance(operator.operation, INEXACT) and exact.issuperset(operator.inputs):
-            exact.update(operator.outputs)
-    checksums = [
-        checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
-        for call in program.calls
-    ]
-    outputs = {}
-    for tensor in program.outputs:
-        value = values[tensor.name]
-        outputs[tensor.title or tensor.name] = value if tensor.name in exact else _to_tolerance(value)
-    return Golden(dict(inputs), outputs, tuple(checksums))
+    checksums, near = expectations(network, program, values)
+    outputs = {
+        tensor.title or tensor.name: to_tolerance(values[tensor.name])
+        if tensor.name in near
+        else values[tensor.name]
+        for tensor in program.outputs
+    }
+    return Golden(dict(inputs), outputs, checksums, near)
 
 
 def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, NDArray[Any]]:
     """Return every tensor of one inference: the same on every machine that builds."""
     form = program.target.requantization
     return reference.evaluate(network, inputs, requantization=form, onnx_says=precise.evaluate)
-
-
-def _to_tolerance(values: NDArray[Any]) -> NDArray[Any]:
-    """Round floats that are compared within a tolerance, so that they are the same on every machine."""
-    return precise.rounded(values, _GOLDEN_BITS).astype(values.dtype) if values.dtype.kind == "f" else values
 
 
 def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:

@@ -115,6 +115,17 @@ def test_batch_norm_after_a_shared_result_stays_as_arithmetic() -> None:
     assert check(model, fold_affine(decompose_batch_norm(inferred(model)))) == ["Conv", "Mul", "Add", "Add"]
 
 
+def test_a_negative_variance_is_named() -> None:
+    norm, constants = batch_norm("x", "y", 4)
+    constants = {
+        name: -np.abs(array) if name == norm.input[4] else array for name, array in constants.items()
+    }
+    with pytest.raises(
+        ModelError, match=r"^node 'BatchNormalization_0' \(BatchNormalization\): a variance is negative$"
+    ):
+        decompose_batch_norm(inferred(proto([norm], constants=constants)))
+
+
 def test_factors_that_are_not_per_channel_do_not_fold() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Mul", ["c", "f"], ["y"])]
     model = proto(nodes, constants={"w": normal(6, 4, 3, 3), "f": normal(7)})
@@ -420,6 +431,9 @@ def test_float16_is_computed_in_float32(tmp_path: Path) -> None:
         np.testing.assert_allclose(computed, expected[name], rtol=2e-3, atol=1e-3)
     halves = [v for node in model.ir.graph for v in node.outputs if v.dtype == onnx_ir.DataType.FLOAT16]
     assert all(value.is_graph_output() for value in halves)
+    (tmp_path / "again.onnx").write_bytes(serialize(model))
+    again = load(tmp_path / "again.onnx")
+    assert [(n.name, n.op_type) for n in again.ir.graph] == [(n.name, n.op_type) for n in model.ir.graph]
 
 
 def test_values_without_elements_are_constants(tmp_path: Path) -> None:
