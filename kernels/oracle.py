@@ -105,8 +105,10 @@ def _by_reference(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[
     import onnx
     from onnx.reference import ReferenceEvaluator
 
+    from edgec.kernels.precise_operators import BatchNormalization
+
     proto = onnx.load_from_string(model)
-    evaluator = ReferenceEvaluator(proto)
+    evaluator = ReferenceEvaluator(proto, new_ops=[BatchNormalization])
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in proto.graph.input
     }

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_batch_normalization import BatchNormalization_14 as ReferenceBatchNormalization
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 
 Array = Any
@@ -138,6 +139,18 @@ class MeanVarianceNormalization(OpRun):
         return (centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + 1e-9),)
 
 
+class BatchNormalization(ReferenceBatchNormalization):
+    """At inference, as it is before opset 14 always; the reference trains there."""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, **attributes: Any
+    ) -> tuple[Array, ...]:
+        keys = {"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0}
+        given = {key: attributes.get(key) or default for key, default in keys.items()}
+        computed: tuple[Array, ...] = super()._run(x, scale, bias, mean, variance, **given)
+        return computed
+
+
 class Softsign(OpRun):
     """Of scalars, too, which the reference's fails on."""
 
@@ -146,7 +159,8 @@ class Softsign(OpRun):
 
 
 OPERATORS = (
-    Conv, ConvTranspose, MaxPool, AveragePool, Erf, GroupNormalization, MeanVarianceNormalization, Softsign,
+    BatchNormalization, Conv, ConvTranspose, MaxPool,
+    AveragePool, Erf, GroupNormalization, MeanVarianceNormalization, Softsign,
 )  # fmt: skip
 """To put in the place of the reference's."""
 

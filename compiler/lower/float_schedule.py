@@ -21,6 +21,7 @@ from edgec.compiler.lower.tir_blocks import (
     fills_vectors,
     flat_offset,
     foreign,
+    has_vectors,
     is_identity,
     is_reduction,
     is_simple,
@@ -154,8 +155,8 @@ def _schedule_reduction(schedule: Any, block: Any, target: Target) -> str | None
     axes = [v for v in node.iter_vars if v.iter_type == tirx.IterVar.DataPar]
     if not axes or len(schedule.get_loops(block)) != len(node.iter_vars):
         return None
-    vectors = fills_vectors(node, axes[-1].var)
     store = _epilogue(schedule, block) or schedule.cache_write(block, 0, "global")
+    vectors = fills_vectors(node, axes[-1].var) and has_vectors(schedule.get(store))
     extents = [int(v.dom.extent) for v in axes]
     bits = max(32, tvm.runtime.DataType(str(node.writes[0].source.dtype)).bits)
     *factors, width, lanes = _register_tile(extents, bits, target, vectors)

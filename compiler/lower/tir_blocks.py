@@ -78,8 +78,19 @@ def _step(index: Any, variable: Any) -> int | None:
     return int(difference) if isinstance(difference, tirx.IntImm) else None
 
 
+_SCALAR = {"tirx.cosh", "tirx.sinh"}
+"""Functions of the C library that TVM calls for single numbers, and has no code for vectors of."""
+
+
+def has_vectors(node: Any) -> bool:
+    """Whether there is code for vectors of all that the block calls."""
+    return _SCALAR.isdisjoint(called(node.body.value))
+
+
 def fills_vectors(node: Any, axis: Any) -> bool:
     """Whether neighbours along `axis` lie beside each other, or are the same, in everything read."""
+    if not has_vectors(node):
+        return False
     for load in loads(node.body.value):
         steps = [_step(index, axis) for index in load.indices]
         if any(s != 0 for s in steps[:-1]) or (steps and steps[-1] not in (0, 1)):

@@ -37,6 +37,12 @@ FOUND = {
     "a scalar's softsign": Found(
         "(float x, float[2] z) => (float y, float w) { y = Softsign(x) w = Tanh(z) }"
     ),
+    "functions without vectors": Found(
+        "(float[1,6,7,16] x, float[1,2,3,16] z) => (float y, float w)"
+        " { y = Sinh(x) r = ReduceSum<keepdims=0>(z, a) w = Cosh(r) }",
+        {"a": np.array([2])},
+        "fp32",
+    ),
     "scalars added": Found("(float a, float b) => (float y) { y = Add(a, b) }"),
     "truth values moved": Found(
         "(bool[6,5,1,2] x) => (bool[5,6,2,1] y) { y = Transpose<perm=[1,0,3,2]>(x) }", precision="fp32"

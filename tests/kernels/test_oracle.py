@@ -56,3 +56,18 @@ def test_calls_that_die_or_hang_are_told_apart_from_results() -> None:
     assert results[:3] == [1, Died("SIGSEGV"), Died("timeout")]
     assert np.array_equal(np.asarray(results[3]), large)
     assert results[4] == Died("SIGSEGV")
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_the_reference_normalizes_batches_as_at_inference(opset: int) -> None:
+    """Beside an operator that ONNX Runtime doesn't take: a normalization over an even number of channels."""
+    given = "(float[2,3,4,1] x, float[3] s, float[3] b, float[3] m, float[3] v)"
+    text = f"{given} => (float[2,3,4,1] y, float[2,3,4,1] z)"
+    body = "{ y = BatchNormalization<epsilon=0.01>(x, s, b, m, v) z = LRN<size=2>(y) }"
+    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : {opset}]> g {text} {body}')
+    generator = np.random.default_rng(0)
+    inputs = {name: generator.random(3, np.float32) for name in "sbmv"}
+    inputs["x"] = generator.standard_normal((2, 3, 4, 1)).astype(np.float32)
+    s, b, m, v = (inputs[name].reshape(3, 1, 1) for name in "sbmv")
+    found = oracle.evaluate(made.SerializeToString(), inputs)["y"]
+    np.testing.assert_allclose(found, s * (inputs["x"] - m) / np.sqrt(v + 0.01) + b, rtol=1e-4)
