@@ -7,6 +7,7 @@ their own: float32 results differ between machines in their last bits. In float6
 ONNX's reference implementation computes, with some operators of `precise_operators`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,9 @@ Array = NDArray[Any]
 
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 """How near float64 comes to what ONNX says in float32; the latter is a share of a tensor's largest value."""
+
+_LONGEST = 300
+"""Characters of what the reference says of an operator: it lists all that it knows."""
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -232,4 +236,6 @@ def _described(node: NodeProto) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return what the reference says, without the list of all it knows, and the names of its classes."""
+    said = re.sub(r"<class '[^']*'>", "an array", " ".join(str(error).split()))
+    return (said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...") or type(error).__name__
