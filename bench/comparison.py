@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgec.compiler.emit.expectations import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, magnitudes
 
-RELATIVE_TOLERANCE = 1e-3
-ABSOLUTE_TOLERANCE = 1e-4
-"""Of float islands. The absolute one is a share of the tensor's largest magnitude: float32 sums in another
-order differ by some 1e-6 of it, and approximated exponentials by 1e-5."""
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ def exact(layer: str, tensor: str, sample: int, device: Array, expected: Array) 
 
 def close(layer: str, tensor: str, sample: int, device: Array, expected: Array) -> Mismatch | None:
     """Return the first element beyond the tolerance of float islands, or None."""
-    limit = RELATIVE_TOLERANCE * _magnitudes(expected) + ABSOLUTE_TOLERANCE * largest(expected)
+    limit = RELATIVE_TOLERANCE * magnitudes(expected) + ABSOLUTE_TOLERANCE * largest(expected)
     beyond = ~(errors(device, expected) <= limit)  # so that a NaN on one side is beyond
     return _first(layer, tensor, sample, device, expected, beyond)
 
@@ -55,18 +52,12 @@ def errors(device: Array, expected: Array) -> Array:
 
 def largest(expected: Array) -> float:
     """Return the largest finite magnitude, 0 where there is none."""
-    return float(_magnitudes(expected).max(initial=0.0))
+    return float(magnitudes(expected).max(initial=0.0))
 
 
 def _bytes(array: Array) -> Array:
     """[elements, bytes of each]."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, array.itemsize)
-
-
-def _magnitudes(array: Array) -> Array:
-    """Absolute values, flat in float64, 0 for what isn't finite."""
-    values = np.abs(np.asarray(array, np.float64).reshape(-1))
-    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _first(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import oracle
+from edgec.kernels import oracle, precise
 
 Array = NDArray[Any]
 
@@ -185,7 +185,9 @@ def measure(
     Feeds are by input, runs by output and in the original's order; their values are real numbers, not codes.
     """
     try:
-        theirs = [list(run.values()) for run in oracle.evaluate_each(original, _typed(original, feeds))]
+        typed = _typed(original, feeds)
+        said = precise.repeatable(original, typed, oracle.evaluate_each(original, typed))
+        theirs = [list(run.values()) for run in said]
     except oracle.OracleError as error:
         return Accuracy(on, len(feeds), (), str(error))
     figures: list[Figure] = []

@@ -61,8 +61,9 @@ def encode(arrays: Mapping[str, Array]) -> bytes:
             entry = zipfile.ZipInfo(f"{name}.npy")
             entry.create_system = 3  # Unix, on every system
             entry.external_attr = 0o600 << 16
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
+            archive.writestr(entry, content.getbuffer())  # streams are headed otherwise since Python 3.11.4
     return buffer.getvalue()
 
 

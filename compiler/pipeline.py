@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from edgec.compiler.compress.calibration import Calibration, load_calibration, s
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
 from edgec.compiler.emit import bundle, contract, driver, manifest, names
-from edgec.compiler.emit.golden import Golden, checksum
+from edgec.compiler.emit.expectations import expectations, to_tolerance
+from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.check import check
@@ -34,8 +36,8 @@ from edgec.compiler.program import Program
 from edgec.compiler.tune.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
-from edgec.kernels import reference
-from edgec.kernels.operators import INEXACT, Chain, Island, Network
+from edgec.kernels import precise, reference
+from edgec.kernels.operators import Chain, Island, Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -213,10 +215,11 @@ def _compile(
     report("compile", f"{len(cached)} objects ({sum(cached)} from the cache)")
 
     report("compare", "")
-    golden = _golden(network, programs[-1], lowered.samples[0])
+    values = _evaluated(network, programs[-1], lowered.samples[0])
+    golden = _golden(network, programs[-1], lowered.samples[0], values)
     origin = lowered.origin
     if lowered.feeds:
-        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], golden))
+        origin = replace(origin, accuracy=_accuracy(lowered, network, programs[-1], values))
     assert origin.accuracy is not None, "a bundle that is tuned again knows it"
     report("compare", origin.accuracy.summary)
 
@@ -289,32 +292,37 @@ def _samples(given: str | Path | Arrays | None, model: Model) -> Calibration:
     return load_calibration(Path(given) if isinstance(given, str) else given, model)
 
 
-def _accuracy(lowered: _Lowered, network: Network, program: Program, golden: Golden) -> Accuracy:
-    """Compare what the reference computes with the original, on as many samples as cost a build little."""
+def _accuracy(lowered: _Lowered, network: Network, program: Program, first: Arrays) -> Accuracy:
+    """Compare what the reference computes with the original, on as many samples as cost a build little.
+
+    `first` is every tensor of the first sample.
+    """
     work = sum(call.macs + _WORK_PER_BYTE * program.moved_bytes(call) for call in program.calls)
     count = min(len(lowered.samples), 2 + int(_WORK // max(work, 1)))
-    runs = [golden.outputs]
-    for sample in lowered.samples[1:count]:
-        values = reference.evaluate(network, sample, requantization=program.target.requantization)
-        runs.append({name: values[name] for name in golden.outputs})
-    computed = [{name: as_real(network.tensors[name], y) for name, y in run.items()} for run in runs]
+    runs = chain([first], (_evaluated(network, program, sample) for sample in lowered.samples[1:count]))
+    computed = [
+        {t.title or t.name: as_real(network.tensors[t.name], run[t.name]) for t in program.outputs}
+        for run in runs
+    ]
     return measure(lowered.origin.original, lowered.sampled, lowered.feeds[:count], computed)
 
 
-def _golden(network: Network, program: Program, inputs: Arrays) -> Golden:
-    """Return one inference of the reference, on `inputs`."""
-    values = reference.evaluate(network, inputs, requantization=program.target.requantization)
-    # What follows a float island differs from the reference by the island's tolerance.
-    exact = set(inputs) | set(network.constants)
-    for operator in network.operators:
-        if not isinstance(operator.operation, INEXACT) and exact.issuperset(operator.inputs):
-            exact.update(operator.outputs)
-    checksums = [
-        checksum(values[tensor] for tensor in call.outputs) if exact.issuperset(call.outputs) else None
-        for call in program.calls
-    ]
-    outputs = {tensor.title or tensor.name: values[tensor.name] for tensor in program.outputs}
-    return Golden(dict(inputs), outputs, tuple(checksums))
+def _golden(network: Network, program: Program, inputs: Arrays, values: Arrays) -> Golden:
+    """Return one inference of the reference, on `inputs`; `values` is every tensor of it."""
+    checksums, near = expectations(network, program, values)
+    outputs = {
+        tensor.title or tensor.name: to_tolerance(values[tensor.name])
+        if tensor.name in near
+        else values[tensor.name]
+        for tensor in program.outputs
+    }
+    return Golden(dict(inputs), outputs, checksums, near)
+
+
+def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Return every tensor of one inference: the same on every machine that builds."""
+    form = program.target.requantization
+    return reference.evaluate(network, inputs, requantization=form, onnx_says=precise.evaluate)
 
 
 def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:

@@ -438,8 +438,10 @@ def _parse_bytes(option: str, text: str) -> int:
     return int(found[1]) * {"": 1, "K": 1024, "M": 1024 * 1024}[found[2]]
 
 
-def _tell_sample(update: Callable[[str], None], level: str | None, done: int, total: int) -> None:
-    update(f"verify level {level}: sample {done} of {total}")
+def _tell_sample(update: Callable[[Any], None], level: str | None, done: int, total: int) -> None:
+    from edgec.output import plain
+
+    update(plain(f"verify level {level}: sample {done} of {total}"))
 
 
 def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

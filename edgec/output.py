@@ -37,6 +37,11 @@ class _Console(Console):
         raise  # rich would end the process without a word
 
 
+def plain(text: str) -> Text:
+    """Return text that is shown as it is, where rich would look for its own marks in a string."""
+    return Text(printable(text))
+
+
 @contextmanager
 def _written() -> Iterator[None]:
     """Say what it is that can't be written: a closed pipe, or a full disk behind `>`."""
@@ -51,7 +56,7 @@ def console(as_json: bool, width: int = WIDTH) -> Console:
 
     It is `width` columns wide where no terminal says how wide it is.
     """
-    out = _Console(stderr=as_json, highlight=False)
+    out = _Console(stderr=as_json, highlight=False, markup=False)
     if not out.is_terminal:
         out.width = width
     return out
@@ -83,7 +88,7 @@ class Stages:
             self.finish()
         self._stop_bar()
         self._running = (stage, detail)
-        self._status.update(f"{stage} {detail or '...'}")
+        self._status.update(plain(f"{stage} {detail or '...'}"))
         self._status.start()
 
     def bar(self, total: float, done: float, text: str) -> None:
@@ -92,11 +97,11 @@ class Stages:
             return
         if self._bar is None:
             self._status.stop()
-            columns = (TextColumn(f"{self._running[0]} {{task.description}}"), BarColumn())
+            columns = (TextColumn(f"{self._running[0]} {{task.description}}", markup=False), BarColumn())
             self._bar = Progress(*columns, console=self._out, transient=True)
-            self._bar.add_task(text, total=total)
+            self._bar.add_task(printable(text), total=total)
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=min(done, total), description=text)
+        self._bar.update(self._bar.task_ids[0], completed=min(done, total), description=printable(text))
 
     def finish(self) -> None:
         """Print what the running stage did in the end."""

@@ -18,6 +18,8 @@ from edgec.targets.descriptor import Target
 CHUNK = 8192
 # Vector that LLVM splits into what the target has.
 _LANES = 16
+# Below every int8, whatever its zero point, and still rounded exactly by `generic.round_and_clamp`.
+_FAR_BELOW = -(2.0**22)
 
 
 PARAMETERS = 7
@@ -153,6 +155,8 @@ def _quantize(size: int) -> object:
             def vector(offset: Expr, lanes: int) -> None:
                 scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
                 quotient = tir.load(x, first + offset, lanes) / scale
+                lowest = tir.constant(_FAR_BELOW, "float32", lanes)
+                quotient = T.Select(quotient > lowest, quotient, lowest)  # NaN is greater than nothing
                 value = generic.round_and_clamp(quotient, bounds, lanes)
                 tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
 

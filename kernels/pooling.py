@@ -1,7 +1,7 @@
 """Pooling and means over NHWC images, vectors of channels at a time."""
 
 import math
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
@@ -64,15 +64,32 @@ def _max_pool(operation: MaxPool) -> object:
 
             def vector(channel: Expr, lanes: int) -> None:
                 values = [tir.load(x, (image + pixel) * channels + channel, lanes) for pixel, _ in taps]
-                result = values[0]
-                for value in values[1:]:
-                    result = T.max(result, value)
-                tir.store(y, (index * columns + column) * apart + channel, result, lanes)
+                place = (index * columns + column) * apart + channel
+                tir.store(y, place, largest(values, lanes), lanes)
 
             tir.vectors(channels, _LANES, vector)
 
+    largest = _largest_float if operation.dtype == "float32" else _largest_integer
     sizes = math.prod(operation.input_shape), span(operation.runs, math.prod(operation.output_shape))
     return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)
+
+
+def _largest_integer(values: list[Expr], lanes: int) -> Expr:
+    del lanes
+    return reduce(T.max, values)
+
+
+def _largest_float(values: list[Expr], lanes: int) -> Expr:
+    """NaN where one of them is: neither `T.max` nor most processors' instructions see to that.
+
+    Kept in a register: one expression of it all would double with every tap.
+    """
+    largest = T.alloc_buffer((lanes,), "float32", scope="global")
+    tir.store(largest, 0, values[0], lanes)
+    for value in values[1:]:
+        before = tir.load(largest, 0, lanes)
+        tir.store(largest, 0, T.Select(T.Or(value > before, tir.is_nan(value, lanes)), value, before), lanes)
+    return tir.load(largest, 0, lanes)
 
 
 def average_pool(operation: AveragePool, target: Target) -> KernelCode:

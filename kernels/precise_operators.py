@@ -138,7 +138,16 @@ class MeanVarianceNormalization(OpRun):
         return (centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + 1e-9),)
 
 
-OPERATORS = (Conv, ConvTranspose, MaxPool, AveragePool, Erf, GroupNormalization, MeanVarianceNormalization)
+class Softsign(OpRun):
+    """Of scalars, too, which the reference's fails on."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.asarray(x / (1 + np.abs(x))),)
+
+
+OPERATORS = (
+    Conv, ConvTranspose, MaxPool, AveragePool, Erf, GroupNormalization, MeanVarianceNormalization, Softsign,
+)  # fmt: skip
 """To put in the place of the reference's."""
 
 

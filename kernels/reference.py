@@ -182,7 +182,11 @@ def lookup(op: Lookup, x: Array) -> Array:
 
 def quantize(op: Quantize, x: Array) -> Array:
     """See `Quantize`."""
-    return clamp(np.rint(x.astype(np.float32) / np.float32(op.scale)), op.zero_point, -128, 127)
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # infinity is clamped, and a signalling NaN is one, too
+        quotient = x.astype(np.float32) / np.float32(op.scale)
+    return clamp(np.rint(np.where(np.isnan(quotient), -np.inf, quotient)), op.zero_point, -128, 127)
 
 
 def dequantize(op: Dequantize, x: Array) -> Array:
@@ -276,7 +280,7 @@ def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
     sums = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32)
     if requantization == FIXED:
         # The sum shifted left as far as it goes, its upper 16 bits, and one division of 32 bits by them.
-        free = 30 - np.floor(np.log2(sums)).astype(np.int64)
+        free = 31 - np.frexp(sums)[1].astype(np.int64)
         reciprocal = 2**31 // ((sums.astype(np.int64) << free) >> 15)
         mantissa, shift = fixed_point(np.float32(op.inverse_scale))
         products = exponentials.astype(np.int64) * (mantissa * reciprocal >> 10)
@@ -311,8 +315,17 @@ REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 
-def run_onnx(model: bytes, inputs: Iterable[Array], order: tuple[int, ...] | None = None) -> list[Array]:
-    """Evaluate a serialized ONNX model as `oracle.evaluate` does; inputs and result are in the model's order.
+Evaluator = Callable[[bytes, Mapping[str, Array]], Mapping[str, Array]]
+"""What ONNX says: a serialized model and its inputs by name in, its outputs by name out."""
+
+
+def run_onnx(
+    model: bytes,
+    inputs: Iterable[Array],
+    order: tuple[int, ...] | None = None,
+    onnx_says: Evaluator = oracle.evaluate,
+) -> list[Array]:
+    """Evaluate a serialized ONNX model; inputs and result are in the model's order.
 
     With `order` tensors come and go with their axes in that order. Raises OracleError.
     """
@@ -325,14 +338,19 @@ def run_onnx(model: bytes, inputs: Iterable[Array], order: tuple[int, ...] | Non
             extents = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
             array = given.reshape([extents[axis] for axis in order]).transpose(np.argsort(order))
         feeds[value.name] = array
-    results = oracle.evaluate(model, feeds).values()
+    results = onnx_says(model, feeds).values()
     return list(results) if order is None else [array.transpose(order) for array in results]
 
 
-def compute(operation: Operation, inputs: Sequence[Array], requantization: str = FLOAT) -> list[Array]:
+def compute(
+    operation: Operation,
+    inputs: Sequence[Array],
+    requantization: str = FLOAT,
+    onnx_says: Evaluator = oracle.evaluate,
+) -> list[Array]:
     """Return the outputs of an operation."""
     if isinstance(operation, Island):
-        return run_onnx(operation.model, inputs, operation.order)
+        return run_onnx(operation.model, inputs, operation.order, onnx_says)
     form = {"requantization": requantization} if isinstance(operation, REQUANTIZING) else {}
     return [SEMANTICS[type(operation)](operation, *inputs, **form)]
 
@@ -342,8 +360,9 @@ def evaluate(
     inputs: Mapping[str, Array],
     overrides: Mapping[str, Array] | None = None,
     requantization: str = FLOAT,
+    onnx_says: Evaluator = oracle.evaluate,
 ) -> dict[str, Array]:
-    """Return every tensor of `network`, by name, shaped as the network declares it.
+    """Return every tensor of `network`, by name, shaped as the network declares it; islands as `onnx_says`.
 
     `overrides` gives values for an island's outputs (a device's own, within tolerance of the reference), so
     that every integer layer behind an island can still be compared bit for bit.
@@ -353,7 +372,7 @@ def evaluate(
     for operator in network.operators:
         arguments = [values[name] for name in operator.inputs]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # infinities are values, too
-            results = compute(operator.operation, arguments, requantization)
+            results = compute(operator.operation, arguments, requantization, onnx_says)
         for name, result in zip(operator.outputs, results, strict=True):
             tensor = network.tensors[name]
             value = np.asarray((overrides or {}).get(name, result))

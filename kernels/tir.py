@@ -132,10 +132,20 @@ def intrinsic(result: str, name: str, *arguments: Expr) -> Expr:
 
 
 def clipped(value: Expr, low: float, high: float, lanes: int) -> Expr:
-    """Clip a vector of float32 to constant limits, infinite ones being none."""
+    """Clip a vector of float32 to constant limits, infinite ones being none; NaN stays NaN."""
     if low > -math.inf:
-        value = T.max(value, constant(low, "float32", lanes))
-    return T.min(value, constant(high, "float32", lanes)) if high < math.inf else value
+        least = constant(low, "float32", lanes)
+        value = T.Select(value < least, least, value)
+    if high < math.inf:
+        most = constant(high, "float32", lanes)
+        value = T.Select(value > most, most, value)
+    return value
+
+
+def is_nan(value: Expr, lanes: int) -> Expr:
+    """Whether each float32 is NaN, by its bits: LLVM compiles the comparison wrongly for Helium."""
+    bits = T.bitwise_and(T.reinterpret(vector("int32", lanes), value), constant(0x7FFFFFFF, "int32", lanes))
+    return bits > constant(0x7F800000, "int32", lanes)
 
 
 def shuffle(value: Expr, indices: Sequence[int]) -> Expr:

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from rich.table import Table
 
-from edgec import cli
+from edgec import cli, output
+from edgec.bench import tuning
 from edgec.bench.bundle import Bundle
+from edgec.compiler import pipeline
+from edgec.compiler.emit import objects, toolchain
+from edgec.compiler.tune import records, tune
+from edgec.compiler.tune.tune import Tuning
+from edgec.errors import BundleError, ToolchainError, TuningError
+from edgec.targets import loader
 from tests.compiler.building import HOST, build
 from tests.compiler.onnx_models import model
 
@@ -254,8 +263,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(kilobytes: int, place: Path)
 def test_a_cache_that_cannot_be_written_costs_time_and_no_build(
     cache: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgec.compiler.emit import objects, toolchain
-
     monkeypatch.setenv("XDG_CACHE_HOME", cache if cache.startswith("/") else str(place / cache))
     monkeypatch.setattr(toolchain, "_CACHE_BYTES", 1)
     users = place / "cache" if cache == "m.onnx" else Path(cache) / "edgec" / "zig"
@@ -270,9 +277,6 @@ def test_a_cache_that_cannot_be_written_costs_time_and_no_build(
 def test_the_compiler_has_a_time_limit_and_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgec.compiler.emit import toolchain
-    from edgec.errors import ToolchainError
-
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nsleep 1000 & wait\n")
     slow.chmod(0o755)
@@ -307,3 +311,48 @@ def test_onnxruntime_is_imported_in_one_place() -> None:
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     importing = [path.name for path in sources if re.search(r"^ *import onnxruntime", path.read_text(), re.M)]
     assert importing == ["oracle.py"]
+
+
+def test_tuning_says_first_that_its_results_cannot_be_kept(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundle.path, tmp_path / "b.edgec")
+    (tmp_path / "b.edgec" / "notes.txt").touch()
+
+    def never(*_arguments: object) -> Tuning:
+        raise AssertionError("it was tuned")
+
+    with pytest.raises(BundleError, match=r"'notes\.txt' in it is no file of a bundle's"):
+        pipeline.retune(Bundle.load(tmp_path / "b.edgec"), never)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tune, "tune", never)
+    tuner = tuning.tuner(bundle.device(), 1)
+    with pytest.raises(TuningError, match="tuning records can't be written"):
+        tuner(None, loader.load(HOST), {}, records.NONE)  # type: ignore[arg-type]  # not looked at
+
+
+def test_the_compiler_needs_no_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    (tmp_path / "x.c").write_text("int x(void); int x(void) { return 1; }\n")
+    toolchain.compile_c(loader.load(HOST), ["x.c"], "x.o", tmp_path)
+    assert (tmp_path / "x.o").is_file()
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names a layer writes neither to the terminal nor in rich's own marks."""
+    name = "[/a] \x1b[31m\n[red]b\u202e"
+    shown = r"[/a] \x1b[31m\n[red]b\u202e"
+    out = output.console(as_json=False)
+    table = Table("layer")
+    table.add_row(name)
+    out.print(table)
+    out.print(name)
+    output.line(out, "key", name)
+    with output.stages(out) as progress:
+        progress("lower", name)
+        progress("plan", "")
+    assert capsys.readouterr().out.count(shown) == 4
+    assert output.plain(name).plain == shown

@@ -64,7 +64,7 @@ def main(
     out = show.console(as_json, REPORT_WIDTH)
     before = os.getloadavg()[0]
     with out.status("") as status:
-        results = [compare(model, settings, status.update) for model in models]
+        results = [compare(model, settings, lambda text: status.update(show.plain(text))) for model in models]
     conditions = _conditions(settings, before)
     print_results(out, results, settings, conditions)
     if as_json:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgec.bench.peers.comparison import EDGEC, Outputs, Result, Settings
 from edgec.bench.peers.turns import geometric_mean, median_index
@@ -70,7 +71,7 @@ def _times(results: Sequence[Result], settings: Settings) -> Table:
         best, times = result.best_peer(run), result.runs[run]
         cells = [f"{times[name].best:.4g}" if name in times else "-" for name in names]
         marked = [
-            f"[bold]{cell}[/]" if name in (best, EDGEC) else cell
+            Text(cell, style="bold" if name in (best, EDGEC) else "")
             for name, cell in zip(names, cells, strict=True)
         ]
         table.add_row(result.model, f"{result.macs / 1e6:.1f}", *marked, f"{ratios[run]:.2f}{_range(ratios)}")

@@ -13,7 +13,7 @@ from edgec.errors import CalibrationError
 from edgec.kernels.precise import Precise, rounded
 
 Range = tuple[float, float]
-"""Smallest and largest value to represent, rounded as `precise.rounded` does."""
+"""Smallest and largest value to represent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,9 @@ class Observed:
 
 _PERCENTILE = 99.99
 """Share of a value's elements, in percent, that lie below the range's upper end (and above its lower end)."""
+
+_BITS = 20
+"""Of a range's ends: exact to 1/8000 of an int8 step, and too few to show what machine computed them."""
 
 _BINS = 4096
 """Of a percentile's histogram: an end is exact to 1/4096 of the full range, finer than one int8 step."""
@@ -44,7 +47,7 @@ def observe(
     `observer` is one of OBSERVERS. Raises CalibrationError where a value doesn't stay finite, ModelError
     where an operator can't be evaluated.
     """
-    precise = Precise(onnx_ir.to_proto(model).SerializeToString())
+    precise = Precise(onnx_ir.to_proto(model).SerializeToString(), [*ranged, *averaged])
     low, high = dict.fromkeys(ranged, np.inf), dict.fromkeys(ranged, -np.inf)
     sums: dict[str, Any] = dict.fromkeys(averaged, 0)
     for sample in range(len(calibration)):
@@ -57,7 +60,7 @@ def observe(
     for name in ranged:
         if not max(-low[name], high[name]) <= np.finfo(np.float32).max:  # nor a NaN
             raise CalibrationError(f"value '{name}' is NaN or infinite on the calibration samples")
-    ranges = {name: (float(rounded(low[name])), float(rounded(high[name]))) for name in ranged}
+    ranges = {name: (float(rounded(low[name], _BITS)), float(rounded(high[name], _BITS))) for name in ranged}
     if observer == "percentile":
         ranges = _percentiles(precise, ranges, calibration)
     return Observed(ranges, {name: total / len(calibration) for name, total in sums.items()})

@@ -99,7 +99,7 @@ def _mean_shift(
 ) -> NDArray[np.float64]:
     """Return what weight errors add to the mean of every output channel (borders taken like the inside)."""
     per_input = errors.reshape(groups, len(errors) // groups, errors.shape[1], -1).sum(axis=3)
-    shift: NDArray[np.float64] = per_input @ input_means.reshape(groups, -1, 1)
+    shift: NDArray[np.float64] = (per_input * input_means.reshape(groups, 1, -1)).sum(axis=2)
     return shift.reshape(-1)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgec.compiler.emit import cpu, names
 from edgec.compiler.emit.board import board_sources
+from edgec.compiler.emit.expectations import RELATIVE_TOLERANCE
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
@@ -73,7 +74,7 @@ def tensor_names(program: Program) -> dict[str, str]:
     return names.c_names(tensor.name for tensor in (*program.inputs, *program.outputs))
 
 
-def weights(programs: Sequence[Program]) -> Blob:
+def weights(programs: Sequence[Program]) -> Blob[str]:
     """Lay out the constants that calls use: level after level, in the order of use; equal ones once."""
     used = {
         _constant(program, name): program.constants[name]
@@ -98,8 +99,10 @@ def render(
             raise ValueError(f"the golden input '{tensor.name}' hasn't the shape and dtype of the program's")
     constants = weights(programs)
     alignment = program.target.alignment
-    inputs = pack({tensor.name: golden.inputs[tensor.name] for tensor in program.inputs}, alignment)
-    context = _context(title, identifier, programs, kernels, plan, golden, constants, inputs)
+    golden_arrays = {("input", tensor.name): golden.inputs[tensor.name] for tensor in program.inputs}
+    golden_arrays |= {("near", name): near.values for name, near in golden.near.items()}
+    vectors = pack(golden_arrays, alignment)
+    context = _context(title, identifier, programs, kernels, plan, golden, constants, vectors)
     templates = {
         f"{identifier}.h": "model.h.jinja",
         f"{identifier}.c": "model.c.jinja",
@@ -114,8 +117,8 @@ def render(
         sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
     if software.functions(program.target):
         sources[software.SOURCE] = _runtime(software.SOURCE)
-    sources |= board_sources(program.target, identifier, len(constants.data) + len(inputs.data))
-    blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": inputs.data}
+    sources |= board_sources(program.target, identifier, len(constants.data) + len(vectors.data))
+    blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": vectors.data}
     return Driver(
         sources=sources,
         assembly={
@@ -143,8 +146,8 @@ def _context(
     kernels: Kernels,
     plan: Plan,
     golden: Golden,
-    constants: Blob,
-    inputs: Blob,
+    constants: Blob[str],
+    vectors: Blob[tuple[str, str]],
 ) -> dict[str, Any]:
     *_, program = programs
     fields = tensor_names(program)
@@ -165,7 +168,9 @@ def _context(
             }
         )
         step_outputs += [
-            _step_output(program.tensors[name], program, plan, model_outputs) for name in call.outputs
+            _step_output(program.tensors[name], program, plan, model_outputs)
+            | {"near": _near(name, index, program, golden, vectors)}
+            for name in call.outputs
         ]
     functions, levels = _levels(programs, kernels, plan, fields, constants)
     return {
@@ -191,7 +196,9 @@ def _context(
         "steps": steps,
         "step_outputs": step_outputs,
         "arena_io": program.arena_io,
-        "inputs": _tensors(program.inputs, fields, inputs.offsets, plan),
+        "near": any(output["near"] for output in step_outputs),
+        "relative_tolerance": RELATIVE_TOLERANCE,
+        "inputs": _tensors(program.inputs, fields, vectors.offsets, plan),
         "outputs": _tensors(program.outputs, fields, {}, plan),
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
@@ -247,7 +254,7 @@ def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, An
 
 
 def _levels(
-    programs: Sequence[Program], kernels: Kernels, plan: Plan, fields: dict[str, str], constants: Blob
+    programs: Sequence[Program], kernels: Kernels, plan: Plan, fields: dict[str, str], constants: Blob[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the functions that make a step's call, each way to call once, and what each level calls."""
     functions: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -286,7 +293,7 @@ def _constant(program: Program, name: str) -> str:
 
 
 def _argument(
-    name: str, program: Program, plan: Plan, fields: dict[str, str], constants: Blob
+    name: str, program: Program, plan: Plan, fields: dict[str, str], constants: Blob[str]
 ) -> dict[str, str]:
     """Return the C expression of one buffer, and what a reader wants to know of it."""
     if name in program.constants:
@@ -335,8 +342,30 @@ def _step_output(
     }
 
 
+def _near(
+    name: str, index: int, program: Program, golden: Golden, vectors: Blob[tuple[str, str]]
+) -> dict[str, Any] | None:
+    """Return what the self-test compares an output of call `index` with; None where it compares a checksum.
+
+    A tensor that several calls write, one after another, is whole after the last.
+    """
+    if name not in golden.near or any(name in call.outputs for call in program.calls[index + 1 :]):
+        return None
+    near = golden.near[name]
+    return {
+        "offset": vectors.offsets["near", name],
+        "stride": near.stride,
+        "width": near.values.itemsize,
+        "float": near.values.dtype.kind == "f",
+        "absolute": near.absolute,
+    }
+
+
 def _tensors(
-    tensors: tuple[Tensor, ...], fields: dict[str, str], golden_offsets: dict[str, int], plan: Plan
+    tensors: tuple[Tensor, ...],
+    fields: dict[str, str],
+    golden_offsets: dict[tuple[str, str], int],
+    plan: Plan,
 ) -> list[dict[str, Any]]:
     result = []
     sample_offset = 0
@@ -352,7 +381,7 @@ def _tensors(
                 "bytes": tensor.bytes,
                 "quantization": tensor.quantization,
                 "sample_offset": sample_offset,
-                "golden_offset": golden_offsets.get(tensor.name, 0),
+                "golden_offset": golden_offsets.get(("input", tensor.name), 0),
                 "arena_offset": plan.offsets.get(tensor.name, 0),
             }
         )

@@ -1,12 +1,25 @@
 """Golden vectors: one run that the reference computed, to compare a device's with."""
 
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """What a tensor must come near to."""
+
+    values: NDArray[Any]
+    """Flat: every `stride`-th element."""
+    stride: int
+    """1: these are all, and the self-test puts them in the place of the device's own once they are compared.
+    So what follows computes from the very numbers that the reference had, and is exact again."""
+    absolute: float
+    """What an element may be off besides RELATIVE_TOLERANCE of its value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +29,9 @@ class Golden:
     inputs: dict[str, NDArray[Any]]
     outputs: dict[str, NDArray[Any]]
     checksums: tuple[int | None, ...]
-    """Per call: `checksum` of its outputs, or None for a float step."""
+    """Per call: `checksum` of its outputs, or None where one of them isn't exact."""
+    near: Mapping[str, Near] = field(default_factory=dict)
+    """By tensor, those that aren't, but for what lies inside an island."""
 
 
 def checksum(arrays: Iterable[NDArray[Any]]) -> int:

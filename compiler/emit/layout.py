@@ -1,26 +1,28 @@
 """Where constants and golden inputs lie in the two binary files that objects include."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Name = TypeVar("Name", bound=Hashable)
+
 
 @dataclass(frozen=True)
-class Blob:
+class Blob(Generic[Name]):
     """Arrays one after another, each at a multiple of the target's `alignment`."""
 
     data: bytes
-    offsets: dict[str, int]
+    offsets: dict[Name, int]
     """Per array; equal arrays share their bytes."""
 
 
-def pack(arrays: Mapping[str, NDArray[Any]], alignment: int) -> Blob:
+def pack(arrays: Mapping[Name, NDArray[Any]], alignment: int) -> Blob[Name]:
     """Lay out `arrays` in their order, each at a multiple of `alignment` bytes."""
     data = bytearray()
-    offsets: dict[str, int] = {}
+    offsets: dict[Name, int] = {}
     known: dict[bytes, int] = {}
     for name, array in arrays.items():
         content = np.ascontiguousarray(array).tobytes()

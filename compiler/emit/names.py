@@ -25,6 +25,19 @@ KEYWORDS = frozenset(
 # fmt: on
 """Of C99 to C23 and C++17, and what GNU dialects predefine."""
 
+# fmt: off
+TAKEN = frozenset(
+    {
+        "aio", "argp_err_exit", "atomic", "cnd", "fanotify", "find", "fts", "fts64", "host", "iconv",
+        "inet6_opt", "inet6_option", "inet6_rth", "inotify", "mq", "mtx", "place", "pool",
+        "posix_spawn_file_actions", "posix_spawnattr", "pthread_attr", "pthread_barrier",
+        "pthread_barrierattr", "pthread_cond", "pthread_condattr", "pthread_mutex", "pthread_mutexattr",
+        "pthread_rwlock", "pthread_rwlockattr", "pthread_spin", "run", "sem", "step", "svc", "write",
+    }
+)
+# fmt: on
+"""What a bundle can't be called: `sem_init` is POSIX's, `step_outputs` the driver's own."""
+
 C_TYPES = {
     "bool": "uint8_t",
     "float16": "uint16_t",
@@ -54,7 +67,8 @@ def check(name: str) -> None:
 
 def identifier(name: str) -> str:
     """Return `name` as a lower-case C identifier: what prefixes a bundle's functions."""
-    return _clean(name, "model").lower()
+    cleaned = _clean(name, "model").lower()
+    return f"{cleaned}_" if cleaned in TAKEN | KEYWORDS else cleaned
 
 
 def c_names(names: Iterable[str]) -> dict[str, str]:

@@ -121,6 +121,7 @@ def zig(folder: Path, *arguments: str) -> None:
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
+    environment["TMPDIR"] = str(folder)  # the caller's may be missing, or full
     try:
         process = subprocess.Popen(
             [str(_executable()), *arguments],
@@ -153,6 +154,7 @@ def zig(folder: Path, *arguments: str) -> None:
         raise ToolchainError(f"{tool} died of signal {-process.returncode}")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     reason = next((line for line in lines if "error:" in line), lines[0] if lines else "no message")
+    reason = reason.removeprefix("zig: ").removeprefix("error: ")
     raise ToolchainError(f"{tool} failed with exit code {process.returncode}: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""Whether what is an input and an output of a model is declared alike as both."""
+"""Whether a model says once what each output is."""
 
 import onnx
 
@@ -6,9 +6,12 @@ from edgec.errors import ModelError
 
 
 def check_interface(model: onnx.ModelProto) -> None:
-    """Raise ModelError, naming it, for an output that is an input of another type or shape."""
+    """Raise ModelError for an output that is listed twice, or is an input of another type or shape."""
     inputs = {value.name: value.type.tensor_type for value in model.graph.input}
+    listed = [value.name for value in model.graph.output]
     for value in model.graph.output:
+        if listed.count(value.name) > 1:
+            raise ModelError(f"output '{value.name}' is listed more than once")
         given, declared = inputs.get(value.name), value.type.tensor_type
         if given is None or not declared.elem_type:
             continue

@@ -4,12 +4,15 @@ import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import add_initializer, add_node, attribute, constant, replace_value, shape_of
+from edgec.errors import ModelError
 
 
 def decompose_batch_norm(model: onnx_ir.Model) -> onnx_ir.Model:
     """Return the model with BatchNormalization over constants as Mul and Add, for fold_affine to take on.
 
     BatchNormalization(x, scale, bias, mean, variance) --> Add(Mul(x, factor), offset)
+
+    Raises ModelError where a variance is negative.
     """
     model = model.clone()
     graph = model.graph
@@ -22,6 +25,8 @@ def decompose_batch_norm(model: onnx_ir.Model) -> onnx_ir.Model:
         if source is None or shape is None or any(parameter is None for parameter in parameters):
             continue
         scale, bias, mean, variance = (p.astype(np.float64) for p in parameters if p is not None)
+        if np.any(variance + attribute(node, "epsilon", 1e-5) <= 0):
+            raise ModelError(f"node '{node.name}' (BatchNormalization): a variance is negative")
         factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
         channels = (-1, *[1] * (len(shape) - 2))  # broadcasts along axis 1
         dtype = output.dtype.numpy() if output.dtype is not None else np.dtype(np.float32)

@@ -13,6 +13,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import fold_constants as fold
 
+from edgec.compiler.frontend.compute_floats import compute_floats
 from edgec.compiler.graph import shape_of
 
 _SIZE_LIMIT = 1 << 27
@@ -58,11 +59,19 @@ def _folded(model: onnx_ir.Model) -> onnx_ir.Model:
                 onnx_shape_inference=True,
                 input_size_limit=_SIZE_LIMIT,
                 output_size_limit=_SIZE_LIMIT,
-                should_fold=_is_worth_it,
+                should_fold=_should_fold,
             )
     except Exception:  # of any kind that numpy or the folder raises; later passes name the node
         return model.clone()
     return copy
+
+
+def _should_fold(node: onnx_ir.Node) -> bool:
+    """Whether to compute a node of constants; what it computes of floats is computed here."""
+    if not _is_worth_it(node):
+        return False
+    compute_floats(node)
+    return True
 
 
 def _is_worth_it(node: onnx_ir.Node) -> bool:

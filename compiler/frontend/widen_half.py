@@ -15,10 +15,13 @@ def widen_half(model: onnx_ir.Model) -> onnx_ir.Model:
     """Return the model with float32 wherever it has float16, but for its inputs and outputs.
 
     x[float16], y = Conv(x, w[float16]) --> y = Cast(Conv(Cast(x, float32), w[float32]), float16)
+
+    What it made it leaves as it is: a bundle's model is read again.
     """
     model = model.clone()
     graph = model.graph
-    for node in graph.all_nodes():
+    ends = {node for node in graph if _is_end(node)}
+    for node in (node for node in graph.all_nodes() if node not in ends):
         for attribute in list(node.attributes.values()):
             if (changed := _widened(attribute)) is not None:
                 node.attributes.add(changed)
@@ -29,7 +32,7 @@ def widen_half(model: onnx_ir.Model) -> onnx_ir.Model:
                 node.replace_input_with(index, wide)
             if not value.is_graph_output():
                 graph.initializers.pop(str(value.name))
-    _cast_outputs(graph)
+    _cast_outputs(graph, ends)
     for node in graph.all_nodes():
         for output in node.outputs:
             if output.dtype == HALF and not output.is_graph_output():
@@ -52,9 +55,18 @@ def _widened(attribute: onnx_ir.Attr) -> onnx_ir.Attr | None:
     return None
 
 
-def _cast_outputs(graph: onnx_ir.Graph) -> None:
+def _is_end(node: onnx_ir.Node) -> bool:
+    """Whether a node makes an output of the model float16 that was float32 until then."""
+    source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
+    if node.op_type != "Cast" or node.domain or source is None:
+        return False
+    return source.dtype == FLOAT and result.dtype == HALF and result.is_graph_output()
+
+
+def _cast_outputs(graph: onnx_ir.Graph, ends: set[onnx_ir.Node]) -> None:
     for index, value in enumerate(list(graph.outputs)):
-        if value.dtype != HALF or value.producer() is None:
+        producer = value.producer()
+        if value.dtype != HALF or producer is None or producer in ends:
             continue  # an input or a constant is handed on as it is
         name, shape = str(value.name), value.shape
         value.name, value.dtype = f"{name}_float", FLOAT
@@ -66,10 +78,15 @@ def _cast_outputs(graph: onnx_ir.Graph) -> None:
 
 def _cast_inputs(graph: onnx_ir.Graph) -> None:
     for value in graph.inputs:
-        if value.dtype != HALF or not value.uses():
+        readers = [use for use in value.uses() if not _widens(use.node)] if value.dtype == HALF else []
+        if not readers:
             continue
-        first = next(node for node in graph if value in node.inputs)
-        readers = tuple(value.uses())
+        first = next(node for node in graph if any(use.node is node for use in readers))
         cast = add_node(first, "Cast", [value], {"to": FLOAT.value}, f"{value.name}_cast", value.shape, FLOAT)
         for node, index in readers:
             node.replace_input_with(index, cast)
+
+
+def _widens(node: onnx_ir.Node) -> bool:
+    to = node.attributes.get("to")
+    return node.op_type == "Cast" and not node.domain and to is not None and to.value == FLOAT.value

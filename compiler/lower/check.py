@@ -94,9 +94,11 @@ def _integers(node: onnx_ir.Node) -> str | None:
     if node.op_type != "QuantizeLinear":
         return "only QuantizeLinear may compute 8-bit integers"
     codes = node.outputs[0]
-    only_dequantized = all(use.node.op_type == "DequantizeLinear" for use in codes.uses())
+    only_dequantized = all(
+        use.node.op_type == "DequantizeLinear" and parameters(use.node) is None for use in codes.uses()
+    )
     if parameters(node) is None and (codes.is_graph_output() or not only_dequantized):
-        return "8-bit integers of several scales can only be dequantized"
+        return "8-bit integers of several scales can only be dequantized, by as many"
     return None
 
 

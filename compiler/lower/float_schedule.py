@@ -156,7 +156,9 @@ def _schedule_reduction(schedule: Any, block: Any, target: Target) -> str | None
         return None
     vectors = fills_vectors(node, axes[-1].var)
     store = _epilogue(schedule, block) or schedule.cache_write(block, 0, "global")
-    *factors, width, lanes = _register_tile([int(v.dom.extent) for v in axes], target, vectors)
+    extents = [int(v.dom.extent) for v in axes]
+    bits = max(32, tvm.runtime.DataType(str(node.writes[0].source.dtype)).bits)
+    *factors, width, lanes = _register_tile(extents, bits, target, vectors)
 
     *loops, last = schedule.get_loops(store)
     pairs = [schedule.split(loop, [None, factor]) for loop, factor in zip(loops, factors, strict=True)]
@@ -181,12 +183,12 @@ def _schedule_reduction(schedule: Any, block: Any, target: Target) -> str | None
     return str(schedule.get(store).name_hint)
 
 
-def _register_tile(extents: list[int], target: Target, vectors: bool) -> list[int]:
+def _register_tile(extents: list[int], bits: int, target: Target, vectors: bool) -> list[int]:
     """Return how much of every spatial axis one tile takes: rows, ..., vectors, lanes.
 
     Chosen for the fewest cycles per result: a core multiplies two vectors and loads two a cycle.
     """
-    lanes = math.gcd(extents[-1], target.vector_bits // 32) if vectors else 1
+    lanes = math.gcd(extents[-1], target.vector_bits // bits) if vectors else 1
     rows = [1, 1, *extents[:-1]][-2:]
 
     def cycles_per_result(tile: tuple[int, int, int]) -> tuple[float, int]:
@@ -196,7 +198,7 @@ def _register_tile(extents: list[int], target: Target, vectors: bool) -> list[in
     choices = [
         (a, b, c)
         for a, b, c in product(_divisors(rows[0]), _divisors(rows[1]), _divisors(extents[-1] // lanes))
-        if (a * b + 1) * c + 1 <= target.vector_registers and a * b * c * lanes * 4 < _LOCAL_BYTES
+        if (a * b + 1) * c + 1 <= target.vector_registers and a * b * c * lanes * bits // 8 < _LOCAL_BYTES
     ]
     tile = min(choices, key=cycles_per_result)
     return [*[1] * (len(extents) - 3), *tile[-min(3, len(extents)) :], lanes]

@@ -50,8 +50,9 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
     try:
         return _Lowering(operator, target, tensors).run(import_onnx(_lying(model, island.order)))
     except Exception as error:
-        nodes = ", ".join(f"'{node.name}' ({node.op_type})" for node in model.graph.node)
-        raise UnsupportedError(f"nodes {nodes} can't be compiled together") from error
+        nodes = ", ".join(f"node '{node.name}' ({node.op_type})" for node in model.graph.node)
+        together = "together" if len(model.graph.node) > 1 else "as it is"
+        raise UnsupportedError(f"{nodes} can't be compiled {together}") from error
 
 
 def _lacking(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str]]:

@@ -1,5 +1,6 @@
 """Pooling windows, means and softmax."""
 
+import decimal
 import math
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -172,15 +173,24 @@ def _softmax(builder: Builder, request: Request) -> Codes:
         order = (*(other for other in range(len(shape)) if other != axis), axis)
         codes = builder.arranged(codes, view.ordered(shape, order), request.name)
     length = shape[axis]
-    bits = min(30, math.floor(math.log2((2**31 - 1) / length)))  # the sum of a row stays below 2**31
-    exponentials = np.exp(-np.arange(256) * np.float64(request.sources[0].scale))
+    bits = min(30, ((2**31 - 1) // length).bit_length() - 1)  # the sum of a row stays below 2**31
     operation = Softmax(
         outer=math.prod(shape) // length, length=length,
-        table=np.rint(exponentials * 2.0**bits).astype(np.int32),
+        table=_exponentials(request.sources[0].scale, bits),
         inverse_scale=float(np.float32(1 / request.output.scale)),
         output_zero_point=request.output.zero_point,
     )  # fmt: skip
     return emit(builder, request, operation, (codes.tensor,), view.ordered(shape, order))
+
+
+def _exponentials(scale: float, bits: int) -> "np.ndarray[Any, np.dtype[np.int32]]":
+    """Return exp(-i * scale) for i from 0 to 255, in units of 2**-bits, to the nearest.
+
+    In decimal: thirty bits are close to all that float64 has, and its last ones differ between CPUs.
+    """
+    with decimal.localcontext(prec=40):
+        exact = [(decimal.Decimal(-i * scale).exp() * 2**bits).to_integral_value() for i in range(256)]
+    return np.array([int(value) for value in exact], np.int32)
 
 
 REDUCTIONS = {

@@ -130,6 +130,8 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM has no type stu
 
     def _results(self, node: onnx.NodeProto) -> tuple[tuple[tuple[int, ...], str], ...]:
         kinds = [self._declared[name] for name in node.output if name]
+        if not all(d.HasField("dim_value") for kind in kinds for d in kind.shape.dim):
+            raise NotImplementedError("a result of open shape")  # inside of a function's definition
         return tuple(
             (tuple(d.dim_value for d in kind.shape.dim), str(tensor_dtype_to_np_dtype(kind.elem_type)))
             for kind in kinds
@@ -150,7 +152,8 @@ def _is_constant(expression: Any) -> bool:
 
 
 def _constant(value: NDArray[np.generic]) -> Any:
-    return relax.const(np.ascontiguousarray(value), str(value.dtype))  # untold, it would make int64 int32
+    dense = np.ascontiguousarray(value).reshape(value.shape)  # a scalar would get a dimension
+    return relax.const(dense, str(value.dtype))  # untold, it would make int64 int32
 
 
 def _value(constant: Any) -> NDArray[np.generic]:

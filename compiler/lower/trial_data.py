@@ -129,6 +129,11 @@ def _positions(extent: Callable[[_Node], int]) -> Rule:
     return rule
 
 
+def _below(extent: Callable[[_Node], int]) -> Rule:
+    """Return classes, or indices from the front."""
+    return lambda node, shape, generator: generator.integers(0, extent(node), shape)
+
+
 def _distinct_positions(node: _Node, shape: Shape, generator: np.random.Generator) -> Array:
     """Return indices along the axis, none twice in a row: what is written twice has no defined value."""
     axis, count = node.axis(), node.shape(0)[node.axis()]
@@ -154,6 +159,11 @@ def _coordinates(node: _Node, shape: Shape, generator: np.random.Generator) -> A
 def _of_result(values: Callable[[_Node], Any]) -> Rule:
     """Return what the declared shapes say it must be."""
     return lambda node, shape, _generator: np.asarray(values(node)).reshape(shape)
+
+
+def _positive(node: _Node, shape: Shape, generator: np.random.Generator) -> Array:
+    """Return scales."""
+    return generator.uniform(0.01, 0.1, shape)
 
 
 def _steps(node: _Node, shape: Shape, generator: np.random.Generator) -> Array:
@@ -204,8 +214,14 @@ _VALID: dict[str, dict[int, Rule]] = {
     "Gather": {1: _positions(lambda node: node.shape(0)[node.axis()])},
     "GatherElements": {1: _positions(lambda node: node.shape(0)[node.axis()])},
     "GatherND": {1: _coordinates},
+    "BlackmanWindow": {0: _of_result(lambda node: node.result[0])},
+    "HammingWindow": {0: _of_result(lambda node: node.result[0])},
+    "HannWindow": {0: _of_result(lambda node: node.result[0])},
+    "NegativeLogLikelihoodLoss": {1: _below(lambda node: node.shape(0)[1])},
     "OneHot": {0: _positions(lambda node: _depth(node) + 1), 1: _of_result(_depth)},
     "Pad": {1: _around},
+    "QLinearConv": {index: _positive for index in (1, 4, 6)},
+    "QLinearMatMul": {index: _positive for index in (1, 4, 6)},
     "Range": {
         0: _of_result(lambda _: 1),
         1: _of_result(lambda node: 1 + 2 * node.result[0]),
@@ -218,6 +234,7 @@ _VALID: dict[str, dict[int, Rule]] = {
         3: _of_result(lambda node: [node.result[axis] for axis in _resized(node)]),
     },
     "RoiAlign": {2: _of_result(lambda node: np.zeros(node.shape(2)))},
+    "RotaryEmbedding": {3: _below(lambda node: node.shape(1)[0])},
     "Scatter": {1: _distinct_positions},
     "ScatterElements": {1: _distinct_positions},
     "ScatterND": {1: _coordinates},
@@ -227,6 +244,7 @@ _VALID: dict[str, dict[int, Rule]] = {
         3: _of_result(lambda node: np.arange(node.shape(3)[0])),
         4: _of_result(lambda node: np.ones(node.shape(4))),
     },
+    "SoftmaxCrossEntropyLoss": {1: _below(lambda node: node.shape(0)[1])},
     "Split": {1: _of_result(lambda node: [node.shapes[name][node.axis()] for name in node.outputs])},
     "Squeeze": {1: _of_result(lambda node: _added(node.result, node.shape(0)))},
     "Tile": {1: _of_result(lambda node: [a // b for a, b in zip(node.result, node.shape(0), strict=True)])},

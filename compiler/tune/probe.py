@@ -136,7 +136,7 @@ def _named(prefix: str, way: IslandCode) -> IslandCode:
 
 
 def _context(
-    program: Program, chosen: Sequence[Sequence[Call]], plan: Plan, weights: Blob, fed: Blob
+    program: Program, chosen: Sequence[Sequence[Call]], plan: Plan, weights: Blob[str], fed: Blob[str]
 ) -> dict[str, Any]:
     outputs = {}
     memory, alignment = plan.arena_bytes, program.target.alignment

@@ -13,7 +13,7 @@ _FOREIGN = re.compile(
     r"\b(relax|tvm|llvm|zig|tirx?|te|primfunc|irmodule|onnx_ir|onnxscript)\b", re.IGNORECASE
 )
 """What a user of ONNX need not know."""
-_NAMES = re.compile(r"\b(node|input|inputs|output|outputs|initializer|value|opset|function)\b")
+_NAMES = re.compile(r"--shape|\b(node|input|inputs|output|outputs|initializer|value|opset|function)\b")
 """What a reason is about."""
 _LONGEST = 1000
 

@@ -3,6 +3,8 @@
 What it gets is the right bytes or a status, never other bytes, a signal or a hang.
 """
 
+import dataclasses
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +17,8 @@ from edgec.compiler.emit import toolchain
 from edgec.targets import loader
 from tests.compiler.building import HOST, build, verified
 from tests.compiler.onnx_models import model
-from tests.compiler.test_emit import qemu
+from tests.compiler.test_emit import HOST as DEVICE
+from tests.compiler.test_emit import STRICT, make, qemu, write
 from tests.conftest import board_of
 
 PROGRAM = Path(__file__).with_name("callers.c")
@@ -45,6 +48,36 @@ def test_a_model_may_have_any_number_of_tensors(
     elif target == "rpi5-int8":
         qemu("cortex-a76")
     assert verified(bundle).passed
+
+
+@pytest.mark.parametrize("device", ["", "cortex-m4"])
+def test_a_model_may_have_no_inputs(device: str, tmp_path: Path) -> None:
+    """Its struct has a field nonetheless, which C99 asks for; a file of no bytes is one sample."""
+    if device:
+        board_of(device)
+    made = make(loader.load(f"{device}-int8") if device else DEVICE)
+    image = made.golden.inputs["image:0"]
+    program = dataclasses.replace(
+        made.program, inputs=(), constants={**made.program.constants, "image:0": image}
+    )
+    made = dataclasses.replace(made, program=program, golden=dataclasses.replace(made.golden, inputs={}))
+    bundle = Bundle.load(write(made, tmp_path).path)
+    shutil.copy(bundle.file("include/tiny.h"), tmp_path)
+    (tmp_path / "use.c").write_text(
+        '#include "tiny.h"\nint main(void) { tiny_inputs in = { 0 }; return in.none != 0; }\n'
+    )
+    for language in (("-x", "c", "-std=c99"), ("-x", "c++", "-std=c++17", "-nostdinc++")):
+        flags = ("-target", program.target.c_target, "-ffreestanding", *language, *STRICT)
+        toolchain.zig(tmp_path, "cc", *flags, "use.c")
+    done = bundle.device("emulator" if device else "local").execute(
+        bundle.bench,
+        ["--selftest", "--input", "in", "--output", "out"],
+        files={"in": b""},
+        collect=["out"],
+    )
+    assert json.loads(done.stdout)["selftest"] == "ok"
+    assert json.loads(done.stdout)["samples"] == 1
+    assert done.files["out"] == b"".join(made.golden.outputs[t.name].tobytes() for t in program.outputs)
 
 
 def linked(bundle: Bundle, folder: Path) -> Path:

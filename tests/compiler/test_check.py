@@ -64,6 +64,7 @@ def test_a_build_names_the_model_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 QDQ_ONLY = "only QDQ models are read as quantized: export it with QuantizeLinear and DequantizeLinear"
+SEVERAL = "8-bit integers of several scales can only be dequantized, by as many"
 SCALAR = {"s": np.float32(0.1), "z": np.int8(0)}
 
 REFUSED = {
@@ -104,10 +105,20 @@ REFUSED = {
             "matmulinteger_1 MatMulInteger": QDQ_ONLY,
         },
     ),
+    "several scales read as one": (
+        "(float[2,3] x) => (float y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, t, u) }",
+        {
+            "s": np.ones(3, np.float32),
+            "z": np.zeros(3, np.int8),
+            "t": np.float32(1),
+            "u": np.int8(0),
+        },
+        {"quantizelinear_0 QuantizeLinear": SEVERAL},
+    ),
     "an output of several scales": (
         "(float[2,3] x) => (int8 y) { y = QuantizeLinear(x, s, z) }",
         {"s": np.ones(3, np.float32), "z": np.zeros(3, np.int8)},
-        {"quantizelinear_0 QuantizeLinear": "8-bit integers of several scales can only be dequantized"},
+        {"quantizelinear_0 QuantizeLinear": SEVERAL},
     ),
     "a scale of 0": (
         "(float[1,8] x) => (int8 y) { y = QuantizeLinear(x, s, z) }",

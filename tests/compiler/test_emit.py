@@ -18,7 +18,7 @@ import pytest
 from edgec.compiler import npz
 from edgec.compiler.accuracy import Accuracy, Figure
 from edgec.compiler.emit import aside as aside_module
-from edgec.compiler.emit import bundle, cpu, names, toolchain
+from edgec.compiler.emit import bundle, cpu, driver, linking, names, toolchain
 from edgec.compiler.emit.aside import aside
 from edgec.compiler.emit.bundle import Bundle
 from edgec.compiler.emit.golden import Golden, checksum
@@ -649,6 +649,35 @@ def test_a_feature_that_cant_be_looked_up_is_refused() -> None:
 
 
 # ---- Small parts
+
+
+def test_a_bundle_takes_no_name_that_is_the_drivers_or_the_systems() -> None:
+    """One to which a suffix of the API's can be added, as `_run` to `pool`, and which then means another."""
+    suffixes, sources = set[str](), list[str]()
+    for target in (
+        HOST,
+        loader.load("rpi5-int8"),
+        loader.load("cortex-m4-int8"),
+        loader.load("riscv32-int8"),
+    ):
+        made = make(target)
+        kernels = linking.Kernels({}, ("base",), ({call.symbol: call.symbol for call in made.program.calls},))
+        written = driver.render("own", "own", (made.program,), kernels, made.plan, made.golden)
+        sources += [re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL) for text in written.sources.values()]
+        suffixes |= set(re.findall(r"\b(?:own|OWN)_(\w+)", written.sources["own.h"]))
+    words = {word for text in sources for word in re.findall(r"[A-Za-z]\w+", text)}
+    for library in Path("/lib").glob("*-linux-gnu/libc.so.6"):
+        words |= {name.partition("@")[0] for _, name in nm(library, "-D", "--defined-only")}
+    taken = {
+        word[:at].lower()
+        for word in words
+        for at in (match.start() for match in re.finditer("_", word))
+        if at > 0 and word[at + 1 :] in suffixes and not word.lower().startswith(("own_", "_"))
+    }
+    assert {"pool", "step"} <= taken
+    assert taken <= names.TAKEN
+    assert names.identifier("Pool") == "pool_"
+    assert names.identifier("Int") == "int_"
 
 
 def test_names_become_identifiers() -> None:

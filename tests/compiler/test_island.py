@@ -286,6 +286,25 @@ def test_operators_equal_onnx_runtime(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(results[output].reshape(reference.shape), reference, rtol=1e-4, atol=2e-5)
 
 
+CORNERS = {
+    "is_nan": Case([node("IsNaN", "x")], {"x": (2, 16)}),
+    "is_negative_infinity": Case([node("IsInf", "x", detect_positive=0)], {"x": (2, 16)}),
+    "maximum": Case([node("ReduceMax", "x", axes=[1])], {"x": (2, 16)}),
+    "comparison": Case([node("Equal", "x x")], {"x": (2, 16)}),
+    "maximum_of_two": Case([node("Max", "x zero")], {"x": (2, 16)}, constants={"zero": np.float32(0)}),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_what_is_not_finite_is_compiled_as_it_is_converted(name: str, tmp_path: Path) -> None:
+    model = CORNERS[name].model()
+    x = np.array([[np.inf, -np.inf, 0, 1, -2, 3, -4, 5] * 2, [-np.inf] * 16], np.float32)
+    x[0, 3] = np.nan if name in ("is_nan", "comparison") else 7
+    results = run(as_program(model), {"x": x}, tmp_path)
+    for output, reference in expected(model, {"x": x}).items():
+        np.testing.assert_array_equal(results[output].astype(reference.dtype), reference)
+
+
 @pytest.mark.parametrize("device", ["x86-64", "x86-64-v3", "cortex-a53", "rpi5"])
 @pytest.mark.parametrize(
     "name", ["conv", "conv_depthwise", "attention", "layer_normalization", "resize_linear"]

@@ -71,6 +71,10 @@ def output_of_the_input(proto: onnx.ModelProto) -> None:
 
 MALFORMED: dict[str, tuple[Mutation, str]] = {
     "an input that is an output of another shape": (output_of_the_input, "'x' is an input, and an output of"),
+    "an output listed twice": (
+        lambda proto: proto.graph.output.add().CopyFrom(proto.graph.output[0]),
+        "output 'y' is listed more than once",
+    ),
     "an unknown type": (weights(data_type=99), r"tensor 'w' is of type 99"),
     "a negative type": (weights(data_type=-1), r"tensor 'w' is of type -1"),
     "more data than shape": (weights(dims=[]), r"tensor 'w', float a scalar, holds 864 bytes, not 4"),

@@ -100,6 +100,15 @@ CORNERS = {
         { y = Resize<mode="linear", antialias=1>(x, , , small) }""",
     "a transposed convolution's shape": """(float[1,2,5,5] x) => (float[1,3,10,11] y)
         { y = ConvTranspose<strides=[2,2], output_shape=[10,11]>(x, w) }""",
+    "a filling that is no constant": """(float[2,3] x, float v) => (float[2,5] y)
+        { y = Pad(x, pads, v) }""",
+    "pads that are no constants": """(float[2,3] x, int64[4] p) => (float[2,5] y)
+        { y = Pad<mode="reflect">(x, p) }""",
+    "slopes of few dimensions": """(float[1,2,3,2,2] x, float[2,1,1,1] s)
+        => (float[1,2,3,2,2] y) { y = PRelu(x, s) }""",
+    "rows of length one": "(float[3,4] x) => (float[3,4] y) { y = LpNormalization(x) }",
+    "products of bytes": """(uint8[2,4] a, float p, uint8 q, uint8[4,3] b, float r, uint8 s, float t, uint8 u)
+        => (uint8[2,3] y) { y = QLinearMatMul(a, p, q, b, r, s, t, u) }""",
     "scattered rows": """(float[6,4] x, int64[3,1] i, float[3,4] u) => (float[6,4] y)
         { y = ScatterND(x, i, u) }""",
     "gathered from behind": "(float[6,4] x, int64[3] i) => (float[3,4] y) { y = Gather(x, i) }",
@@ -111,6 +120,7 @@ CORNERS = {
 CONSTANTS = {
     "one": np.array([1]),
     "fraction": np.array([1, 1, 2.5, 2.5], np.float32),
+    "pads": np.array([0, 1, 0, 1]),
     "small": np.array([1, 2, 5, 5]),
     "w": np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32),
     "g": np.arange(8, dtype=np.float32),
@@ -123,6 +133,6 @@ def test_corners_that_onnx_defines_are_computed_so(name: str) -> None:
     if "opset" in text:
         before, after = text.split("opset ", 1)
         text, opset = before + after.split(None, 1)[1], int(after.split(None, 1)[0])
-    used = {key: value for key, value in CONSTANTS.items() if f" {key})" in text}
+    used = {key: value for key, value in CONSTANTS.items() if f" {key})" in text or f" {key}," in text}
     assert faults(text, used, opset) == []
     assert onnx.defs.onnx_opset_version() >= opset

@@ -12,12 +12,13 @@ import numpy as np
 from edgec.compiler import pipeline
 from edgec.compiler.lower.select import choose
 from edgec.compiler.tune.records import Records
+from edgec.errors import EdgecError
 from edgec.kernels import reference
 from edgec.kernels.operators import INEXACT
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests.fuzz.draw import Drawn
-from tests.fuzz.judge import Verdict, lower, quiet, verdict_of
+from tests.fuzz.judge import Verdict, lower, quiet, refusal, verdict_of
 from tests.fuzz.runs import MEMORY, SECONDS, Outcome, scratch
 from tests.inprocess import isolated
 from tests.kernels.harness import Call, Machines
@@ -88,9 +89,10 @@ def _run(programs: Sequence[Steps], target: Target, folder: Path) -> list[Verdic
     def run(part: Sequence[Steps]) -> list[Verdict]:
         try:
             outputs = iter(machines.run(target, [call for steps in part for call in steps.calls]))
-        except AssertionError as error:
+        except (AssertionError, EdgecError) as error:
             if len(part) == 1:
-                return [Verdict("crash", " ".join(str(error).split())[:300])]
+                text = " ".join(str(error).split())[:300]
+                return [refusal(text) if isinstance(error, EdgecError) else Verdict("crash", text)]
             half = len(part) // 2
             return [*run(part[:half]), *run(part[half:])]
         return [_compared(steps, [next(outputs) for _ in steps.calls]) for steps in part]

@@ -140,16 +140,14 @@ def judge_run(judged: Judged, library: Library) -> Verdict:
         ours = library.run(compiled, judged.feed)
         network = compiled.network
         if not any(isinstance(operator.operation, INEXACT) for operator in network.operators):
-            values = reference.evaluate(network, judged.feed)
+            exact = _by_place(reference.evaluate(network, judged.feed), network, judged.expected)
             for name, array in ours.items():
-                if not np.array_equal(array, values[name], equal_nan=array.dtype.kind == "f"):
-                    at = tuple(int(i) for i in np.argwhere(array != values[name])[0])
-                    raise WrongError(
-                        f"code: '{name}' {list(at)} is {array[at]} instead of {values[name][at]}"
-                    )
+                wanted = exact[name]
+                if not np.array_equal(array, wanted, equal_nan=array.dtype.kind == "f"):
+                    at = tuple(int(i) for i in np.argwhere(array != wanted)[0])
+                    raise WrongError(f"code: '{name}' {list(at)} is {array[at]} instead of {wanted[at]}")
             return
-        named = {name: ours[own] for name, own in zip(judged.expected, network.outputs, strict=True)}
-        agreement.check(named, judged.expected, judged.model, judged.feed, what="code", steps=1)
+        agreement.check(ours, judged.expected, judged.model, judged.feed, what="code", steps=1)
 
     with quiet():
         verdict = verdict_of(attempt)

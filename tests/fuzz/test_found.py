@@ -28,6 +28,15 @@ FOUND = {
         "(float[1,7] x) => (int64[2] s, float[1,7] y, int64 c) { y = Tanh(x) s = Shape(y) c = Size(x) }",
         precision="fp32",
     ),
+    "nearest by a fraction": Found(
+        "(float[1,1,1,2] x) => (float y)"
+        ' { r = Resize<coordinate_transformation_mode="asymmetric", nearest_mode="floor">(x, , s)'
+        " y = Neg(r) }",
+        {"s": np.array([1, 1, 1.7764667, 2.1363192], np.float32)},
+    ),
+    "a scalar's softsign": Found(
+        "(float x, float[2] z) => (float y, float w) { y = Softsign(x) w = Tanh(z) }"
+    ),
     "scalars added": Found("(float a, float b) => (float y) { y = Add(a, b) }"),
     "truth values moved": Found(
         "(bool[6,5,1,2] x) => (bool[5,6,2,1] y) { y = Transpose<perm=[1,0,3,2]>(x) }", precision="fp32"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.errors import ModelError
-from edgec.kernels.precise import Precise, rounded
+from edgec.kernels.precise import Precise, evaluate, repeatable, rounded
 from edgec.kernels.precise_operators import erf
 from tests.backend.cases import cases
 
@@ -87,6 +87,29 @@ def test_a_subgraph_reads_what_is_around_it() -> None:
     assert np.array_equal(dict(made.values({"x": x}))["y"], [[0, 4]])
 
 
+def test_what_leads_to_no_wanted_value_is_left_out() -> None:
+    nodes = [
+        helper.make_node("Exp", ["x"], ["t"]),
+        helper.make_node("Foo", ["t"], ["y"], domain="acme"),
+    ]
+    found = dict(Precise(model(nodes, {}), ["t"]).values({"x": np.zeros((2, 2), np.float32)}))
+    assert sorted(found) == ["t", "x"]
+
+
+def test_the_oracle_decides_what_is_computed_and_float64_the_bits() -> None:
+    made, x = model([helper.make_node("Exp", ["x"], ["y"])], {}), np.linspace(-3, 3, 100, dtype=np.float32)
+    x = x.reshape(10, 10)
+    right = np.exp(x.astype(np.float64))
+    for error, kept in ((1e-6, False), (1e-2, True)):
+        said = (right * (1 + error)).astype(np.float32)
+        ((found,),) = (run.values() for run in repeatable(made, [{"x": x}], [{"y": said}]))
+        assert found.dtype == np.float32
+        assert np.array_equal(found, said if kept else right.astype(np.float32))
+    assert np.array_equal(evaluate(made, {"x": x})["y"], right.astype(np.float32))
+    unknown = model([helper.make_node("Foo", ["x"], ["y"], domain="acme")], {})
+    assert repeatable(unknown, [{"x": x}], [{"y": x}])[0]["y"] is x
+
+
 def test_a_node_that_nothing_evaluates_is_named() -> None:
     with pytest.raises(ModelError, match=r"^node 'foo' \(acme:Foo\) can't be evaluated: [^\n]*$"):
         Precise(model([helper.make_node("Foo", ["x"], ["y"], name="foo", domain="acme")], {}))
@@ -96,19 +119,19 @@ def test_a_node_that_nothing_evaluates_is_named() -> None:
 
 
 @given(st.floats(-1e300, 1e300))
-def test_rounding_keeps_16_bits(value: float) -> None:
-    kept = float(rounded(value))
+def test_rounding_keeps_so_many_bits(value: float) -> None:
+    kept = float(rounded(value, 16))
     assert abs(kept - value) <= abs(value) * 2.0**-16 or abs(value) < 1e-300
-    assert float(rounded(kept)) == kept
+    assert float(rounded(kept, 16)) == kept
     mantissa = np.frexp(kept)[0] * 2.0**16
     assert mantissa == np.rint(mantissa)
 
 
 def test_rounding_keeps_what_is_simple_and_hides_what_is_small() -> None:
     simple = np.array([0, 1, -6, 0.5, 255, 1e-3 - 1e-3, 2.0**-140])
-    assert np.array_equal(rounded(simple), simple)
+    assert np.array_equal(rounded(simple, 12), simple)
     values = np.random.default_rng(0).normal(size=100_000)
-    assert np.array_equal(rounded(values), rounded(values * (1 + 1e-15)))
+    assert np.array_equal(rounded(values, 20), rounded(values * (1 + 1e-15), 20))
 
 
 def test_the_error_function_is_that_of_libm() -> None:
@@ -118,7 +141,7 @@ def test_the_error_function_is_that_of_libm() -> None:
 
 
 def output(name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", "m"])
 
 
 def model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], x: str = "x", y: str = "y") -> bytes:

@@ -116,8 +116,11 @@ def _is_inf(given: Given) -> Any:
     return found[0] if len(found) == 1 else relax.op.logical_or(*found)
 
 
-def _is_nan(given: Given) -> Any:
-    return relax.op.not_equal(given.data, given.data)
+def _prelu(given: Given) -> Any:
+    """Slopes are broadcast from the last dimension on, whatever the rank."""
+    zero = array(0, given.dtype)
+    below = given.emit(relax.op.multiply(given.data, given.inputs[1]))
+    return relax.op.where(given.emit(relax.op.less(given.data, zero)), below, given.data)
 
 
 def _dropout(given: Given) -> Any:
@@ -155,9 +158,9 @@ ELEMENTWISE: dict[str, Converter] = {
     "Div": _divide,
     "Dropout": _dropout,
     "IsInf": _is_inf,
-    "IsNaN": _is_nan,
     "Max": _chain(relax.op.maximum),
     "Min": _chain(relax.op.minimum),
     "Mod": _mod,
+    "PRelu": _prelu,
     "Pow": _power,
 }

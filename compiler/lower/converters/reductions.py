@@ -245,6 +245,18 @@ def _layer_normalization(given: Given) -> Any:
     return [result, *map(given.emit, others)] if others else result
 
 
+def _lp_normalization(given: Given) -> Any:
+    """Divide by the length of a row; one of zeros stays."""
+    axes, x = [given.axis(-1)], given.data
+    if given.attributes.get("p", 2) == 1:
+        length = given.emit(relax.op.sum(given.emit(relax.op.abs(x)), axes, keepdims=True))
+    else:
+        length = given.emit(relax.op.sqrt(given.emit(relax.op.sum(_squared(given, x), axes, keepdims=True))))
+    zero, one = (array(value, given.dtype) for value in (0, 1))
+    is_zero = given.emit(relax.op.equal(length, zero))
+    return relax.op.divide(x, given.emit(relax.op.where(is_zero, one, length)))
+
+
 def _scaled(given: Given, normal: Any) -> Any:
     if given.dtype != "float32":
         normal = given.emit(relax.op.astype(normal, given.dtype))
@@ -279,6 +291,7 @@ REDUCTIONS: dict[str, Converter] = {
     "CumSum": _cumulative(times=False),
     "LayerNormalization": _layer_normalization,
     "LogSoftmax": _in_float32(lambda x, given: relax.op.nn.log_softmax(x, given.axis(-1))),
+    "LpNormalization": _lp_normalization,
     "MatMul": _product,
     "ReduceL1": _reduce(_relax(relax.op.sum), before=_applied(relax.op.abs)),
     "ReduceL2": _reduce(_relax(relax.op.sum), before=_squared, after=_root),

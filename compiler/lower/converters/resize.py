@@ -142,10 +142,8 @@ def _axes(given: Given, upsample: bool, transformation: str) -> tuple[list[_Axis
 
 
 def _is_rounded(axis: _Axis) -> bool:
-    """Whether a scale leads to no whole number of elements."""
-    if axis.scale is None:
-        return bool(axis.result % axis.extent and axis.extent % axis.result)
-    return abs(axis.scale * axis.extent - axis.result) > 1e-3
+    """Whether a scale leads to no whole number of elements, or may."""
+    return axis.scale is None or abs(axis.scale * axis.extent - axis.result) > 1e-3
 
 
 def _scale(axis: _Axis, scales: Any) -> Float:

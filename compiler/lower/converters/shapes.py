@@ -111,7 +111,7 @@ def _pad(given: Given) -> Any:
         return None
     listed = [int(a) % len(source) for a in (range(len(source)) if axes is None else axes)]
     known = given.constant(1)
-    if known is not None and axes is None and mode == "constant":
+    if known is not None and axes is None and mode == "constant" and value is None:
         return None
 
     def pad(x: Any, *parts: Any) -> Any:
