@@ -11,7 +11,7 @@ with one step exchanged: `_plain_c_abi`.
 
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,13 +133,17 @@ def assembly(function: tirx.PrimFunc, symbol: str, target: Target) -> str:
     return str(_build(function, symbol, target).inspect_source("asm"))
 
 
-def _build(function: tirx.PrimFunc, symbol: str, target: Target) -> Any:
+def lowered(function: tirx.PrimFunc, symbol: str, target: Target) -> tvm.IRModule:
+    """Return what LLVM's code is made of, expression by expression."""
     llvm_description = llvm_target(target)
     function = function.with_attr({"global_symbol": symbol, "target": llvm_description})
     module = tvm.IRModule({symbol: function})
     with llvm_description, tvm.transform.PassContext(opt_level=3):
-        module = ir.transform.Sequential(_passes())(module)
-    return tvm.get_global_func("target.build.llvm")(module, llvm_description)
+        return ir.transform.Sequential(_passes())(module)
+
+
+def _build(function: tirx.PrimFunc, symbol: str, target: Target) -> Any:
+    return tvm.get_global_func("target.build.llvm")(lowered(function, symbol, target), llvm_target(target))
 
 
 def _passes() -> list[Any]:
@@ -172,6 +176,7 @@ def _passes() -> list[Any]:
         _plain_c_abi(),
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),
+        _operands_in_order(),
     ]
 
 
@@ -193,6 +198,47 @@ def _round_every_product() -> Any:
         if function.attrs.get(CONTRACT, False):
             return function
         return function.with_body(structural_map(function.body, (tirx.Mul, fence), order="post"))
+
+    return tirx.transform.prim_func_pass(rewrite, opt_level=0)
+
+
+BINARY = (
+    tirx.Add, tirx.Sub, tirx.Mul, tirx.EQ, tirx.NE, tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.And, tirx.Or,
+    tirx.BitwiseAnd, tirx.BitwiseOr, tirx.BitwiseXor, tirx.LShift, tirx.RShift,
+)  # fmt: skip
+"""Operators whose operands TVM computes in the arguments of one C++ call."""
+
+
+def _operands_in_order() -> Any:
+    """Let the last of several operands be computed first, so that objects are the same from any machine.
+
+    a + b  -->  let right = b in a + right
+
+    The order of a C++ call's arguments is the compiler's that TVM was built with: x86-64's begins with the
+    last, arm64's with the first.
+    """
+
+    def computes(operand: Any) -> bool:
+        return not isinstance(operand, tirx.Var | tirx.IntImm | tirx.FloatImm)
+
+    def let(value: Any, body: Callable[[Any], Any]) -> Any:
+        right = tirx.Var("right", value.ty)
+        return tirx.Let(right, value, body(right))
+
+    def binary(node: Any) -> Any:
+        if not (computes(node.a) and computes(node.b)):
+            return node
+        return let(node.b, lambda right: type(node)(node.a, right))
+
+    def select(node: Any) -> Any:
+        condition, one, other = node.condition, node.true_value, node.false_value
+        if not computes(condition) and not computes(one):
+            return node
+        return let(other, lambda y: let(one, lambda x: tirx.Select(condition, x, y)))
+
+    def rewrite(function: Any, _module: Any, _context: Any) -> Any:
+        entries = [(BINARY, binary), (tirx.Select, select)]
+        return function.with_body(structural_map(function.body, entries, order="post"))
 
     return tirx.transform.prim_func_pass(rewrite, opt_level=0)
 

@@ -53,7 +53,7 @@ def test_reasons_on_the_list() -> None:
         "node 'a' (Conv) can't be compiled: TVM said so",
         "needs __divdi3",
         "node 'a' (Conv)\nof two lines",
-        f"node 'a' (Conv) {'far ' * 200}",
+        f"node 'a' (Conv) {'far ' * 300}",
     ],
 )
 def test_reasons_that_are_none(reason: str) -> None:

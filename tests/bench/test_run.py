@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgec.bench.bundle import Bundle
+from edgec.bench.devices.device import Execution
 from edgec.bench.run import pack, read_arrays, stack, unpack
 from edgec.errors import DataError, DeviceError
 
@@ -55,15 +56,19 @@ def test_the_file_format_is_sample_by_sample_and_comes_back() -> None:
     b = np.arange(6, dtype=np.int8).reshape(2, 3, 1)
     content = pack(TWO, {"b": b, "a": a})
     assert content == a[0].tobytes() + b[0].tobytes() + a[1].tobytes() + b[1].tobytes()
-    back = unpack(TWO, content, 2)
+    back = unpack(TWO, said(content), "output.bin", 2)
     np.testing.assert_array_equal(back["a"], a)
     np.testing.assert_array_equal(back["b"], b)
     assert back["b"].dtype == np.int8
 
 
+def said(content: bytes) -> Execution:
+    return Execution("local", 0, "", "", {"output.bin": content})
+
+
 def test_a_cut_off_file_is_noticed() -> None:
-    with pytest.raises(DeviceError, match="wrote 10 bytes in place of 11"):
-        unpack(TWO, bytes(10), 1)
+    with pytest.raises(DeviceError, match=r"wrote 10 bytes to output\.bin in place of 11"):
+        unpack(TWO, said(bytes(10)), "output.bin", 1)
 
 
 def test_inputs_must_have_as_many_samples_as_each_other(tmp_path: Path) -> None:

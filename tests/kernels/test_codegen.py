@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812
+from tvm_ffi import structural_map
 
 from edgec.compiler.emit import toolchain
 from edgec.errors import UnsupportedError
@@ -71,6 +73,33 @@ def test_bytes_are_the_same_every_time(target: Any) -> None:
     assert codegen.compile_object(multiply_add(), "f", target) == codegen.compile_object(
         multiply_add(), "f", target
     )
+
+
+def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed() -> None:
+    """Arguments of one C++ call are computed from the last by gcc for x86-64, from the first for arm64."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        a, b = (T.arg(name, T.buffer((64,), "int32")) for name in "ab")
+        T.arg("scratch", T.buffer((1,), "uint8"))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        with T.serial(begin, end) as i:
+            chosen = T.Select(i * 3 < end - 1, i * i + begin, i - end * 2)
+            T.buffer_store(a, ((a[i] >> b[i]) ^ (a[i] & b[i])) + chosen * (b[i] * a[i]), [i])
+    binary, selects = [], []
+
+    def collect(found: list[Any]) -> Any:
+        return lambda node: (found.append(node), node)[1]
+
+    (function,) = codegen.lowered(builder.get(), "f", V3).functions.values()
+    entries = [(codegen.BINARY, collect(binary)), (tirx.Select, collect(selects))]
+    structural_map(function.body, entries)
+    leaves = tirx.Var, tirx.IntImm, tirx.FloatImm
+    assert len(binary) > 8
+    assert [
+        node for node in binary if not isinstance(node.a, leaves) and not isinstance(node.b, leaves)
+    ] == []
+    (select,) = selects
+    assert isinstance(select.true_value, leaves)
+    assert isinstance(select.false_value, leaves)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.device)
