@@ -10,7 +10,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_batch_normalization import BatchNormalization_14 as ReferenceBatchNormalization
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 
 Array = Any
@@ -139,16 +138,18 @@ class MeanVarianceNormalization(OpRun):
         return (centred / (np.sqrt((centred * centred).mean(axis=axes, keepdims=True)) + 1e-9),)
 
 
-class BatchNormalization(ReferenceBatchNormalization):
+class BatchNormalization(OpRun):
     """At inference, as it is before opset 14 always; the reference trains there."""
 
     def _run(
         self, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, **attributes: Any
-    ) -> tuple[Array, ...]:
-        keys = {"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0}
-        given = {key: attributes.get(key) or default for key, default in keys.items()}
-        computed: tuple[Array, ...] = super()._run(x, scale, bias, mean, variance, **given)
-        return computed
+    ) -> tuple[Array]:
+        if attributes.get("training_mode"):
+            raise NotImplementedError("training mode")
+        channels = (-1, *[1] * (x.ndim - 2))
+        scale, bias, mean, variance = (part.reshape(channels) for part in (scale, bias, mean, variance))
+        epsilon = 1e-5 if attributes.get("epsilon") is None else attributes["epsilon"]
+        return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
 
 
 class Softsign(OpRun):
