@@ -81,6 +81,8 @@ class Library:
         for symbol, code in {name: code for one in objects for name, code in one.items()}.items():
             files.append(folder / f"{symbol}.o")
             files[-1].write_bytes(code)
+        if not files:  # nothing was compiled, so nothing runs
+            return
         listed, self.path = folder / "objects.txt", folder / "kernels.so"
         listed.write_text("\n".join(map(str, files)))
         subprocess.run(
