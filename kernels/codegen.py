@@ -215,8 +215,11 @@ def _operands_in_order() -> Any:
     a + b  -->  let right = b in a + right
 
     The order of a C++ call's arguments is the compiler's that TVM was built with: x86-64's begins with the
-    last, arm64's with the first.
+    last, arm64's with the first. Vectors of truth values stay: TVM can give them no name.
     """
+
+    def nameless(value: Any) -> bool:
+        return str(value.ty.dtype).startswith("boolx")
 
     def computes(operand: Any) -> bool:
         return not isinstance(operand, tirx.Var | tirx.IntImm | tirx.FloatImm)
@@ -226,13 +229,13 @@ def _operands_in_order() -> Any:
         return tirx.Let(right, value, body(right))
 
     def binary(node: Any) -> Any:
-        if not (computes(node.a) and computes(node.b)):
+        if not (computes(node.a) and computes(node.b)) or nameless(node.b):
             return node
         return let(node.b, lambda right: type(node)(node.a, right))
 
     def select(node: Any) -> Any:
         condition, one, other = node.condition, node.true_value, node.false_value
-        if not computes(condition) and not computes(one):
+        if not (computes(condition) or computes(one)) or nameless(one):
             return node
         return let(other, lambda y: let(one, lambda x: tirx.Select(condition, x, y)))
 
