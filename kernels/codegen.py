@@ -235,11 +235,13 @@ def _operands_in_order() -> Any:
 
     def select(node: Any) -> Any:
         condition, one, other = node.condition, node.true_value, node.false_value
-        if not (computes(condition) or computes(one)) or nameless(one):
+        if not (computes(condition) or computes(one)) or nameless(one) or nameless(other):
             return node
         return let(other, lambda y: let(one, lambda x: tirx.Select(condition, x, y)))
 
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
+        if function.attrs.get(CONTRACT, False):  # an island's: an expression may stand in it several times
+            return function
         entries = [(BINARY, binary), (tirx.Select, select)]
         return function.with_body(structural_map(function.body, entries, order="post"))
 
