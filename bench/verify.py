@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.bench.comparison import (
-    Mismatch,
-    close,
-    errors,
-    exact,
-    largest,
-)
+from edgec.bench.comparison import Mismatch, close, errors, exact, largest
 from edgec.bench.devices import Device, checked
 from edgec.bench.levels import running
 from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
@@ -115,7 +109,8 @@ def verify(
     built = Accuracy.from_data(bundle.manifest["accuracy"]) if data is None else None
     accuracy = _accuracy(bundle, "given" if built is None else built.on, samples, outputs)
     precision = bundle.manifest["target"]["precision"]
-    said = (one.warnings(precision, min_sqnr) for one in (accuracy, built) if one is not None)
+    compared = [one for one in (accuracy, built) if one is not None]
+    warnings = dict.fromkeys(warning for one in compared for warning in one.warnings(precision, min_sqnr))
     return Verification(
         bundle=bundle.name,
         device=device.name,
@@ -128,7 +123,7 @@ def verify(
         mismatch=mismatch,
         accuracy=accuracy,
         built=built,
-        warnings=tuple(dict.fromkeys(warning for warnings in said for warning in warnings)),
+        warnings=tuple(warnings),
     )
 
 

@@ -182,9 +182,7 @@ def lookup(op: Lookup, x: Array) -> Array:
 
 def quantize(op: Quantize, x: Array) -> Array:
     """See `Quantize`."""
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # infinity is clamped, and a signalling NaN is one, too
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is clamped; a signalling NaN is one, too
         quotient = x.astype(np.float32) / np.float32(op.scale)
     return clamp(np.rint(np.where(np.isnan(quotient), -np.inf, quotient)), op.zero_point, -128, 127)
 

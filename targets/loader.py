@@ -66,7 +66,7 @@ _KEYS: dict[str, Rule] = {
     "l1d_bytes": _CACHE,
     "l2_bytes": _CACHE,
     "cores": _COUNT,
-    "c_target": ("a Zig target, such as aarch64-linux-gnu.2.28", _is_text),
+    "c_target": ("a target of the C compiler, such as aarch64-linux-gnu.2.28", _is_text),
     "emulator": ("a table with program, cpu and sysroot or machine", lambda value: isinstance(value, dict)),
     "requantization": ("float32 or fixed-point", lambda value: value in ("float32", "fixed-point")),
     "flash_bytes": _COUNT,

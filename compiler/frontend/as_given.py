@@ -9,12 +9,12 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped] 
 from edgec.errors import ModelError
 
 
-def as_given(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """Return the ONNX file's bytes, external data brought in and inputs' shapes fixed where `shapes` says so.
+def as_given(path: Path, content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Return the bytes of the ONNX file at `path`, external data brought in, shapes fixed that `shapes` has.
 
-    The file must be a valid model. Raises ModelError where the whole is larger than protobuf's 2 GiB.
+    `content` is what was read of it, and must be a valid model. Raises ModelError where the whole is larger
+    than protobuf's 2 GiB.
     """
-    content = path.read_bytes()
     model = onnx.load_from_string(content)
     external = any(
         tensor.data_location == onnx.TensorProto.EXTERNAL

@@ -76,7 +76,7 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Mod
         source_name=path.name,
         source_sha256=hashlib.sha256(raw).hexdigest(),
         source_nodes=len(source.graph),
-        original=as_given(path, shapes or {}),
+        original=as_given(path, raw, shapes or {}),
         widened=holds_half(source),
     )
 

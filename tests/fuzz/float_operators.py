@@ -15,6 +15,7 @@ from tests.fuzz.operators import (
     _window,
     binary,
     reduction,
+    several,
     unary,
 )
 
@@ -260,14 +261,6 @@ def _where(graph: Graph) -> None:
     graph.node("Where", [condition, value.name, graph.partner(value)])
 
 
-def _variadic(operator: str) -> Row:
-    def draw(graph: Graph) -> None:
-        value = graph.pick()
-        graph.node(operator, [value.name, *(graph.partner(value, 0.3) for _ in range(graph.integer(0, 3)))])
-
-    return draw
-
-
 FLOAT: dict[str, Row] = {
     **{
         operator: binary(operator, *_REAL)
@@ -310,7 +303,7 @@ FLOAT: dict[str, Row] = {
     "LayerNormalization": _layer_norm("LayerNormalization", 17),
     "LogSoftmax": _softmax("LogSoftmax"),
     "LpPool": _lp_pool,
-    "Mean": _variadic("Mean"),
+    "Mean": several("Mean"),
     "MeanVarianceNormalization": lambda g: g.node("MeanVarianceNormalization", [g.pick(rank=4).name]),
     "Mod": _modulo,
     "Not": lambda g: g.node("Not", [g.pick(dtype="bool").name]),
@@ -323,7 +316,7 @@ FLOAT: dict[str, Row] = {
     "ScatterND": _scatter_nd,
     "Shape": _shape_of,
     "Size": lambda g: g.node("Size", [g.pick().name]),
-    "Sum": _variadic("Sum"),
+    "Sum": several("Sum"),
     "Tile": _tile,
     "TopK": _top_k,
     "Trilu": _trilu,

@@ -106,7 +106,7 @@ def _pow(graph: Graph) -> None:
     graph.node("Pow", [value, exponent])
 
 
-def _several(operator: str) -> Row:
+def several(operator: str) -> Row:
     """From one to four values that broadcast."""
 
     def draw(graph: Graph) -> None:
@@ -119,8 +119,8 @@ def _several(operator: str) -> Row:
 BINARY: dict[str, Row] = {
     "Add": binary("Add"),
     "Div": binary("Div"),
-    "Max": _several("Max"),
-    "Min": _several("Min"),
+    "Max": several("Max"),
+    "Min": several("Min"),
     "Mul": binary("Mul"),
     "Pow": _pow,
     "Sub": binary("Sub"),
