@@ -1,8 +1,7 @@
 """Deployment compiler for edge devices: a trained ONNX model in, an exact int8 C library out."""
 
-TYPE_CHECKING = (
-    False  # to type checkers it is true; typing takes a moment to import, in which Ctrl-C may come
-)
+# To type checkers it is true; typing takes a moment to import, in which Ctrl-C may come.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgec.api import build, load
     from edgec.bench.bundle import Bundle
