@@ -4,6 +4,7 @@ It is converted, compiled, run, and compared with what ONNX Runtime or ONNX's ow
 that reaches its corners. What reads a node wrongly would be wrong on the device and in the bundle's own
 reference alike. A node that differs, dies or has nobody to compare with is refused, by name. Verdicts are
 kept, in the user's cache too: a node's shapes, types and attributes decide one, not what its weights are.
+Deaths aren't kept there.
 """
 
 import hashlib
@@ -98,8 +99,11 @@ def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
         oracle.runtime()
         results = isolated([partial(_tried, single) for single in missing.values()], _SECONDS)
         for (key, single), result in zip(missing.items(), results, strict=True):
-            _verdicts[key] = refusals.form(single) if isinstance(result, Died) else result
-            write_entry(_entry(key), _verdicts[key].encode())
+            if isinstance(result, Died):  # perhaps for want of time or memory: the next build tries again
+                _verdicts[key] = refusals.form(single)
+            else:
+                _verdicts[key] = result
+                write_entry(_entry(key), result.encode())
     return [_verdicts[key] for key in keys]
 
 

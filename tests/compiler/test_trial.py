@@ -10,6 +10,7 @@ import pytest
 
 from edgec.compiler.lower import trial
 from edgec.compiler.lower.converters import CONVERTERS
+from edgec.kernels.isolation import Died
 from tests.compiler import onnx_models
 
 
@@ -42,6 +43,15 @@ def test_a_reading_that_takes_its_process_along_is_refused(monkeypatch: pytest.M
     monkeypatch.setitem(CONVERTERS, "Neg", lambda given: __import__("os").abort())
     (found,) = faults("(float[2,3] x) => (float[2,3] y) { y = Neg(x) }")
     assert found == ("neg_0", "Neg", "edgec has no kernel for it with inputs float[2, 3]")
+
+
+def test_a_death_is_no_verdict_for_later_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "(float[2,3] x) => (float[2,3] y) { y = Neg(x) }"
+    with monkeypatch.context() as hung:
+        hung.setattr(trial, "isolated", lambda calls, _seconds: [Died("timeout") for _ in calls])
+        assert faults(text)
+    monkeypatch.setattr(trial, "_verdicts", {})  # as in another process
+    assert not faults(text)
 
 
 def test_settings_that_are_inputs_are_named_as_onnx_and_the_model_name_them() -> None:
