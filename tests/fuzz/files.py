@@ -27,7 +27,6 @@ from tests.fuzz.runs import MEMORY, SECONDS, scratch
 from tests.inprocess import isolated
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
-_REAL = [_EXAMPLES, onnx_models.SHARED / "models"]
 _LARGEST = 1 << 19
 """Of a real file: what is damaged in a larger one is mostly a weight."""
 _BUILT_SHARE = 50
@@ -58,8 +57,8 @@ def damaged(seed: int) -> Damaged:
 
 @cache
 def _real() -> list[onnx.ModelProto]:
-    found = sorted(path for folder in _REAL for path in folder.glob("*.onnx"))
-    return [onnx.load(path) for path in found if path.stat().st_size <= _LARGEST]
+    found = sorted(path for path in _EXAMPLES.glob("*.onnx") if path.stat().st_size <= _LARGEST)
+    return [onnx.load(path) for path in found]
 
 
 @cache
