@@ -29,7 +29,7 @@ def fix_shapes(model: onnx_ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> o
         if any(extent < 1 for extent in shape):
             raise ModelError(f"--shape {name}={given}: every dimension must be at least 1")
         inputs[name].shape = onnx_ir.Shape(shape)
-    dynamic = [value for value in inputs.values() if shape_of(value) is None]
+    dynamic = [value for value in inputs.values() if _is_dynamic(value)]
     if dynamic:
         listed = ", ".join(f"'{value.name}' {_text(value.shape)}" for value in dynamic)
         options = " ".join(f"--shape {value.name}={_example(value.shape)}" for value in dynamic)
@@ -40,6 +40,11 @@ def fix_shapes(model: onnx_ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> o
     if shapes:
         _forget_shapes(graph)
     return model
+
+
+def _is_dynamic(value: onnx_ir.Value) -> bool:
+    shape = shape_of(value)
+    return shape is None or min(shape, default=0) < 0  # -1 is how some tools write it
 
 
 def _forget_shapes(graph: onnx_ir.Graph) -> None:
@@ -63,6 +68,6 @@ def _example(shape: onnx_ir.Shape | None) -> str:
         return "1x..."
     letters = iter("HWDKLMPQRSTUV")
     return "x".join(
-        str(extent) if isinstance(extent, int) else "1" if axis == 0 else next(letters)
+        str(extent) if isinstance(extent, int) and extent >= 0 else "1" if axis == 0 else next(letters)
         for axis, extent in enumerate(shape)
     )

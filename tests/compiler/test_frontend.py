@@ -356,6 +356,15 @@ def test_shape_mistakes(
     assert "\n" not in str(raised.value)
 
 
+def test_a_negative_dimension_is_a_dynamic_one(tmp_path: Path) -> None:
+    path = tmp_path / "negative.onnx"
+    onnx.save(proto([helper.make_node("Relu", ["x"], ["y"])], (-1, 3, -1)), path)
+    wanted = r"dynamic dimensions: 'x' \[-1, 3, -1\]; fix them, for example with --shape x=1x3xH"
+    with pytest.raises(ModelError, match=wanted):
+        load(path)
+    assert shape_of(load(path, {"x": (2, 3, 4)}).ir.graph.outputs[0]) == (2, 3, 4)
+
+
 def test_a_shape_that_the_graph_contradicts(tmp_path: Path) -> None:
     model = proto([helper.make_node("Conv", ["x", "w"], ["y"])], (1, "C", 9, 9), {"w": normal(6, 4, 3, 3)})
     path = written(tmp_path, model)
