@@ -19,6 +19,10 @@ def check_tensors(model: onnx.ModelProto) -> None:
             _check(tensor)
     for tensor in _of_graph(model.graph):
         _check(tensor)
+    for sparse in model.graph.sparse_initializer:
+        raise ModelError(
+            f"initializer '{sparse.values.name}' is sparse, and edgec reads dense ones: write it out"
+        )
 
 
 def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 
 from edgec.kernels import oracle
 from tests.backend.cases import Case
@@ -65,13 +64,10 @@ def test_models() -> None:
     assert [verdict for verdict in verdicts(made) if verdict.kind != PASS] == []
 
 
-@pytest.mark.parametrize("output", ["s", "y"])
-def test_an_output_that_is_an_input_or_another_output(output: str) -> None:
-    """ONNX Runtime answers the first with nonsense, so that the right values are written down here."""
+def test_an_output_that_is_an_input() -> None:
+    """ONNX Runtime answers it with nonsense, so that the right values are written down here."""
     proto = model(f"({X}, float[2] s) => (float y) {{ y = Relu(x) }}")
-    handed_on = next(v for v in (*proto.graph.input, *proto.graph.output) if v.name == output)
-    proto.graph.output.append(handed_on)
+    proto.graph.output.append(proto.graph.input[1])
     x, s = np.full((1, 4, 6, 6), -1, np.float32), np.array([1, 2], np.float32)
-    values = {"s": s, "y": np.zeros_like(x)}
-    made = Case(output, proto, (((x, s), (values["y"], values[output])),))
+    made = Case("s", proto, (((x, s), (np.zeros_like(x), s)),))
     assert [verdict.kind for verdict in verdicts([made])] == [PASS]

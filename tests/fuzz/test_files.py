@@ -12,3 +12,8 @@ def test_damaged_files(first: int) -> None:
     assert not [
         (file.seed, verdict.text) for file, verdict in found if verdict.failed or verdict.kind == "wording"
     ]
+
+
+def test_damaged_files_that_were_crashes() -> None:
+    found = judged_files([1995, 3965, 5008])
+    assert [verdict.kind for _, verdict in found] == ["refused"] * 3
