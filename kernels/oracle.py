@@ -5,6 +5,7 @@ type or operator that it lacks), ONNX's own reference implementation is. Neither
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ Array = NDArray[Any]
 
 _SECONDS = 600
 """Of a run in a process of its own: longer than any model takes that an edge device is for."""
+_LONGEST = 300
+"""Characters of what a library says: ONNX's reference lists all operators that it knows."""
 
 
 class OracleError(UnsupportedError):
@@ -70,7 +73,7 @@ def evaluate_each(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[
         return _by_reference(model, samples)
     except Exception as error:  # numpy, which the reference is written in, has every kind of failure
         raise OracleError(
-            f"no outputs to compare with: ONNX Runtime says {refused!r}, ONNX's reference {_line(error)!r}"
+            f"no outputs to compare with: ONNX Runtime says {refused!r}, ONNX's reference {line(error)!r}"
         ) from error
 
 
@@ -85,7 +88,7 @@ def _by_runtime(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[di
             found.append(dict(zip(names, map(np.asarray, opened.run(None, feeds)), strict=True)))
         return found
     except Exception as error:  # onnxruntime has a class of its own for every kind of failure
-        return _line(error)
+        return line(error)
 
 
 def _divides_integers(model: bytes) -> bool:
@@ -127,5 +130,7 @@ def _shaped(array: Array, shape: list[int | str]) -> Array:
     return np.asarray(array).reshape([int(extent) for extent in shape]) if fixed else np.asarray(array)
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def line(error: Exception) -> str:
+    """Return what a library says: one line, without names of its classes, not longer than can be read."""
+    said = re.sub(r"<class '[^']*'>", "an array", " ".join(str(error).split()))
+    return (said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...") or type(error).__name__

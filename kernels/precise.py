@@ -7,7 +7,6 @@ their own: float32 results differ between machines in their last bits. In float6
 ONNX's reference implementation computes, with some operators of `precise_operators`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,9 +25,6 @@ Array = NDArray[Any]
 
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 """How near float64 comes to what ONNX says in float32; the latter is a share of a tensor's largest value."""
-
-_LONGEST = 300
-"""Characters of what the reference says of an operator: it lists all that it knows."""
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -89,7 +85,7 @@ class Precise:
                 with np.errstate(all="ignore"):
                     results = evaluator.run(*(known[name] for name in node.input), **context)
             except Exception as error:  # of every class that numpy has
-                raise ModelError(f"{_described(node)} can't be evaluated: {_line(error)}") from error
+                raise ModelError(f"{_described(node)} can't be evaluated: {oracle.line(error)}") from error
             for name in reads:
                 unread[name] -= 1
                 if not unread[name]:
@@ -226,16 +222,10 @@ def _unknown(proto: onnx.ModelProto, error: Exception) -> ModelError:
                 new_ops=list(OPERATORS),
             )
         except Exception as reason:
-            return ModelError(f"{_described(node)} can't be evaluated: {_line(reason)}")
-    return ModelError(f"the model can't be evaluated: {_line(error)}")
+            return ModelError(f"{_described(node)} can't be evaluated: {oracle.line(reason)}")
+    return ModelError(f"the model can't be evaluated: {oracle.line(error)}")
 
 
 def _described(node: NodeProto) -> str:
     domain = f"{node.domain}:" if node.domain else ""
     return f"node '{node.name}' ({domain}{node.op_type})"
-
-
-def _line(error: Exception) -> str:
-    """Return what the reference says, without the list of all it knows, and the names of its classes."""
-    said = re.sub(r"<class '[^']*'>", "an array", " ".join(str(error).split()))
-    return (said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...") or type(error).__name__

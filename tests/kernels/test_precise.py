@@ -21,6 +21,7 @@ OTHERWISE = {
     "bitcast": "the bits of a float32",
     "dynamicquantizelinear": "a scale that is rounded to float32",
     "gradient": "training",
+    "training_mode": "training, of batch normalization",
     "optional_has_element_empty_optional_input": "the reference's own failure",
     "scan_sum": "the reference's own failure",
     "scatter_with": "an operator of old, which the conversion of opsets replaces",
