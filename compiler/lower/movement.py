@@ -106,8 +106,21 @@ def accepts(node: onnx_ir.Node) -> bool:
         return False
     if any(value is None or shape_of(value) is None for value in (node.inputs[0], *node.outputs)):
         return False
+    if not _well_formed(node):
+        return False
     index = constant(node.inputs[1]) if node.op_type == "Gather" else None
     return node.op_type != "Gather" or (index is not None and index.ndim == 0)
+
+
+def _well_formed(node: onnx_ir.Node) -> bool:
+    """Whether the node's parameters have the form that ONNX gives them: its shape inference doesn't look."""
+    if node.op_type == "Slice":
+        return all(value is None or len(shape_of(value) or ()) == 1 for value in node.inputs[1:])
+    if node.op_type == "Transpose" and "perm" in node.attributes:
+        source = node.inputs[0]
+        rank = 0 if source is None else len(shape_of(source) or ())
+        return sorted(attribute(node, "perm", [])) == list(range(rank))
+    return True
 
 
 def move(builder: Builder, node: onnx_ir.Node, source: S) -> list[S]:
