@@ -52,6 +52,8 @@ firmware-demo: .venv/installed
 	@echo
 	$(BIN)/python examples/firmware.py $(FIRMWARE)
 
+# Calibration's matrix products on one thread: the workers are there to fill the cores.
+test: export OPENBLAS_NUM_THREADS := 1
 test: .venv/installed-dev
 	@.ci/install-emulator
 	$(BIN)/ruff check .

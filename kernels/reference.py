@@ -6,6 +6,7 @@ arithmetic after an integer sum is float32 IEEE 754, one rounding per operation,
 cores without an FPU (`requantization="fixed-point"`), integers of 32 and 64 bits.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -363,7 +364,8 @@ def evaluate(
     """Return every tensor of `network`, by name, shaped as the network declares it; islands as `onnx_says`.
 
     `overrides` gives values for an island's outputs (a device's own, within tolerance of the reference), so
-    that every integer layer behind an island can still be compared bit for bit.
+    that every integer layer behind an island can still be compared bit for bit. Raises OracleError where
+    `inputs` say that a result has another shape than the model declares.
     """
     values: dict[str, Array] = {name: np.asarray(inputs[name]) for name in network.inputs}
     values.update(network.constants)
@@ -374,5 +376,10 @@ def evaluate(
         for name, result in zip(operator.outputs, results, strict=True):
             tensor = network.tensors[name]
             value = np.asarray((overrides or {}).get(name, result))
+            if value.size != math.prod(tensor.shape):  # an input says which axes are reduced, or the like
+                raise oracle.OracleError(
+                    f"'{name}' has the shape {list(value.shape)} for these inputs, and in the model "
+                    f"{list(tensor.shape)}: give samples of inputs that fit it (--calibration, --data)"
+                )
             values[name] = (value.view(tensor.dtype) if value.itemsize == 1 else value).reshape(tensor.shape)
     return values

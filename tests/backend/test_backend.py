@@ -70,12 +70,16 @@ def test_bundles(share: int, tmp_path: Path) -> None:
         path = tmp_path / f"{case.name}.onnx"
         onnx.save(case.model, path)
         inputs, outputs = case.data[0]
-        device = target(load(path, shapes(case)))
+        loaded = load(path, shapes(case))
         output = tmp_path / f"{case.name}.edgec"
-        built = pipeline.build(path, target=device, shapes=shapes(case), output=output)
-        bundle = Bundle.load(built.path)
         names = [value.name for value in case.model.graph.input]
         given = {name: np.asarray(array) for name, array in zip(names, inputs, strict=False)}
+        read = [str(value.name) for value in loaded.ir.graph.inputs]
+        samples = {name: given[name][np.newaxis] for name in read}  # axes that are inputs must fit
+        built = pipeline.build(
+            path, target=target(loaded), shapes=shapes(case), output=output, calibration=samples
+        )
+        bundle = Bundle.load(built.path)
         computed = bundle.run({tensor["name"]: given[tensor["name"]] for tensor in bundle.inputs})
         for value, expected in zip(case.model.graph.output, outputs, strict=True):
             assert difference(expected, computed[value.name]) is None, f"{case.name}: {value.name}"

@@ -107,3 +107,14 @@ def test_what_firmware_lacks_is_named_with_node_and_operator(tmp_path: Path) -> 
     ):
         assert node in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_axes_that_are_an_input_must_fit_the_shape_that_the_model_declares(tmp_path: Path) -> None:
+    text = "(float[3,2,2] x, int64[1] axes) => (float[3,1,2] y) { y = ReduceSum<keepdims=1>(x, axes) }"
+    model = onnx_models.model(text)
+    with pytest.raises(
+        UnsupportedError, match=r"'y' has the shape \[1, 2, 2\] .* and in the model \[3, 1, 2\]"
+    ):
+        build(model, tmp_path, "host-fp32")
+    samples = {"x": np.ones((1, 3, 2, 2), np.float32), "axes": np.array([[1]])}
+    assert verified(build(model, tmp_path, "host-fp32", calibration=samples)).passed

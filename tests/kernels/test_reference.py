@@ -143,7 +143,8 @@ def lookup(op: Lookup, inputs: Sequence[Array], index: Index) -> int:
 
 
 def quantize(op: Quantize, inputs: Sequence[Array], index: Index) -> int:
-    return int8(f32(float(inputs[0][index[0]]) / op.scale), op.zero_point, -128, 127)
+    real = float(inputs[0][index[0]])
+    return -128 if math.isnan(real) else int8(f32(real / op.scale), op.zero_point, -128, 127)
 
 
 def dequantize(op: Dequantize, inputs: Sequence[Array], index: Index) -> float:
