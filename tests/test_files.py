@@ -189,19 +189,18 @@ GOOD = entry(np.arange(3, dtype=np.float32))
 
 
 def _flags(path: Path, bits: int) -> Path:
-    content = bytearray(path.read_bytes())
-    content[6:8] = struct.pack("<H", bits)
-    central = content.index(b"PK\x01\x02")
-    content[central + 8 : central + 10] = struct.pack("<H", bits)
-    path.write_bytes(content)
-    return path
+    return _headed(path, 6, bits)
 
 
 def _method(path: Path, method: int) -> Path:
+    return _headed(path, 8, method)
+
+
+def _headed(path: Path, offset: int, value: int) -> Path:
+    """With a field of two bytes set in the entry's header and in the directory, which has it two bytes on."""
     content = bytearray(path.read_bytes())
-    content[8:10] = struct.pack("<H", method)
-    central = content.index(b"PK\x01\x02")
-    content[central + 10 : central + 12] = struct.pack("<H", method)
+    for place in (offset, content.index(b"PK\x01\x02") + offset + 2):
+        content[place : place + 2] = struct.pack("<H", value)
     path.write_bytes(content)
     return path
 

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,16 @@ def _operation(name: str, fields: dict[str, Any]) -> Operation:
     return made
 
 
-def targets() -> dict[str, list[Target]]:
-    """Instruction-set levels, by what records call their class of CPU."""
-    return {device: list(loader.load(f"{device}-int8").levels) for device in DEVICES}
+@cache
+def levels() -> tuple[Target, ...]:
+    """Instruction-set levels that records are for."""
+    return tuple(level for device in DEVICES for level in loader.load(f"{device}-int8").levels)
 
 
 def hashed(record: Record) -> str:
     """Return a hash of the machine code that a record chooses."""
     operation = operation_of(record.operation)
-    levels = (level for levels in targets().values() for level in levels)
-    target = next(level for level in levels if cpu_class(operation, level) == record.target)
+    target = next(level for level in levels() if cpu_class(operation, level) == record.target)
     code = next(
         code
         for kernel, code in candidates(operation, target)
