@@ -21,7 +21,7 @@ from edgec.bench import datasets
 from edgec.bench.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
 from edgec.errors import DataError, PackageError, reported
-from edgec.kernels import oracle
+from edgec.kernels.reference import oracle
 from edgec.output import console
 
 if TYPE_CHECKING:

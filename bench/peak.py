@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.compiler.emit import toolchain
+from edgec.compiler.native import toolchain
 from edgec.targets.descriptor import Target
 
 FLOAT = "fp32"
@@ -39,7 +39,7 @@ def measure_peak(target: Target) -> Peak:
 
     Raises ToolchainError where the benchmarks can't be linked.
     """
-    from edgec.kernels.codegen import compile_object  # TVM
+    from edgec.kernels.codegen.native import compile_object
     from edgec.kernels.peak import probes
 
     found = list(probes(target))

@@ -21,7 +21,7 @@ from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
-from edgec.kernels.operators import INEXACT, Network
+from edgec.kernels.operations import INEXACT, Network
 from edgec.targets import loader
 
 Array = NDArray[Any]

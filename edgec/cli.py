@@ -163,7 +163,7 @@ def build(
         from edgec.bench import report, tuning
         from edgec.compiler import pipeline
         from edgec.compiler.optimize import Optimize
-        from edgec.compiler.tune.records import read
+        from edgec.compiler.records.records import read
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []

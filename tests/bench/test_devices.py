@@ -8,7 +8,7 @@ from edgec.bench import devices, tuning
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import CountingDevice, checked, process, qemu
 from edgec.bench.devices.emulator import QemuUser
-from edgec.compiler.emit import toolchain
+from edgec.compiler.native import toolchain
 from edgec.errors import BundleError, DeviceError
 from edgec.targets import detect, loader
 

@@ -25,12 +25,12 @@ from edgec.bench.devices import serial
 from edgec.bench.devices.serial import SerialBoard
 from edgec.bench.measurement import to_json
 from edgec.bench.report import print_measurement
-from edgec.compiler.emit import toolchain
+from edgec.compiler.native import toolchain
 from edgec.errors import DeviceError
 from edgec.targets import loader
 from edgec.targets.descriptor import Board
 from tests.compiler.building import build
-from tests.compiler.test_emit import make, write
+from tests.compiler.emit.test_emit import make, write
 from tests.conftest import board_of
 
 pytestmark = pytest.mark.slow

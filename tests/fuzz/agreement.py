@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.kernels import oracle
+from edgec.kernels.reference import oracle
 
 Arrays = Mapping[str, NDArray[Any]]
 

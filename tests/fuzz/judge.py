@@ -17,12 +17,13 @@ from onnx.reference import ReferenceEvaluator
 from edgec.compiler.compress.calibration import load_calibration
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.frontend.load import load
-from edgec.compiler.lower.check import check
+from edgec.compiler.lower.graph.check import check
 from edgec.compiler.model import Model, is_qdq, serialize
 from edgec.compiler.pipeline import to_network
 from edgec.errors import EdgecError
-from edgec.kernels import oracle, reference
-from edgec.kernels.operators import INEXACT, Island, Network
+from edgec.kernels import reference
+from edgec.kernels.operations import INEXACT, Island, Network
+from edgec.kernels.reference import oracle
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests import inprocess
