@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgec.bench import cycles
 from edgec.bench.devices import CountingDevice, Device, checked
-from edgec.bench.instructions import Block
+from edgec.bench.measure import cycles
+from edgec.bench.measure.instructions import Block
 from edgec.compiler.pipeline import Tuner
 from edgec.compiler.records import records
 from edgec.compiler.records.records import Records

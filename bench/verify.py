@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgec.bench.comparison import Mismatch, close, errors, exact, largest
 from edgec.bench.devices import Device, checked
-from edgec.bench.levels import running
+from edgec.bench.measure.levels import running
 from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
 from edgec.bench.said import count as count_of
 from edgec.bench.said import one_of, said, text

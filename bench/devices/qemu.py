@@ -9,10 +9,10 @@ from pathlib import Path
 
 import platformdirs
 
-from edgec.bench import instructions, riscv, thumb
 from edgec.bench.devices import process
 from edgec.bench.devices.device import checked
-from edgec.bench.instructions import Region
+from edgec.bench.measure import instructions, riscv, thumb
+from edgec.bench.measure.instructions import Region
 from edgec.compiler.native import toolchain
 from edgec.errors import DeviceError, printable
 from edgec.targets import detect, loader

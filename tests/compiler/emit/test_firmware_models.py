@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
-from edgec.bench import cycles
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
+from edgec.bench.measure import cycles
+from edgec.bench.measure.benchmark import benchmark
 from edgec.compiler.optimize import Optimize
 from tests.compiler.building import build, verified
 from tests.compiler.onnx_models import SHARED

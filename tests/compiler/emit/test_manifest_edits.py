@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
+from edgec.bench.measure.benchmark import benchmark
 from edgec.bench.verify import verify
 from edgec.compiler.emit import manifest
 from edgec.errors import BundleError, EdgecError

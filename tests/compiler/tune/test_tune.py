@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.bench import cycles, devices, tuning
+from edgec.bench import devices, tuning
 from edgec.bench.bundle import Bundle
+from edgec.bench.measure import cycles
 from edgec.compiler import pipeline
 from edgec.compiler.lower.network.select import select
 from edgec.compiler.program import Program

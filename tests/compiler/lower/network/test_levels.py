@@ -11,10 +11,10 @@ import onnx
 import onnx.parser
 import pytest
 
-from edgec.bench import levels as bench_levels
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices.emulator import QemuUser
+from edgec.bench.measure import levels as bench_levels
+from edgec.bench.measure.benchmark import benchmark
 from edgec.bench.verify import verify
 from edgec.compiler.emit import linking
 from edgec.compiler.emit.symbols import prefix_symbols

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgec.bench.instructions import CLASSES, DUAL_MAC, LOAD, parse
-from edgec.bench.thumb import classify
+from edgec.bench.measure.instructions import CLASSES, DUAL_MAC, LOAD, parse
+from edgec.bench.measure.thumb import classify
 from tests.bench.listing import listed
 
 # As `llvm-mc-19 -triple=thumbv8.1m.main -mattr=+mve.fp,+fp64,+dsp,+lob -show-encoding` assembles them.

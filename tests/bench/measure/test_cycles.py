@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from edgec.bench import cycles
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
-from edgec.bench.cycles import model_cycles, model_of
-from edgec.bench.instructions import Region
-from edgec.bench.measurement import to_json
+from edgec.bench.measure import cycles
+from edgec.bench.measure.benchmark import benchmark
+from edgec.bench.measure.cycles import model_cycles, model_of
+from edgec.bench.measure.instructions import Region
+from edgec.bench.measure.measurement import to_json
 from edgec.errors import DeviceError
 from edgec.targets import loader
 

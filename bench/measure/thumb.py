@@ -6,7 +6,7 @@ Armv8-M print it (DDI 0403, DDI 0553): it is never below 0xe8000000, and one of 
 
 from functools import cache
 
-from edgec.bench.instructions import (
+from edgec.bench.measure.instructions import (
     BRANCH,
     DUAL_MAC,
     FLOAT,

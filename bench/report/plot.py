@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgec.bench.measurement import Measurement
+from edgec.bench.measure.measurement import Measurement
 from edgec.errors import DataError, DeviceError, PackageError
 
 FORMATS = (".svg", ".png", ".pdf")

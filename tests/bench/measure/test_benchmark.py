@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
-from edgec.bench.measurement import Layer, Measurement, Memory, latency, to_json
-from edgec.bench.peak import Peak
-from edgec.bench.report import print_measurement
+from edgec.bench.measure.benchmark import benchmark
+from edgec.bench.measure.measurement import Layer, Measurement, Memory, latency, to_json
+from edgec.bench.measure.peak import Peak
+from edgec.bench.report.tables import print_measurement
 from edgec.errors import DeviceError
 
 MEMORY = {"arena_bytes", "weights_bytes", "code_bytes", "peak_rss_bytes", "levels"}

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from edgec.bench.cycles import model_cycles, model_of
 from edgec.bench.devices import CountingDevice, Device, checked
-from edgec.bench.instructions import total
-from edgec.bench.levels import running
-from edgec.bench.measurement import Layer, LevelMemory, Measurement, Memory, latency
-from edgec.bench.peak import measure_peak
+from edgec.bench.measure.cycles import model_cycles, model_of
+from edgec.bench.measure.instructions import total
+from edgec.bench.measure.levels import running
+from edgec.bench.measure.measurement import Layer, LevelMemory, Measurement, Memory, latency
+from edgec.bench.measure.peak import measure_peak
 from edgec.bench.said import count, counts, said
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError, DeviceError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.bench import machine_sounds
+from edgec.bench.lab import machine_sounds
 from edgec.errors import DataError, PackageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-DATA_ROOT = Path(__file__).resolve().parents[1].parent / "shared"
+DATA_ROOT = Path(__file__).resolve().parents[2].parent / "shared"
 """Beside the checkout."""
 FIRST_INANIMATE = 398
 """ImageNet's classes are animals up to here."""

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgec.bench import machine_sounds
-from edgec.bench.machine_sounds import BANDS, DAMAGES, FRAMES, RATE, Car, clips, sound, windows
+from edgec.bench.lab import machine_sounds
+from edgec.bench.lab.machine_sounds import BANDS, DAMAGES, FRAMES, RATE, Car, clips, sound, windows
 
 
 def test_clips_are_the_seed_s() -> None:

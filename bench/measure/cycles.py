@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edgec.bench.instructions import Block, Region
+from edgec.bench.measure.instructions import Block, Region
 from edgec.errors import DeviceError
 from edgec.targets.descriptor import Target
 

@@ -1,4 +1,4 @@
-"""Networks of MLPerf Tiny to train: `python -m edgec.bench.train FOLDER --data-root DIR` writes them as ONNX.
+"""Networks of MLPerf Tiny to train: `python -m edgec.bench.lab.train FOLDER --data-root DIR` writes them.
 
 Visual wake words (MobileNetV1-0.25, 96x96), trained to tell images with an animal from others, and the dense
 autoencoder, trained on the sounds of `machine_sounds.py`. Those in `examples/` were made by it.
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgec.bench.datasets import DATA_ROOT
+from edgec.bench.lab.datasets import DATA_ROOT
 from edgec.errors import DataError, PackageError, reported
 from edgec.output import console, stages
 
@@ -23,7 +23,7 @@ def main(
 ) -> None:
     """Train MLPerf Tiny's visual wake words and anomaly detection networks; minutes each, on one core."""
     try:
-        from edgec.bench.training import TASKS, train
+        from edgec.bench.lab.training import TASKS, train
     except ModuleNotFoundError as error:
         raise PackageError(f"{error.name} isn't installed: pip install 'edgec[bench]'") from error
     for name in names or TASKS:

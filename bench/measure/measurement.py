@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.bench.peak import Peak
+from edgec.bench.measure.peak import Peak
 
 
 @dataclass(frozen=True)

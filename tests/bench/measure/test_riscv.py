@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgec.bench.instructions import CLASSES
-from edgec.bench.riscv import classify
+from edgec.bench.measure.instructions import CLASSES
+from edgec.bench.measure.riscv import classify
 from tests.bench.listing import listed
 
 # As `llvm-mc-19 -triple=riscv32 -mattr=+m,+a,+c -show-encoding` assembles them, compressed ones included.

@@ -30,7 +30,7 @@ def macs(model: onnx.ModelProto) -> int:
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 @pytest.mark.parametrize("name", MMAC)
 def test_networks_are_the_published_ones_and_their_activations_are_sane(name: str, tmp_path: Path) -> None:
-    from edgec.bench.networks import write
+    from edgec.bench.lab.networks import write
 
     path = write(name, tmp_path)
     if name == "mobilenetv2":  # the one that takes a second

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from edgec.bench.instructions import CLASSES, MAC_CLASSES
-from edgec.bench.measurement import Layer, Measurement
-from edgec.bench.peak import Peak
+from edgec.bench.measure.instructions import CLASSES, MAC_CLASSES
+from edgec.bench.measure.measurement import Layer, Measurement
+from edgec.bench.measure.peak import Peak
 from edgec.bench.verify import Verification
 from edgec.compiler.tune.tune import Tuning
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgec.bench import datasets, tiny_networks
-from edgec.bench.networks import export
+from edgec.bench.lab import datasets, tiny_networks
+from edgec.bench.lab.networks import export
 
 Progress = Callable[[int, int, float], None]
 """Is told the steps done, their number, and the loss."""

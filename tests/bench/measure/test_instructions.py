@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgec.bench.instructions import CLASSES, MAC_CLASSES, classify, parse, total
+from edgec.bench.measure.instructions import CLASSES, MAC_CLASSES, classify, parse, total
 
 # Encodings as `llvm-mc-19 -triple=aarch64 -mattr=+v8.6a,+fullfp16 -show-encoding` assembles them.
 ASSEMBLED = """

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.bench import plot
-from edgec.bench.measurement import Layer, Measurement, Memory
-from edgec.bench.peak import Peak, measure_peak
+from edgec.bench.measure.measurement import Layer, Measurement, Memory
+from edgec.bench.measure.peak import Peak, measure_peak
+from edgec.bench.report import plot
 from edgec.errors import DataError, DeviceError, PackageError
 from edgec.kernels import peak
 from edgec.kernels.table import KERNELS

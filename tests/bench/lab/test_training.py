@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edgec.kernels import reference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 POINTWISE = (
     (8, 16),
@@ -74,7 +74,7 @@ def test_training_repeats_itself_and_folds_batch_normalization(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="the extra 'bench' isn't installed")
-    from edgec.bench import datasets, tiny_networks, training
+    from edgec.bench.lab import datasets, tiny_networks, training
 
     name = "anomaly_autoencoder"
     monkeypatch.setattr(datasets, "TRAINING_CLIPS", 4)
@@ -105,7 +105,7 @@ def test_training_repeats_itself_and_folds_batch_normalization(
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     pytest.importorskip("torch", reason="the extra 'bench' isn't installed")
-    command = [sys.executable, "-m", "edgec.bench.train", *arguments]
+    command = [sys.executable, "-m", "edgec.bench.lab.train", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

@@ -1,4 +1,4 @@
-"""Networks to measure: `python -m edgec.bench.models FOLDER` writes them as ONNX.
+"""Networks to measure: `python -m edgec.bench.lab.models FOLDER` writes them as ONNX.
 
 MobileNetV2, ResNet-18 and ResNet-50. Weights are random and seeded (`networks.py` says how), the input is
 `image`, 1x3x224x224, NCHW, float32.
@@ -15,7 +15,7 @@ from edgec.errors import PackageError, reported
 def main(folder: Annotated[Path, typer.Argument(help="Where the .onnx files go; made if missing.")]) -> None:
     """Write MobileNetV2, ResNet-18 and ResNet-50 with random weights as ONNX."""
     try:
-        from edgec.bench.networks import NETWORKS, write
+        from edgec.bench.lab.networks import NETWORKS, write
     except ModuleNotFoundError as error:
         raise PackageError(f"{error.name} isn't installed: pip install 'edgec[bench]'") from error
     folder.mkdir(parents=True, exist_ok=True)

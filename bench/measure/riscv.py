@@ -6,7 +6,7 @@ chapter on compressed instructions).
 
 from functools import cache
 
-from edgec.bench.instructions import BRANCH, INTEGER_MAC, LOAD, SCALAR, STORE
+from edgec.bench.measure.instructions import BRANCH, INTEGER_MAC, LOAD, SCALAR, STORE
 
 _WIDE: tuple[tuple[int, int, str], ...] = (
     (0xFE00407F, 0x02000033, INTEGER_MAC),  # mul, mulh, mulhsu, mulhu

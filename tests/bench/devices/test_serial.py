@@ -19,12 +19,12 @@ import pytest
 from rich.console import Console
 
 from edgec.bench import devices
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import serial
 from edgec.bench.devices.serial import SerialBoard
-from edgec.bench.measurement import to_json
-from edgec.bench.report import print_measurement
+from edgec.bench.measure.benchmark import benchmark
+from edgec.bench.measure.measurement import to_json
+from edgec.bench.report.tables import print_measurement
 from edgec.compiler.native import toolchain
 from edgec.errors import DeviceError
 from edgec.targets import loader
@@ -83,7 +83,7 @@ def board(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory, board_emulator
 
 def test_riscv_talks_over_its_own_uart_and_starts_again(tmp_path: Path) -> None:
     board_of("riscv32")
-    bundle = build(Path(__file__).parents[2] / "examples" / "fmnist_dscnn.onnx", tmp_path, "riscv32-int8")
+    bundle = build(Path(__file__).parents[3] / "examples" / "fmnist_dscnn.onnx", tmp_path, "riscv32-int8")
     (tmp_path / "board").mkdir()
     with flashed(bundle, tmp_path / "board") as name:
         device = bundle.device(name)
