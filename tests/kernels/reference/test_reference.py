@@ -245,9 +245,8 @@ def test_elements_are_what_their_definition_says(operation: type[Operation], dat
     rng = np.random.default_rng(0)
     for _ in range(10):
         index = tuple(int(rng.integers(size)) for size in result.shape)
-        np.testing.assert_equal(
-            result[index].item(), DEFINITIONS[operation](case.operation, case.inputs, index)
-        )
+        found, said = result[index].item(), DEFINITIONS[operation](case.operation, case.inputs, index)
+        assert found == said or (np.isnan(found) and np.isnan(said)), index
 
 
 @settings(COMMON, max_examples=40)
