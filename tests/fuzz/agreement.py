@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgec.compiler.compress.rules import RULES
 from edgec.kernels import oracle, reference
 from edgec.kernels.operators import Network
 
@@ -145,7 +146,7 @@ def _sizes(model: bytes, inputs: Arrays, noise: float) -> dict[str, NDArray[Any]
 
 
 def _reach(model: bytes, samples: Arrays, noise: float) -> dict[str, NDArray[Any]]:
-    """Return the noise of every float: a part of the largest it is on any sample."""
+    """Return the noise of every float: a part of the largest it is on any sample, or that its range has."""
     found: dict[str, NDArray[Any]] = {}
     for name, array in samples.items():
         if array.dtype == np.float32:
@@ -154,6 +155,11 @@ def _reach(model: bytes, samples: Arrays, noise: float) -> dict[str, NDArray[Any
         for name, array in _floats(model, {key: every[index] for key, every in samples.items()}).items():
             largest = noise * np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0)
             found[name] = np.maximum(found.get(name, 0), np.full(array.shape, largest))
+    for node in onnx.load_from_string(model).graph.node:
+        rule = RULES.get(node.op_type)
+        if rule is not None and rule.output is not None and node.output[0] in found:
+            scale, _ = rule.output  # probabilities have steps of 1/256, however small they all are
+            found[node.output[0]] = np.maximum(found[node.output[0]], noise * scale * 256)
     return found
 
 
