@@ -50,12 +50,18 @@ def _inferred(model: onnx_ir.Model, strict: bool) -> dict[str, onnx_ir.Value]:
 
 def _contradiction(node: onnx_ir.Node) -> str | None:
     """Return what is wrong with shapes that ONNX's inference lets pass."""
+    if any(min(shape_of(output) or (), default=0) < 0 for output in node.outputs):
+        return "has a window larger than its input, or a result of negative size"
     known = [None if value is None else shape_of(value) for value in (*node.inputs[:2], *node.outputs[:1])]
     if node.domain or len(known) < 3 or any(shape is None for shape in known[::2]):
         return None
     source, weights, result = (shape or () for shape in known)
     if node.op_type == "Reshape" and math.prod(source) != math.prod(result):
         return f"makes {list(result)} of {list(source)}, which are other numbers of elements"
+    if node.op_type in ("Conv", "ConvTranspose"):
+        kernel = attribute(node, "kernel_shape", weights[2:])
+        if len(weights) != len(source) or tuple(kernel) != weights[2:]:
+            return f"has weights {list(weights)} and a kernel {list(kernel)} for an input {list(source)}"
     groups = attribute(node, "group", 1)
     if node.op_type == "Conv" and len(weights) > 1 and source[1] != weights[1] * groups:
         return f"has weights {list(weights)} in {groups} groups for {source[1]} channels"
