@@ -28,11 +28,17 @@ class Mismatch:
 
 
 def exact(layer: str, tensor: str, sample: int, device: Array, expected: Array) -> Mismatch | None:
-    """Return the first difference in bits, or None; raises ValueError for arrays of different types."""
+    """Return the first difference in bits, or None; raises ValueError for arrays of different types.
+
+    NaN is NaN, whatever its bits: CPUs have different ones.
+    """
     if (device.dtype, device.shape) != (expected.dtype, expected.shape):
         types = f"{device.dtype}{device.shape} and {expected.dtype}{expected.shape}"
         raise ValueError(f"'{tensor}' has two types: {types}")
-    return _first(layer, tensor, sample, device, expected, (_bytes(device) != _bytes(expected)).any(axis=1))
+    differs = (_bytes(device) != _bytes(expected)).any(axis=1)
+    if device.dtype.kind == "f":
+        differs &= ~(np.isnan(device) & np.isnan(expected)).reshape(-1)
+    return _first(layer, tensor, sample, device, expected, differs)
 
 
 def close(layer: str, tensor: str, sample: int, device: Array, expected: Array) -> Mismatch | None:

@@ -16,6 +16,9 @@ from typing import NoReturn, TextIO
 class EdgecError(Exception):
     """Base of every error that is the user's to mend; anything else is a bug in edgec."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class UsageError(EdgecError):
     """A command line that makes no sense: an unknown option, a value out of range, a missing argument."""

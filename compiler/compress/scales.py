@@ -60,15 +60,28 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
                 if not fixed.keys() & set(group) and _read_only_by(group, unit, units):
                     leader[find(value)] = find(unit.outputs[0])
 
-    chosen: dict[onnx_ir.Value, Quantization] = {find(value): known for value, known in fixed.items()}
-    padding = {unit.inputs[0]: _fill(unit.node) for unit in units if unit.node.op_type == "Pad"}
+    known = {find(value): quantization for value, quantization in fixed.items()}
     extremes: dict[onnx_ir.Value, list[float]] = {}
     for value in leader:
-        ends = [*ranges.get(str(value.name), ()), *([padding[value]] if value in padding else [])]
-        extremes.setdefault(find(value), []).extend(ends)
-    for group_leader, ends in extremes.items():
-        chosen.setdefault(group_leader, quantization(min(ends), max(ends)))
+        extremes.setdefault(find(value), []).extend(ranges.get(str(value.name), ()))
+    padded: dict[onnx_ir.Value, list[float]] = {}
+    for unit in units:
+        if unit.node.op_type == "Pad":
+            padded.setdefault(find(unit.inputs[0]), []).append(_fill(unit.node))
+    chosen = {
+        group: _chosen(known.get(group), ends, padded.get(group, [])) for group, ends in extremes.items()
+    }
     return {str(value.name): chosen[find(value)] for value in leader}
+
+
+def _chosen(known: Quantization | None, ends: list[float], fills: list[float]) -> Quantization:
+    """Return the quantization of values that share one: a known one unless a padding's number leaves it."""
+    if known is None:
+        return quantization(min([*ends, *fills]), max([*ends, *fills]))
+    low, high = (known.scale * (code - known.zero_point) for code in (-128, 127))
+    if all(low <= fill <= high for fill in fills):
+        return known
+    return quantization(min([low, *fills]), max([high, *fills]))
 
 
 def _fixed(units: Sequence[Unit]) -> dict[onnx_ir.Value, Quantization]:

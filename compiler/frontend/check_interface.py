@@ -6,7 +6,9 @@ from edgec.errors import ModelError
 
 
 def check_interface(model: onnx.ModelProto) -> None:
-    """Raise ModelError for an output that is listed twice, or is an input of another type or shape."""
+    """Raise ModelError for an output that is listed twice, or is an input of another kind; or for none."""
+    if not model.graph.output:
+        raise ModelError("the model has no outputs: name what it computes in graph.output")
     inputs = {value.name: value.type.tensor_type for value in model.graph.input}
     listed = [value.name for value in model.graph.output]
     for value in model.graph.output:

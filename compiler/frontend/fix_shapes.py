@@ -37,8 +37,7 @@ def fix_shapes(model: onnx_ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> o
     kept = [value for value in graph.inputs if not value.is_initializer()]
     graph.inputs.clear()  # inputs with a default are constants: nothing on a device overrides them
     graph.inputs.extend(kept)
-    if shapes:
-        _forget_shapes(graph)
+    _forget_shapes(graph, every=bool(shapes))
     return model
 
 
@@ -47,11 +46,12 @@ def _is_dynamic(value: onnx_ir.Value) -> bool:
     return shape is None or min(shape, default=0) < 0  # -1 is how some tools write it
 
 
-def _forget_shapes(graph: onnx_ir.Graph) -> None:
-    """Drop the shapes that the exporter noted for other input shapes."""
+def _forget_shapes(graph: onnx_ir.Graph, every: bool) -> None:
+    """Drop shapes noted for other input shapes (every), or with -1 for what wasn't known."""
     for node in graph.all_nodes():
         for output in node.outputs:
-            output.shape = None
+            if every or any(isinstance(extent, int) and extent < 0 for extent in output.shape or ()):
+                output.shape = None
 
 
 def _text(shape: onnx_ir.Shape | None) -> str:

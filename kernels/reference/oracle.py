@@ -25,6 +25,23 @@ _LONGEST = 300
 """Characters of what a library says: ONNX's reference lists all operators that it knows."""
 
 
+_INSIDES = (
+    (r"<class '[^']*'>", "an array"),
+    (r"\bPython int(eger)?\b", "an integer"),
+    (r"\[ONNXRuntimeError\] : \d+ : \w+ : ", ""),
+    (
+        r"Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: ",
+        r"node '\2' (\1): ",
+    ),
+    (r"\[\w*InferenceError\] ", ""),
+    (
+        r"/\S+\.\w+:\d+ [^()]*\([^()]*\)(?: const)?(?: \[[^\]]*\])? (?:.*? was false\. ?)?",
+        "",
+    ),  # file, function, check
+)
+"""What a library's messages hold that says nothing to who gave it a model, and what is put in its place."""
+
+
 class OracleError(UnsupportedError):
     """Neither can run the model; the text says why, in one line."""
 
@@ -131,6 +148,8 @@ def _shaped(array: Array, shape: list[int | str]) -> Array:
 
 
 def line(error: Exception) -> str:
-    """Return what a library says: one line, without names of its classes, not longer than can be read."""
-    said = re.sub(r"<class '[^']*'>", "an array", " ".join(str(error).split()))
+    """Return what a library says: one line, without its own insides, not longer than can be read."""
+    said = " ".join(str(error).split())
+    for found, instead in _INSIDES:
+        said = re.sub(found, instead, said)
     return (said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...") or type(error).__name__

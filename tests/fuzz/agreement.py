@@ -4,7 +4,8 @@ Where plain tolerances are exceeded, the model itself says what rounding may do:
 noise on every value, and what moves by as much as the difference doesn't count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgec.compiler.compress.policy import RULES
+from edgec.kernels import reference
+from edgec.kernels.operations import Network
 from edgec.kernels.reference import oracle
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -41,10 +45,37 @@ def check(
 
     8-bit integers may be `steps` off. `noise` is what may be wrong with every value inside, in parts of it.
     """
+
+    def noisy() -> dict[str, NDArray[Any]]:
+        sizes = _sizes(model, inputs, noise)
+        return _spread(lambda seed: oracle.evaluate(_with_noise(model, sizes, seed), inputs), theirs)
+
+    _check(ours, theirs, noisy, what, steps)
+
+
+def check_network(ours: Arrays, theirs: Arrays, network: Network, inputs: Arrays, *, what: str) -> None:
+    """Raise WrongError where `ours` isn't what an int8 network computes, which is `theirs` by the reference.
+
+    Only islands have noise inside: all that is integers is exact, and moves only as they move it.
+    """
+
+    def run(seed: int) -> Arrays:
+        def with_noise(model: bytes, given: Arrays) -> Arrays:
+            return oracle.evaluate(_with_noise(model, _sizes(model, given, _NOISE), seed), given)
+
+        values = reference.evaluate(network, inputs, onnx_says=with_noise)
+        return {name: values[own] for name, own in zip(theirs, network.outputs, strict=True)}
+
+    _check(ours, theirs, lambda: _spread(run, theirs), what, steps=0)
+
+
+def _check(
+    ours: Arrays, theirs: Arrays, noisy: Callable[[], dict[str, NDArray[Any]]], what: str, steps: int
+) -> None:
     doubtful = [name for name in theirs if _excess(ours[name], theirs[name], None, steps)]
     if not doubtful:
         return
-    spread = _spread(model, inputs, theirs, _sizes(model, inputs, noise))
+    spread = noisy()
     for name in doubtful:
         if found := _excess(ours[name], theirs[name], spread.get(name), steps):
             raise WrongError(f"{what}: '{name}' {found}")
@@ -59,6 +90,11 @@ def resembles(
     """
     spread = None
     inputs = {name: array[0] for name, array in samples.items()}
+    sizes = cache(lambda: _reach(model, samples, noise))
+
+    def run(seed: int) -> Arrays:
+        return oracle.evaluate(_with_noise(model, sizes(), seed), inputs)
+
     for name, exact in theirs.items():
         if (ours[name].shape, ours[name].dtype) != (exact.shape, exact.dtype):
             raise WrongError(f"{what}: '{name}' {_excess(ours[name], exact, None, 0)}")
@@ -68,7 +104,7 @@ def resembles(
         largest = np.abs(exact[np.isfinite(exact)]).max(initial=0)
         if np.abs(off[np.isfinite(off)]).max(initial=0) <= 3 * noise * largest:
             continue
-        spread = spread or _spread(model, inputs, theirs, _reach(model, samples, noise))
+        spread = spread or _spread(run, theirs)
         counted = np.isfinite(off) & np.isfinite(spread[name])
         if not counted.any():
             continue
@@ -111,7 +147,7 @@ def _sizes(model: bytes, inputs: Arrays, noise: float) -> dict[str, NDArray[Any]
 
 
 def _reach(model: bytes, samples: Arrays, noise: float) -> dict[str, NDArray[Any]]:
-    """Return the noise of every float: a part of the largest it is on any sample."""
+    """Return the noise of every float: a part of the largest it is on any sample, or that its range has."""
     found: dict[str, NDArray[Any]] = {}
     for name, array in samples.items():
         if array.dtype == np.float32:
@@ -120,6 +156,11 @@ def _reach(model: bytes, samples: Arrays, noise: float) -> dict[str, NDArray[Any
         for name, array in _floats(model, {key: every[index] for key, every in samples.items()}).items():
             largest = noise * np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0)
             found[name] = np.maximum(found.get(name, 0), np.full(array.shape, largest))
+    for node in onnx.load_from_string(model).graph.node:
+        rule = RULES.get(node.op_type)
+        if rule is not None and rule.output is not None and node.output[0] in found:
+            scale, _ = rule.output  # probabilities have steps of 1/256, however small they all are
+            found[node.output[0]] = np.maximum(found[node.output[0]], noise * scale * 256)
     return found
 
 
@@ -128,13 +169,14 @@ def _floats(model: bytes, inputs: Arrays) -> dict[str, NDArray[Any]]:
     return {name: array for name, array in values.items() if array.dtype == np.float32 and array.size}
 
 
-def _spread(
-    model: bytes, inputs: Arrays, clean: Arrays, sizes: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """Return how far noise moves every element of every output; infinite where it decides between kinds."""
+def _spread(run: Callable[[int], Arrays], clean: Arrays) -> dict[str, NDArray[Any]]:
+    """Return how far noise moves every element of every output; infinite where it decides between kinds.
+
+    `run` computes the outputs with noise of a seed, `clean` is without any.
+    """
     largest: dict[str, NDArray[Any]] = {}
     for seed in range(_RUNS):
-        noisy = oracle.evaluate(_with_noise(model, sizes, seed), inputs)
+        noisy = run(seed)
         for name, base in clean.items():
             moved = noisy[name].astype(np.float64) - base.astype(np.float64)
             same = (noisy[name] == base) | (np.isnan(moved) & np.isnan(base.astype(np.float64)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgec.bench.comparison import exact
 from edgec.compiler import pipeline
 from edgec.compiler.lower.network.select import choose
 from edgec.compiler.records.records import Records
@@ -102,6 +103,8 @@ def _run(programs: Sequence[Steps], target: Target, folder: Path) -> list[Verdic
 
 def _compared(steps: Steps, outputs: Sequence[bytes]) -> Verdict:
     for call, output in zip(steps.calls, outputs, strict=True):
-        if call.memory(call.expected).tobytes() != output:
+        wanted = call.memory(call.expected)
+        ours = np.frombuffer(output, wanted.dtype).reshape(wanted.shape)
+        if exact("step", "output", 0, ours, wanted) is not None:
             return Verdict("wrong", f"step of {call.code.key[:100]} isn't the reference's")
     return Verdict("ok")

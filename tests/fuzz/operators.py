@@ -52,7 +52,7 @@ def _clip(graph: Graph) -> None:
 def _prelu(graph: Graph) -> None:
     value = graph.pick()
     narrower = tuple(1 if graph.chance(0.4) else extent for extent in value.shape)
-    shape = graph.one([(), (1,), value.shape, narrower[graph.integer(0, value.rank) :]])
+    shape = graph.one([(), (1,) * min(1, value.rank), value.shape, narrower[graph.integer(0, value.rank) :]])
     graph.node("PRelu", [value.name, graph.constant(graph.numbers(shape, "float32"))])
 
 

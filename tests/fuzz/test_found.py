@@ -56,6 +56,14 @@ FOUND = {
         "(float[1,2,3,3] x) => (float y) { p = AveragePool<kernel_shape=[1,1], strides=[3,2], ceil_mode=1>(x)"
         " y = Relu(p) }"
     ),
+    "a padding outside a known range": Found(
+        "(float[1,1,3,4] x) => (float y, float z) { s = Sigmoid(x) y = Pad(s, p, low) z = Pad(s, p, high) }",
+        {"p": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "low": np.float32(-0.5), "high": np.float32(3)},
+    ),
+    "two paddings of one value": Found(
+        "(float[1,1,3,4] x) => (float y, float z) { s = Tanh(x) y = Pad(s, p, low) z = Pad(s, p, high) }",
+        {"p": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "low": np.float32(-9), "high": np.float32(3)},
+    ),
 }
 
 

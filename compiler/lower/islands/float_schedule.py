@@ -28,6 +28,7 @@ from edgec.compiler.lower.islands.tir_blocks import (
     loads,
     macs,
 )
+from edgec.compiler.lower.islands.tir_nan import pass_nan_on
 from edgec.compiler.lower.islands.tir_stage import TILES, Stage, cut
 from edgec.targets.descriptor import Target
 
@@ -92,7 +93,7 @@ def stages(function: Any, target: Target) -> list[Stage]:
     scheduled = schedule.mod["main"]
     body = scheduled.body.block.body
     nests = list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
-    return [cut(nest, registers, counts, tuple(function.params)) for nest in nests]
+    return [cut(pass_nan_on(nest), registers, counts, tuple(function.params)) for nest in nests]
 
 
 def _blocks(schedule: Any) -> list[Any]:

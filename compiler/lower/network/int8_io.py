@@ -6,21 +6,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.compiler.graph import unique
 from edgec.errors import UnsupportedError
 from edgec.kernels import reference
-from edgec.kernels.operations import Dequantize, Network, Operator, Quantization, Quantize, Tensor
+from edgec.kernels.operations import Dequantize, Network, Operator, Quantization, Quantize, Rearrange, Tensor
 
 
 def int8_io(network: Network, core: str = "") -> Network:
     """Return `network` without the conversions at its ends: who calls it quantizes, or has int8 anyway.
 
     x -> quantize -> layers -> dequantize -> y  -->  x -> layers -> y, which have scales and zero points.
-    Raises UnsupportedError, naming them, where float inputs or outputs are used otherwise. `core` names one
-    that has no other way, as it has no FPU; then there is nothing to leave away.
+    Codes that are two outputs, or an input and an output, are copied; what reads an output in float goes on
+    reading it so. Raises UnsupportedError, naming them, where float inputs or outputs are used otherwise.
+    `core` names one that has no other way, as it has no FPU; then there is nothing to leave away.
     """
     renamed: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
     removed: set[str] = set()
+    copies: list[Operator] = []
     refused = []
     for name in network.inputs:
         if network.tensors[name].dtype != "float32":
@@ -31,27 +34,39 @@ def int8_io(network: Network, core: str = "") -> Network:
             refused.append(f"input '{name}' is read in float by {_named(readers)}")
             continue
         (conversion,) = conversions
-        renamed |= {operator.outputs[0]: name for operator in readers}
         removed |= {operator.name for operator in readers}
+        for operator in readers:
+            (codes,) = operator.outputs
+            renamed[codes] = name
+            if codes in network.outputs:
+                copies.append(_copy(operator.name, conversion.size, name, codes))
         tensors[name] = _int8(network.tensors[name], conversion)
     for name in network.outputs:
         if network.tensors[name].dtype != "float32":
             continue
         (writer,) = (operator for operator in network.operators if name in operator.outputs)
-        source = writer.inputs[0] if writer.inputs else name
-        if not isinstance(writer.operation, Dequantize) or source in {*network.inputs, *renamed}:
+        if not isinstance(writer.operation, Dequantize):
             refused.append(f"output '{name}' is computed in float by '{writer.name}'")
             continue
-        renamed[source] = name
-        removed.add(writer.name)
+        (source,) = writer.inputs
+        if source in {*network.inputs, *network.outputs, *renamed}:
+            copies.append(_copy(writer.name, writer.operation.size, renamed.get(source, source), name))
+        else:
+            renamed[source] = name
+        if any(name in operator.inputs for operator in network.operators):
+            renamed[name] = unique(f"{name}_float", {*network.tensors, *tensors})
+            tensors[renamed[name]] = replace(network.tensors[name], name=renamed[name])
+        else:
+            removed.add(writer.name)
         tensors[name] = _int8(network.tensors[name], writer.operation)
     if refused:
         advice = f"{core} has no FPU, choose a core with one" if core else "leave --io int8 away"
         raise UnsupportedError(f"{'; '.join(refused)}: {advice}")
     return replace(
         network,
-        operators=tuple(_renamed(o, renamed) for o in network.operators if o.name not in removed),
-        tensors={name: t for name, t in network.tensors.items() if name not in renamed} | tensors,
+        operators=(*(_renamed(o, renamed) for o in network.operators if o.name not in removed), *copies),
+        tensors={n: t for n, t in network.tensors.items() if n not in renamed or n in network.outputs}
+        | tensors,
     )
 
 
@@ -73,6 +88,10 @@ def as_real(tensor: Tensor, array: NDArray[Any]) -> NDArray[Any]:
 
 def _int8(tensor: Tensor, conversion: Quantize | Dequantize) -> Tensor:
     return replace(tensor, dtype="int8", quantization=Quantization(conversion.scale, conversion.zero_point))
+
+
+def _copy(name: str, size: int, source: str, result: str) -> Operator:
+    return Operator(name, Rearrange((size,), (1,), 0, "int8", size), (source,), (result,))
 
 
 def _renamed(operator: Operator, names: dict[str, str]) -> Operator:

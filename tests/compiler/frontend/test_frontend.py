@@ -470,6 +470,26 @@ def test_a_few_numbers_may_not_ask_for_all_memory(tmp_path: Path, nodes: str) ->
     )
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "more", "dilation"),
+    [(3, 2, 1, 1), (2, 3, 2, 1), (1, 3, 1, 1), (2, 3, 2, 2), (4, 2, 0, 1)],
+)
+def test_a_transposed_convolution_that_pads_itself_has_the_shape_that_it_computes(
+    auto_pad: str, kernel: int, stride: int, more: int, dilation: int
+) -> None:
+    attributes = {"strides": [stride], "output_padding": [more], "dilations": [dilation]}
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["c"], auto_pad=auto_pad, **attributes),
+        helper.make_node("Neg", ["c"], ["y"]),
+    ]
+    model = proto(nodes, [1, 2, 5], {"w": normal(2, 3, kernel)})
+    loaded = inferred(model)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert shape_of(loaded.graph.outputs[0]) == outputs(model)[0].shape
+    check(model, loaded)
+
+
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize("opset", [13, 22])
 @pytest.mark.parametrize(

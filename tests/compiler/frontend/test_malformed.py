@@ -99,6 +99,19 @@ MALFORMED: dict[str, tuple[Mutation, str]] = {
     "weights of other channels, not said": (
         fewer_channels, r"node 'conv_0' \(Conv\) has weights \[6, 12, 1, 3\] in 1 groups for 4 channels"
     ),
+    "a bias in the weights' place": (
+        append("z = Conv<kernel_shape=[3,3]>(x, b)", {"b": np.ones(4, np.float32)}),
+        r"node 'conv_0_0' \(Conv\) has weights \[4\] and a kernel \[3, 3\] for an input \[1, 4, 9, 9\]",
+    ),
+    "a kernel that isn't the weights'": (
+        append("z = Conv<kernel_shape=[2,3]>(x, k)", {"k": np.ones((4, 4, 3, 3), np.float32)}),
+        r"has weights \[4, 4, 3, 3\] and a kernel \[2, 3\]",
+    ),
+    "a window far larger than its image": (
+        append("z = AveragePool<kernel_shape=[4,4611686018427387904], strides=[3,3]>(x)"),
+        r"node 'averagepool_0' \(AveragePool\) has a window larger than its input",
+    ),
+    "no outputs": (lambda p: p.graph.ClearField("output"), "the model has no outputs"),
     "weights of other channels": (weights(dims=[6, 3, 4, 3]), "shapes don't fit together"),
     "a reshape to another size": (
         append("z = Reshape(x, s)", {"s": np.array([5, 5])}), "shapes don't fit together"
@@ -120,6 +133,10 @@ def test_a_malformed_model_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match=rf"^m\.onnx: [^\n]*{message}[^\n]*$"):
         load(tmp_path / "m.onnx")
+
+
+def test_names_in_messages_stay_on_one_line() -> None:
+    assert str(ModelError("tensor 'a\nb' is large")) == r"tensor 'a\nb' is large"
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
@@ -152,3 +169,13 @@ def test_an_operator_that_no_later_opset_has_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=message):
         load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("place", ["output", "value_info"])
+def test_a_negative_extent_is_one_that_the_exporter_did_not_know(place: str, tmp_path: Path) -> None:
+    proto = onnx.shape_inference.infer_shapes(good())
+    (value,) = getattr(proto.graph, place)
+    value.type.tensor_type.shape.dim[0].dim_value = -1
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    made = load(tmp_path / "m.onnx").ir.graph
+    assert [list(node.outputs[0].shape or ()) for node in made] == [[1, 6, 7, 7]] * 2

@@ -42,6 +42,49 @@ def test_what_nobody_can_run_is_one_line() -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Reshape node. "
+            "Name:'r' Status Message: /onnxruntime_src/onnxruntime/core/reshape_helper.h:91 "
+            "onnxruntime::ReshapeHelper::ReshapeHelper(const onnxruntime::TensorShape&, bool) "
+            "input_shape_size == size was false. The input tensor cannot be reshaped",
+            "node 'r' (Reshape): The input tensor cannot be reshaped",
+        ),
+        (
+            "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : /a/b.cc:7 void onnxruntime::Node(int) const "
+            "[with T = float] Node is lost",
+            "Node is lost",
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Node (a) Op (Add) [ShapeInferenceError] Incompatible dimensions",
+            "Node (a) Op (Add) Incompatible dimensions",
+        ),
+        ("Python int too large to convert to C int", "an integer too large to convert to C int"),
+        ("axes (1, 2) are\nnone of /dev/null", "axes (1, 2) are none of /dev/null"),
+    ],
+)
+def test_the_insides_of_a_library_are_left_away(said: str, read: str) -> None:
+    assert oracle.line(ValueError(said)) == read
+
+
+def test_a_run_that_fails_is_told_in_onnx_s_words() -> None:
+    shape = helper.make_tensor_value_info("s", TensorProto.INT64, [1])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "s"], ["y"], name="r")], "g", [x, shape], [y]
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    with pytest.raises(UnsupportedError) as error:
+        oracle.evaluate(proto.SerializeToString(), {"x": np.zeros(4, np.float32), "s": np.array([5])})
+    assert "node 'r' (Reshape): The input tensor cannot be reshaped to the requested shape" in str(
+        error.value
+    )
+    assert "onnxruntime" not in str(error.value)
+
+
 def test_calls_that_die_or_hang_are_told_apart_from_results() -> None:
     def die() -> int:
         os.kill(os.getpid(), signal.SIGSEGV)

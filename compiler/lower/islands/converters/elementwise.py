@@ -123,6 +123,26 @@ def _prelu(given: Given) -> Any:
     return relax.op.where(given.emit(relax.op.less(given.data, zero)), below, given.data)
 
 
+def _sign(given: Given) -> Any:
+    """Of NaN, NaN."""
+    dtype = given.dtype
+    if dtype.startswith("uint"):
+        return None
+
+    def sign(x: Any) -> Any:
+        one, zero = tirx.const(1, dtype), tirx.const(0, dtype)
+        return tirx.Select(x > zero, one, tirx.Select(x < zero, tirx.const(-1, dtype), x))
+
+    return given.compute(lambda x: te.compute(given.shape, lambda *i: sign(x(*i))), given.data)
+
+
+def _thresholded_relu(given: Given) -> Any:
+    """Make 0 of what isn't above the limit, of NaN too."""
+    limit = array(given.attributes.get("alpha", 1.0), given.dtype)
+    above = given.emit(relax.op.greater(given.data, limit))
+    return relax.op.where(above, given.data, array(0, given.dtype))
+
+
 def _dropout(given: Given) -> Any:
     """Do what it does at inference: nothing. A training_mode that isn't known is refused."""
     training = given.constant(2)
@@ -163,4 +183,6 @@ ELEMENTWISE: dict[str, Converter] = {
     "Mod": _mod,
     "PRelu": _prelu,
     "Pow": _power,
+    "Sign": _sign,
+    "ThresholdedRelu": _thresholded_relu,
 }

@@ -197,7 +197,11 @@ def _cumulative(times: bool) -> Converter:
 
 
 def _top_k(given: Given) -> Any:
-    """Sorted by rank: how many elements come before one, of equal ones those in front of it."""
+    """Sorted by rank: how many elements come before one, of equal ones those in front of it.
+
+    Floats are compared as integers of the same order, in which NaN is the largest: places would lie outside
+    of the tensor if an element were neither before nor behind another.
+    """
     source, axis = shape_of(given.data), given.axis(-1)
     largest = bool(given.attributes.get("largest", 1))
     count, length = given.shape[axis], source[axis]
@@ -224,7 +228,8 @@ def _top_k(given: Given) -> Any:
 
         return te.compute((*source[:axis], count, *source[axis + 1 :]), at)
 
-    indices = given.compute(places, given.compute(ranks, given.data))
+    keys = given.compute(_ordered, given.data) if is_float(given.dtype) else given.data
+    indices = given.compute(places, given.compute(ranks, keys))
 
     def taken(x: Any, index: Any) -> Any:
         def at(*position: Any) -> Any:
@@ -233,6 +238,21 @@ def _top_k(given: Given) -> Any:
         return te.compute((*source[:axis], count, *source[axis + 1 :]), at)
 
     return [given.compute(taken, given.data, indices), indices]
+
+
+def _ordered(x: Any) -> Any:
+    """Integers in the order of floats, equal for the two zeros; NaN is the largest."""
+    bits = 64 if str(x.dtype) == "float64" else 32
+    integer = f"int{bits}"
+
+    def key(*position: Any) -> Any:
+        value = x(*position).astype(f"float{bits}")
+        same_bits = tirx.reinterpret(integer, value)
+        below = tirx.const(-(2 ** (bits - 1)), integer) - same_bits
+        signed = tirx.Select(same_bits < tirx.const(0, integer), below, same_bits)
+        return tirx.Select(tirx.isnan(value), tirx.const(2 ** (bits - 1) - 1, integer), signed)
+
+    return te.compute(x.shape, key)
 
 
 def _layer_normalization(given: Given) -> Any:

@@ -22,8 +22,7 @@ from edgec.compiler.native import toolchain
 from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.program import Program
 from edgec.errors import UnsupportedError
-from edgec.kernels.codegen import elf
-from edgec.kernels.codegen.native import compile_object
+from edgec.kernels.codegen.native import compile_object, elf
 from edgec.kernels.operations import Island, Operator, Tensor
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -293,6 +292,43 @@ CORNERS = {
     "comparison": Case([node("Equal", "x x")], {"x": (2, 16)}),
     "maximum_of_two": Case([node("Max", "x zero")], {"x": (2, 16)}, constants={"zero": np.float32(0)}),
 }
+LIMITS = {
+    **{
+        operator: Case([node(operator, "x")], {"x": (2, 16)})
+        for operator in ("Celu", "Elu", "HardSigmoid", "Relu", "Selu", "Sign", "ThresholdedRelu")
+    },
+    "Clip": Case(
+        [node("Clip", "x low high")],
+        {"x": (2, 16)},
+        constants={"low": np.float32(-1), "high": np.float32(2)},
+    ),
+    **{
+        f"{operator} of {second}": Case(
+            [node("Neg", "x", "z"), node(operator, second)],
+            {"x": (2, 16)},
+            constants={"one": np.float32(1), "row": np.arange(16, dtype=np.float32)},
+        )
+        for operator in ("Max", "Min")
+        for second in ("x one", "one x", "x row", "row x", "row x z")
+    },
+    "TopK": Case(
+        [helper.make_node("TopK", ["x", "k"], ["y", "i"], axis=1)],
+        {"x": (2, 16)},
+        ("y", "i"),
+        constants={"k": np.array([16])},
+    ),
+}
+"""What compares: NaN is passed on, or is put in one place."""
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_pass_nan_on(name: str, tmp_path: Path) -> None:
+    model = LIMITS[name].model()
+    x = np.linspace(-4, 4, 32, dtype=np.float32).reshape(2, 16)
+    x[0, [2, 5, 11]] = x[1, -1] = np.nan
+    results = run(as_program(model), {"x": x}, tmp_path)
+    for output, reference in expected(model, {"x": x}).items():
+        np.testing.assert_allclose(results[output].reshape(reference.shape), reference, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", CORNERS)

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,39 @@ def test_float_ends_that_are_used_are_told(made: Network, words: str) -> None:
     assert str(caught.value).endswith(": leave --io int8 away")
     with pytest.raises(UnsupportedError, match=r": cortex-m3 has no FPU, choose a core with one$"):
         int8_io(made, "cortex-m3")
+
+
+@pytest.mark.parametrize(
+    ("middle", "results"),
+    [
+        ((Operator("again", Dequantize(8, 0.5, 7), ("r",), ("e",)),), ("d", "e")),
+        ((Operator("given", Dequantize(8, 0.5, 3), ("q",), ("e",)),), ("e", "d")),
+        ((Operator("table2", Lookup(8, TABLE), ("r",), ("s",)),), ("d", "r", "s")),
+        ((), ("q", "d")),
+        ((Operator("mean", Quantize(8, 0.125, 0), ("d",), ("s",)),), ("d", "s")),
+        (
+            (
+                Operator("again", Dequantize(8, 0.5, 7), ("r",), ("e",)),
+                Operator("read", Quantize(8, 0.125, 0), ("d",), ("s",)),
+                Operator("read again", Quantize(8, 0.125, 0), ("e",), ("t",)),
+            ),
+            ("d", "e", "s", "t"),
+        ),
+    ],
+)
+def test_codes_that_are_several_ends_and_floats_that_are_read_stay_what_they_are(
+    middle: tuple[Operator, ...], results: tuple[str, ...]
+) -> None:
+    first = network(*middle)
+    tensors = {name: Tensor(name, (8,), "int8") for name in "st"} | {"e": Tensor("e", (2, 4), "float32")}
+    plain = replace(first, tensors=first.tensors | tensors, outputs=results)
+    made = int8_io(plain)
+    assert made.outputs == results
+    x = np.linspace(-70, 70, 8, dtype=np.float32).reshape(2, 4)
+    expected = reference.evaluate(plain, {"x": x})
+    found = reference.evaluate(made, {"x": quantized_as(made.tensors["x"], x)})
+    for name in results:
+        np.testing.assert_array_equal(as_real(made.tensors[name], found[name]), expected[name])
 
 
 @pytest.fixture(scope="module")
