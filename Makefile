@@ -89,7 +89,7 @@ records: .venv/installed
 	  for level in $(LEVELS); do $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level $$level --budget $(BUDGET); done; \
 	  $(BIN)/edgec build $$model --target x86-64-v3-int8 --reduce-range --output $(RECORDS)/tuned.edgec; \
 	  $(BIN)/edgec tune $(RECORDS)/tuned.edgec --level x86-64-v3 --budget $(BUDGET); done
-	$(BIN)/python -m edgec.compiler.tune.shipped
+	$(BIN)/python -m edgec.compiler.records.shipped
 
 FOR ?= 60m
 

@@ -17,11 +17,11 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from edgec.bench import datasets
-from edgec.bench.datasets import DATA_ROOT, Dataset
+from edgec.bench.lab import datasets
+from edgec.bench.lab.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
 from edgec.errors import DataError, PackageError, reported
-from edgec.kernels import oracle
+from edgec.kernels.reference import oracle
 from edgec.output import console
 
 if TYPE_CHECKING:

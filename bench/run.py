@@ -12,7 +12,7 @@ from edgec.bench.devices import Device, Execution, checked
 from edgec.compiler import npz
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import DataError, DeviceError
-from edgec.kernels.operators import Quantize
+from edgec.kernels.operations import Quantize
 from edgec.kernels.reference import quantize
 
 Array = NDArray[Any]

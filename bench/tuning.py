@@ -7,16 +7,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgec.bench import cycles
 from edgec.bench.devices import CountingDevice, Device, checked
-from edgec.bench.instructions import Block
+from edgec.bench.measure import cycles
+from edgec.bench.measure.instructions import Block
 from edgec.compiler.pipeline import Tuner
-from edgec.compiler.tune import records, tune
+from edgec.compiler.records import records
+from edgec.compiler.records.records import Records
+from edgec.compiler.tune import tune
 from edgec.compiler.tune.probe import Meter
-from edgec.compiler.tune.records import Records
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import DeviceError, TuningError
-from edgec.kernels.operators import Network
+from edgec.kernels.operations import Network
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 

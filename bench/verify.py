@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgec.bench.comparison import Mismatch, close, errors, exact, largest
 from edgec.bench.devices import Device, checked
-from edgec.bench.levels import running
+from edgec.bench.measure.levels import running
 from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
 from edgec.bench.said import count as count_of
 from edgec.bench.said import one_of, said, text
@@ -21,7 +21,7 @@ from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
-from edgec.kernels.operators import INEXACT, Network
+from edgec.kernels.operations import INEXACT, Network
 from edgec.targets import loader
 
 Array = NDArray[Any]

@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edgec.compiler.emit import toolchain
-from edgec.kernels import codegen, reference
+from edgec.compiler.native import toolchain
+from edgec.kernels import reference
+from edgec.kernels.codegen import native
 from edgec.kernels.kernel import Kernel
-from edgec.kernels.operators import (
+from edgec.kernels.operations import (
     INEXACT,
     AveragePool,
     Binary,
@@ -189,7 +190,7 @@ def test_kernel(benchmark: BenchmarkFixture, kernel: Kernel, operation: Operatio
     output = np.zeros_like(expected)
     scratch = np.zeros(code.scratch_bytes + 64, np.uint8)
     symbol = f"kernel_{hashlib.sha256(code.key.encode()).hexdigest()[:16]}"
-    (tmp_path / "kernel.o").write_bytes(codegen.compile_object(code.make(), symbol, HOST))
+    (tmp_path / "kernel.o").write_bytes(native.compile_object(code.make(), symbol, HOST))
     toolchain.link_shared(HOST, ["kernel.o"], "kernel.so", tmp_path)
     function = ctypes.CDLL(str(tmp_path / "kernel.so"))[symbol]
     buffers = [*inputs, *(np.ascontiguousarray(constant) for constant in code.constants), output, scratch]

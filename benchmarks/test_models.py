@@ -1,6 +1,6 @@
 """Whole models on one thread and on two, through the library that a user links.
 
-The example always; what else lies in the folder EDGEC_BENCHMARK_MODELS, such as `edgec.bench.models` writes.
+The example always, and what lies in the folder EDGEC_BENCHMARK_MODELS, as `edgec.bench.lab.models` writes.
 """
 
 import ctypes

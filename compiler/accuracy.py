@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import oracle, precise
+from edgec.kernels.reference import oracle, precise
 
 Array = NDArray[Any]
 

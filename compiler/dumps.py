@@ -8,7 +8,7 @@ from edgec import files
 from edgec.compiler.model import Model, serialize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import OutputError
-from edgec.kernels.operators import Network
+from edgec.kernels.operations import Network
 
 
 @dataclass(frozen=True)

@@ -9,35 +9,36 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgec.compiler import npz
+from edgec.compiler import names, npz
 from edgec.compiler.accuracy import Accuracy, measure
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, contract, driver, manifest, names
+from edgec.compiler.emit import bundle, contract, driver, manifest
 from edgec.compiler.emit.expectations import expectations, to_tolerance
 from edgec.compiler.emit.golden import Golden
-from edgec.compiler.emit.objects import compile_objects
 from edgec.compiler.frontend.load import load
-from edgec.compiler.lower.check import check
-from edgec.compiler.lower.compact_weights import compact_weights
-from edgec.compiler.lower.floating import floating
-from edgec.compiler.lower.fuse_chains import fuse_chains
-from edgec.compiler.lower.fuse_residuals import fuse_residuals
-from edgec.compiler.lower.int8_io import as_real, int8_io, quantized_as
-from edgec.compiler.lower.integer import integer
-from edgec.compiler.lower.levels import common, levels, most_needed
-from edgec.compiler.lower.place_concats import place_concats
-from edgec.compiler.lower.plan import plan
-from edgec.compiler.lower.share_multipliers import share_multipliers
+from edgec.compiler.lower.graph.check import check
+from edgec.compiler.lower.graph.floating import floating
+from edgec.compiler.lower.graph.integer import integer
+from edgec.compiler.lower.network.compact_weights import compact_weights
+from edgec.compiler.lower.network.fuse_chains import fuse_chains
+from edgec.compiler.lower.network.fuse_residuals import fuse_residuals
+from edgec.compiler.lower.network.int8_io import as_real, int8_io, quantized_as
+from edgec.compiler.lower.network.levels import common, levels, most_needed
+from edgec.compiler.lower.network.place_concats import place_concats
+from edgec.compiler.lower.network.plan import plan
+from edgec.compiler.lower.network.share_multipliers import share_multipliers
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
+from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
-from edgec.compiler.tune.records import Records, encode, known, of_network
+from edgec.compiler.records.records import Records, encode, known, of_network
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
-from edgec.kernels import precise, reference
-from edgec.kernels.operators import Chain, Island, Network
+from edgec.kernels import reference
+from edgec.kernels.operations import Chain, Island, Network
+from edgec.kernels.reference import precise
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operators import Tensor
+from edgec.kernels.operations import Tensor
 from edgec.targets.descriptor import Target
 
 

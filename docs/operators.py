@@ -5,11 +5,11 @@ Run `python docs/operators.py` after changing a table; a test compares the page 
 
 from pathlib import Path
 
-from edgec.compiler.compress.rules import RULES
-from edgec.compiler.lower import unary
-from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
-from edgec.compiler.lower.movement import MOVEMENTS
-from edgec.compiler.lower.products import PRODUCTS
+from edgec.compiler.compress.policy import RULES
+from edgec.compiler.operators import unary
+from edgec.compiler.operators.movement import MOVEMENTS
+from edgec.compiler.operators.products import PRODUCTS
+from edgec.compiler.operators.table import LAYERS, SAME_SCALE
 
 PAGE = Path(__file__).with_suffix(".md")
 

@@ -160,10 +160,11 @@ def build(
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")  # the spinner is there while the compiler is being imported
-        from edgec.bench import report, tuning
+        from edgec.bench import tuning
+        from edgec.bench.report import tables
         from edgec.compiler import pipeline
         from edgec.compiler.optimize import Optimize
-        from edgec.compiler.tune.records import read
+        from edgec.compiler.records.records import read
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []
@@ -190,7 +191,7 @@ def build(
             progress=progress,
         )
     for result in found:
-        report.print_tuning(out, result)
+        tables.print_tuning(out, result)
     show.print_build(out, str(bundle.path), bundle.manifest, bundle.digest)
     if as_json:
         data = {"bundle": str(bundle.path), "sha256": bundle.digest, "manifest": bundle.manifest}
@@ -221,8 +222,9 @@ def tune(
     out = show.console(as_json)
     with show.stages(out) as progress:
         progress("start", "")
-        from edgec.bench import report, tuning
-        from edgec.bench.levels import running
+        from edgec.bench import tuning
+        from edgec.bench.measure.levels import running
+        from edgec.bench.report import tables
         from edgec.compiler import pipeline
         from edgec.compiler.tune.tune import Tuning
 
@@ -230,7 +232,7 @@ def tune(
         level = level and running(chosen, connected)
         tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append, level)
         rebuilt = pipeline.retune(opened, tuner, progress)
-    report.print_tuning(out, found[0])
+    tables.print_tuning(out, found[0])
     show.print_build(out, str(rebuilt.path), rebuilt.manifest, rebuilt.digest)
     if as_json:
         data = {"bundle": str(rebuilt.path), "sha256": rebuilt.digest, "manifest": rebuilt.manifest}
@@ -291,9 +293,9 @@ def verify(
     the device has.
     """
     from edgec import output as show
-    from edgec.bench import report
     from edgec.bench.bundle import Bundle
-    from edgec.bench.levels import executable
+    from edgec.bench.measure.levels import executable
+    from edgec.bench.report import tables
     from edgec.bench.run import read_arrays
     from edgec.bench.verify import to_json, verify
 
@@ -307,7 +309,7 @@ def verify(
         with out.status("") as status:
             told = partial(_tell_sample, status.update, one.level)
             found.append(verify(one, connected, arrays, told, min_sqnr))
-        report.print_verification(out, found[-1])
+        tables.print_verification(out, found[-1])
     for name, reason in lacking.items():
         show.line(out, "not run", f"level {name}: {reason}")
     show.line(out, "root", f"sha256 {opened.digest}")
@@ -353,12 +355,12 @@ def bench(
     from dataclasses import asdict
 
     from edgec import output as show
-    from edgec.bench import report
-    from edgec.bench.benchmark import benchmark
     from edgec.bench.bundle import Bundle
-    from edgec.bench.measurement import to_json
-    from edgec.bench.peak import measure_peak
-    from edgec.bench.plot import check, draw
+    from edgec.bench.measure.benchmark import benchmark
+    from edgec.bench.measure.measurement import to_json
+    from edgec.bench.measure.peak import measure_peak
+    from edgec.bench.report import tables
+    from edgec.bench.report.plot import check, draw
     from edgec.targets import loader
 
     out = show.console(as_json)
@@ -367,7 +369,7 @@ def bench(
             raise BundleError("name a bundle to measure, or say --peak to measure this machine")
         with out.status("peak ..."):
             machine = measure_peak(loader.load("host-int8"))
-        report.print_peak(out, machine)
+        tables.print_peak(out, machine)
         if as_json:
             show.print_json(asdict(machine))
         return
@@ -379,7 +381,7 @@ def bench(
         wanted = peak or plot is not None
         connected = opened.device(device, _parse_seconds(timeout, "--timeout"))
         found = benchmark(opened, connected, threads, runs, cycles, wanted)
-    report.print_measurement(out, found)
+    tables.print_measurement(out, found)
     if plot is not None:
         draw(found, plot)
     if as_json:

@@ -7,7 +7,7 @@ import numpy as np
 
 import edgec
 from edgec.errors import DeviceError
-from edgec.kernels import oracle
+from edgec.kernels.reference import oracle
 
 HERE = Path(__file__).parent
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import edgec
-from edgec.bench.benchmark import benchmark
 from edgec.bench.devices import checked
+from edgec.bench.measure.benchmark import benchmark
 from edgec.errors import reported
 
 GCC = "arm-none-eabi-gcc"

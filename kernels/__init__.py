@@ -1,5 +1,5 @@
 """What a device computes with.
 
-`operators.py` names the operations, `reference.py` says what they mean, `table.py` lists the kernels that
-compute them. Importing this package doesn't import TVM; importing the table does.
+`operations/` says what is demanded, `reference/` what that means, `table.py` which kernels compute it.
+Importing this package doesn't import TVM; importing the table does.
 """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operators import Operation
+from edgec.kernels.operations import Operation
 from edgec.targets.descriptor import Target
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import codegen, tir
+from edgec.kernels import tir
+from edgec.kernels.codegen import native
 from edgec.kernels.isa import arm64, x86
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.isa.generic import Generic
@@ -130,7 +131,7 @@ def _probe(name: str, dtypes: tuple[str, ...], shape: tuple[int, int], body: Cal
 
     def make() -> Any:
         function = tir.kernel(list(zip(dtypes, sizes, strict=True)), "uint8", body)
-        return function.with_attr(codegen.CONTRACT, True) if name == FLOAT else function
+        return function.with_attr(native.CONTRACT, True) if name == FLOAT else function
 
     return Probe(name, make, inputs, 4 * sizes[2], rows * width * REDUCTION)
 

@@ -4,40 +4,28 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from edgec.kernels import (
-    chain,
-    compact_chain,
-    compact_conv2d,
-    compact_depthwise,
-    compact_depthwise_any,
-    conv2d,
-    depthwise,
-    elementwise,
-    fixed_point,
-    float_conv2d,
-    float_depthwise,
-    lookup,
-    movement,
-    pooling,
-    softmax,
-    winograd,
-)
-from edgec.kernels.compact_depthwise import DepthwiseRows
-from edgec.kernels.compact_depthwise_any import DepthwiseAny
-from edgec.kernels.compact_depthwise_dsp import DspAny, DspRows
-from edgec.kernels.compact_depthwise_mve import MveAny, MveRows
-from edgec.kernels.compact_depthwise_plain import PlainAny
-from edgec.kernels.compact_depthwise_thumb import ThumbAny, ThumbRows
-from edgec.kernels.compact_dsp import Dsp
-from edgec.kernels.compact_mve import Mve
-from edgec.kernels.compact_plain import Plain, Unrolled
-from edgec.kernels.compact_thumb import Thumb
-from edgec.kernels.isa import arm64, fixed, fma, tables, words, x86
+from edgec.kernels.conv import chain, conv2d, depthwise, float_conv2d, float_depthwise, winograd
+from edgec.kernels.conv.mcu import chain as mcu_chain
+from edgec.kernels.conv.mcu import conv2d as mcu_conv2d
+from edgec.kernels.conv.mcu import depthwise as mcu_depthwise
+from edgec.kernels.conv.mcu import depthwise_any as mcu_depthwise_any
+from edgec.kernels.conv.mcu.conv2d_dsp import Dsp
+from edgec.kernels.conv.mcu.conv2d_mve import Mve
+from edgec.kernels.conv.mcu.conv2d_plain import Plain, Unrolled
+from edgec.kernels.conv.mcu.conv2d_thumb import Thumb
+from edgec.kernels.conv.mcu.depthwise import DepthwiseRows
+from edgec.kernels.conv.mcu.depthwise_any import DepthwiseAny
+from edgec.kernels.conv.mcu.depthwise_dsp import DspAny, DspRows
+from edgec.kernels.conv.mcu.depthwise_mve import MveAny, MveRows
+from edgec.kernels.conv.mcu.depthwise_plain import PlainAny
+from edgec.kernels.conv.mcu.depthwise_thumb import ThumbAny, ThumbRows
+from edgec.kernels.isa import arm64, fixed, fma, int16, tables, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
 from edgec.kernels.isa.tables import TableSet
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operators import (
+from edgec.kernels.movement import concat, pad, rearrange
+from edgec.kernels.operations import (
     AveragePool,
     Binary,
     Chain,
@@ -57,6 +45,10 @@ from edgec.kernels.operators import (
     Rearrange,
     Softmax,
 )
+from edgec.kernels.pointwise import elementwise, lookup
+from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
+from edgec.kernels.reduction import pooling, softmax
+from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.targets.descriptor import Target
 
 Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
@@ -72,9 +64,7 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32")
 
 
-def _compact(
-    family: str, codes: Codes, isa: compact_conv2d.CompactSet | DepthwiseRows | DepthwiseAny
-) -> Kernel:
+def _mcu(family: str, codes: Codes, isa: mcu_conv2d.CompactSet | DepthwiseRows | DepthwiseAny) -> Kernel:
     name, bound = f"{family}_{isa.name}", partial(codes, isa)
     return Kernel(name, Conv2d, isa.features, isa.arch, bound, isa.requantization)
 
@@ -106,19 +96,19 @@ def _single(
     return (code(operation, target),)
 
 
-_COMPACT = (
-    _compact("depthwise", compact_depthwise.codes, MveRows()),
-    _compact("depthwise", compact_depthwise.codes, DspRows()),
-    _compact("depthwise", compact_depthwise.codes, ThumbRows()),
-    _compact("depthwise_any", compact_depthwise_any.codes, MveAny()),
-    _compact("depthwise_any", compact_depthwise_any.codes, DspAny()),
-    _compact("depthwise_any", compact_depthwise_any.codes, ThumbAny()),
-    _compact("depthwise_any", compact_depthwise_any.codes, PlainAny()),
-    _compact("conv2d", compact_conv2d.codes, Mve()),
-    _compact("conv2d", compact_conv2d.codes, Dsp()),
-    _compact("conv2d", compact_conv2d.codes, Thumb()),
-    _compact("conv2d", compact_conv2d.codes, Unrolled()),
-    _compact("conv2d", compact_conv2d.codes, Plain()),
+_MCU = (
+    _mcu("depthwise", mcu_depthwise.codes, MveRows()),
+    _mcu("depthwise", mcu_depthwise.codes, DspRows()),
+    _mcu("depthwise", mcu_depthwise.codes, ThumbRows()),
+    _mcu("depthwise_any", mcu_depthwise_any.codes, MveAny()),
+    _mcu("depthwise_any", mcu_depthwise_any.codes, DspAny()),
+    _mcu("depthwise_any", mcu_depthwise_any.codes, ThumbAny()),
+    _mcu("depthwise_any", mcu_depthwise_any.codes, PlainAny()),
+    _mcu("conv2d", mcu_conv2d.codes, Mve()),
+    _mcu("conv2d", mcu_conv2d.codes, Dsp()),
+    _mcu("conv2d", mcu_conv2d.codes, Thumb()),
+    _mcu("conv2d", mcu_conv2d.codes, Unrolled()),
+    _mcu("conv2d", mcu_conv2d.codes, Plain()),
 )
 
 KERNELS: tuple[Kernel, ...] = (
@@ -129,20 +119,20 @@ KERNELS: tuple[Kernel, ...] = (
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_DOTPROD),
     _vectorized("depthwise", depthwise.codes, arm64.DEPTHWISE_NEON),
     _vectorized("depthwise", depthwise.codes, x86.DEPTHWISE_SSE2),
-    *_COMPACT,
+    *_MCU,
     _fixed("depthwise", depthwise.codes, fixed.FixedDepthwise()),
     _vectorized("depthwise", depthwise.codes, GenericDepthwise()),
-    _vectorized("winograd", winograd.codes, words.AVX512VNNI),
-    _vectorized("winograd", winograd.codes, words.AVX512),
-    _vectorized("winograd", winograd.codes, words.AVXVNNI),
-    _vectorized("winograd", winograd.codes, words.AVX2),
-    _vectorized("winograd", winograd.codes, words.NEON),
-    _vectorized("winograd", winograd.codes, words.SSE2),
+    _vectorized("winograd", winograd.codes, int16.AVX512VNNI),
+    _vectorized("winograd", winograd.codes, int16.AVX512),
+    _vectorized("winograd", winograd.codes, int16.AVXVNNI),
+    _vectorized("winograd", winograd.codes, int16.AVX2),
+    _vectorized("winograd", winograd.codes, int16.NEON),
+    _vectorized("winograd", winograd.codes, int16.SSE2),
     _vectorized("conv2d", conv2d.codes, x86.AVX512VNNI),
     _vectorized("conv2d", conv2d.codes, x86.AVX512),
     _vectorized("conv2d", conv2d.codes, x86.AVXVNNI),
     _vectorized("conv2d", conv2d.codes, x86.AVX2BYTES),
-    _vectorized("conv2d_int16", conv2d.widened, words.AVX2),
+    _vectorized("conv2d_int16", conv2d.widened, int16.AVX2),
     _vectorized("conv2d", conv2d.codes, x86.AVX2),
     _vectorized("conv2d", conv2d.codes, arm64.I8MM),
     _vectorized("conv2d", conv2d.codes, arm64.DOTPROD),
@@ -160,7 +150,7 @@ KERNELS: tuple[Kernel, ...] = (
     _chained(arm64.DOTPROD, arm64.DEPTHWISE_DOTPROD),
     _chained(arm64.NEON, arm64.DEPTHWISE_NEON),
     _chained(x86.SSE2, x86.DEPTHWISE_SSE2),
-    Kernel("chain_compact", Chain, frozenset(), "arm-m", partial(compact_chain.codes, _COMPACT)),
+    Kernel("chain_compact", Chain, frozenset(), "arm-m", partial(mcu_chain.codes, _MCU)),
     _chained(Generic(), GenericDepthwise()),
     _float("float_depthwise", float_depthwise.codes, fma.AVX512),
     _float("float_depthwise", float_depthwise.codes, fma.AVX2),
@@ -170,10 +160,10 @@ KERNELS: tuple[Kernel, ...] = (
     _float("float_conv2d", float_conv2d.codes, fma.AVX2),
     _float("float_conv2d", float_conv2d.codes, fma.NEON),
     _float("float_conv2d", float_conv2d.codes, fma.GENERIC),
-    _portable("binary_fixed", Binary, fixed_point.binary, "fixed-point"),
-    _portable("average_pool_fixed", AveragePool, fixed_point.average_pool, "fixed-point"),
-    _portable("mean_fixed", Mean, fixed_point.mean, "fixed-point"),
-    _portable("softmax_fixed", Softmax, fixed_point.softmax_row, "fixed-point"),
+    _portable("binary_fixed", Binary, pointwise_fixed.binary, "fixed-point"),
+    _portable("average_pool_fixed", AveragePool, reduction_fixed.average_pool, "fixed-point"),
+    _portable("mean_fixed", Mean, reduction_fixed.mean, "fixed-point"),
+    _portable("softmax_fixed", Softmax, reduction_fixed.softmax_row, "fixed-point"),
     _portable("binary", Binary, elementwise.binary, "float32"),
     _portable("quantize", Quantize, elementwise.quantize),
     _portable("dequantize", Dequantize, elementwise.dequantize),
@@ -188,12 +178,12 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool),
     _portable("float_mean", FloatMean, pooling.float_mean),
     _portable("softmax", Softmax, softmax.softmax, "float32"),
-    _portable("rearrange", Rearrange, movement.rearrange),
-    _mapped("concat", Concat, movement.concat_codes, tables.AVX512),
-    _mapped("concat", Concat, movement.concat_codes, tables.AVX2),
-    _mapped("concat", Concat, movement.concat_codes, tables.NEON),
-    _portable("concat", Concat, movement.concat),
-    _portable("pad", Pad, movement.pad),
+    _portable("rearrange", Rearrange, rearrange.rearrange),
+    _mapped("concat", Concat, concat.codes, tables.AVX512),
+    _mapped("concat", Concat, concat.codes, tables.AVX2),
+    _mapped("concat", Concat, concat.codes, tables.NEON),
+    _portable("concat", Concat, concat.concat),
+    _portable("pad", Pad, pad.pad),
 )
 
 

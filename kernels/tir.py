@@ -20,6 +20,9 @@ ROUNDING_MAGIC = 12582912.0
 low bits of the sum (Hecker, "Let's get to the (floating) point", 1996)."""
 ROUNDING_MAGIC_BITS = 0x4B400000
 
+VECTOR_BYTES = 32
+"""Of the vectors that copies move data by; LLVM splits them where registers are smaller."""
+
 
 def kernel(
     parameters: Sequence[tuple[str, int]], scratch: str, body: Callable[..., None], noalias: bool = True

@@ -26,7 +26,7 @@ def version(kernels: tuple[Kernel, ...]) -> str:
 def code_version() -> str:
     """Return a hash of all that decides the bytes of any function's object, but for the function itself."""
     return fingerprint(
-        [Reference(f"{PACKAGE}.table", "KERNELS"), Reference(f"{PACKAGE}.codegen", "compile_object")]
+        [Reference(f"{PACKAGE}.table", "KERNELS"), Reference(f"{PACKAGE}.codegen.native", "compile_object")]
     )
 
 

@@ -21,17 +21,17 @@ from edgec.compiler import pipeline
 from edgec.compiler.compress.calibration import Calibration
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.emit.driver import pieces
-from edgec.compiler.emit.objects import compile_objects
-from edgec.compiler.lower.check import check
-from edgec.compiler.lower.int8_io import quantized_as
-from edgec.compiler.lower.levels import levels
-from edgec.compiler.lower.plan import plan
+from edgec.compiler.lower.graph.check import check
+from edgec.compiler.lower.network.int8_io import quantized_as
+from edgec.compiler.lower.network.levels import levels
+from edgec.compiler.lower.network.plan import plan
 from edgec.compiler.model import Model, is_qdq
+from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.program import Plan, Program
-from edgec.compiler.tune.records import Records
-from edgec.kernels import isolation
-from edgec.kernels.isolation import Died
-from edgec.kernels.operators import Network
+from edgec.compiler.records.records import Records
+from edgec.kernels.operations import Network
+from edgec.kernels.reference import isolation
+from edgec.kernels.reference.isolation import Died
 from edgec.targets.descriptor import Target
 
 Array = NDArray[Any]

@@ -17,9 +17,9 @@ import pytest
 from edgec import files
 from edgec.compiler import npz
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import objects
 from edgec.compiler.frontend.load import load
-from edgec.compiler.tune import records
+from edgec.compiler.native import objects
+from edgec.compiler.records import records
 from edgec.errors import DataError, ModelError, OutputError, TargetError, TuningError
 from edgec.targets import loader
 

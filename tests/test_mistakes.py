@@ -20,8 +20,9 @@ from edgec import cli, output
 from edgec.bench import tuning
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
-from edgec.compiler.emit import objects, toolchain
-from edgec.compiler.tune import records, tune
+from edgec.compiler.native import objects, toolchain
+from edgec.compiler.records import records
+from edgec.compiler.tune import tune
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, ToolchainError, TuningError
 from edgec.targets import loader
@@ -294,7 +295,7 @@ def test_the_compiler_has_a_time_limit_and_is_stopped(
 
 def test_onnxruntime_leaves_no_files(place: Path) -> None:
     """Telemetry would keep a device id and a database in the cache, and a session's file in TMPDIR."""
-    script = "from edgec.kernels.oracle import session; session(open('m.onnx', 'rb').read())"
+    script = "from edgec.kernels.reference.oracle import session; session(open('m.onnx', 'rb').read())"
     (place / "c").mkdir()
     (place / "t").mkdir()
     environment = os.environ | {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from edgec.bench.instructions import Region
+from edgec.bench.measure.instructions import Region
 from edgec.errors import DeviceError, printable
 
 TIMEOUT_SECONDS = 600.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgec.bench.devices import process, qemu
 from edgec.bench.devices.board import QemuBoard
 from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution
-from edgec.bench.instructions import Region
+from edgec.bench.measure.instructions import Region
 from edgec.errors import DeviceError
 from edgec.targets.descriptor import Board, Target
 

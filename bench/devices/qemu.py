@@ -9,11 +9,11 @@ from pathlib import Path
 
 import platformdirs
 
-from edgec.bench import instructions, riscv, thumb
 from edgec.bench.devices import process
 from edgec.bench.devices.device import checked
-from edgec.bench.instructions import Region
-from edgec.compiler.emit import toolchain
+from edgec.bench.measure import instructions, riscv, thumb
+from edgec.bench.measure.instructions import Region
+from edgec.compiler.native import toolchain
 from edgec.errors import DeviceError, printable
 from edgec.targets import detect, loader
 

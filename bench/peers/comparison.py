@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgec import api
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import checked
-from edgec.bench.levels import running
+from edgec.bench.measure.levels import running
 from edgec.bench.peers.engines import PEERS, Engine, Sample
 from edgec.bench.peers.processes import quantize, start
 from edgec.bench.peers.turns import Contender, Timing, take_turns

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import oracle
+from edgec.kernels.reference import oracle
 
 Array = NDArray[Any]
 Sample = dict[str, Array]

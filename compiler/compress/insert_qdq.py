@@ -8,12 +8,12 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edgec.compiler.compress.rules import dense
+from edgec.compiler.compress.int8_regions import Unit, units
+from edgec.compiler.compress.policy import dense
 from edgec.compiler.compress.scales import tensors
-from edgec.compiler.compress.units import Unit, units
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
 from edgec.compiler.graph import add_initializer, attribute, constant, unique, value_names
-from edgec.kernels.operators import Quantization
+from edgec.kernels.operations import Quantization
 
 
 def insert_qdq(

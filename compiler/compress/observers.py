@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgec.compiler.compress.calibration import Calibration
 from edgec.errors import CalibrationError
-from edgec.kernels.precise import Precise, rounded
+from edgec.kernels.reference.precise import Precise, rounded
 
 Range = tuple[float, float]
 """Smallest and largest value to represent."""

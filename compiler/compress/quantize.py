@@ -7,11 +7,11 @@ import onnx_ir
 
 from edgec.compiler.compress.calibration import Calibration
 from edgec.compiler.compress.insert_qdq import insert_qdq
+from edgec.compiler.compress.int8_regions import units
 from edgec.compiler.compress.observers import observe
+from edgec.compiler.compress.policy import RULES
 from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
-from edgec.compiler.compress.rules import RULES
 from edgec.compiler.compress.scales import observed, scales
-from edgec.compiler.compress.units import units
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.graph import constant

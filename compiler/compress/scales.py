@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir
 
+from edgec.compiler.compress.int8_regions import Unit
 from edgec.compiler.compress.observers import Range
-from edgec.compiler.compress.rules import RULES
-from edgec.compiler.compress.units import Unit
+from edgec.compiler.compress.policy import RULES
 from edgec.compiler.graph import constant
-from edgec.kernels.operators import Quantization
+from edgec.kernels.operations import Quantization
 
 _SMALLEST_RANGE = 1e-20
 """Below it a tensor counts as constant zero: smaller scales would multiply into float32 subnormals."""

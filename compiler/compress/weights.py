@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.compiler.compress.scales import quantization
-from edgec.kernels.operators import Quantization
+from edgec.kernels.operations import Quantization
 
 _LARGEST = 127
 """The largest weight, in steps of its channel's scale."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgec import files
-from edgec.compiler import npz
-from edgec.compiler.emit import contract, driver, library, linking, manifest, names, validity
-from edgec.compiler.emit.aside import aside, check_writable
+from edgec.compiler import names, npz
+from edgec.compiler.emit import contract, driver, library, linking, manifest, validity
+from edgec.compiler.emit.atomic_folder import aside, check_writable
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.manifest import Source, encode

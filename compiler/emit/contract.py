@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from edgec.compiler.lower.plan import peak
+from edgec.compiler.lower.network.plan import peak
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import LimitError

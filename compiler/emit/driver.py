@@ -8,18 +8,18 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-import numpy as np
 
-from edgec.compiler.emit import cpu, names
+from edgec.compiler import names
 from edgec.compiler.emit.board import board_sources
 from edgec.compiler.emit.expectations import RELATIVE_TOLERANCE
 from edgec.compiler.emit.golden import Golden
-from edgec.compiler.emit.layout import Blob, pack
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.emit.sharing import shared
+from edgec.compiler.native import cpu
+from edgec.compiler.native.layout import Blob, pack, pieces
 from edgec.compiler.program import Plan, Program
-from edgec.kernels import software
-from edgec.kernels.operators import Place, Runs, Tensor
+from edgec.kernels.codegen import software
+from edgec.kernels.operations import Tensor
 from edgec.targets.descriptor import Target
 
 STATUSES = (
@@ -313,21 +313,6 @@ def _argument(
         part = f"(uint8_t *)f->out.{fields[home]} + {where['offset']}"
         return {"c": part if tensor.place else f"f->out.{fields[home]}", "comment": comment}
     return {"c": f"(void *)f->in.{fields[name]}", "comment": comment}
-
-
-def pieces(tensor: Tensor) -> dict[str, int]:
-    """Return, in bytes, where a tensor lies in the one that is its home, and the pieces that it is there.
-
-    `offset` of the first, `bytes` of each, `pieces` of them, `pitch` from one to the next.
-    """
-    place, size = tensor.place or Place(tensor.name, 0, None), tensor.size
-    runs, element = place.runs or Runs(size, size), np.dtype(tensor.dtype).itemsize
-    return {
-        "offset": place.offset * element,
-        "bytes": runs.length * element,
-        "pieces": runs.count(size),
-        "pitch": runs.pitch * element,
-    }
 
 
 def _step_output(

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from edgec.compiler.emit.golden import Near, checksum
 from edgec.compiler.program import Program
-from edgec.kernels import precise
-from edgec.kernels.operators import INEXACT, Island, Network
+from edgec.kernels.operations import INEXACT, Island, Network
+from edgec.kernels.reference import precise
 
 RELATIVE_TOLERANCE = 1e-3
 ABSOLUTE_TOLERANCE = 1e-4

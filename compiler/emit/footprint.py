@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from edgec.compiler.emit.frames import FRAMES
-from edgec.kernels import elf
+from edgec.kernels.codegen import elf
 
 C_LIBRARY_STACK_BYTES = 32
 """What memcpy and memset may take: newlib's take 4 to 20."""

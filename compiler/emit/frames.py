@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 
-from edgec.kernels.elf import Piece
+from edgec.kernels.codegen.elf import Piece
 
 _REALIGNMENT = 15
 """Bytes that a frame may lose where the stack pointer is rounded down for vectors."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgec.compiler.emit import toolchain
 from edgec.compiler.emit.board import SCRIPT, STARTUP
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.footprint import measure
+from edgec.compiler.native import toolchain
 from edgec.errors import ToolchainError
-from edgec.kernels import elf, software
+from edgec.kernels.codegen import elf, software
 from edgec.targets.descriptor import Target
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgec.compiler.emit import names
+from edgec.compiler import names
 from edgec.compiler.emit.symbols import prefix_symbols
 from edgec.compiler.program import Program, reached
 

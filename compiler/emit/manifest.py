@@ -14,8 +14,8 @@ from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.library import Sizes
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Call, Plan, Program
-from edgec.kernels import elf
-from edgec.kernels.operators import Tensor
+from edgec.kernels.codegen import elf
+from edgec.kernels.operations import Tensor
 from edgec.targets.descriptor import Target
 
 SCHEMA = 4

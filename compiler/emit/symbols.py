@@ -7,7 +7,7 @@ symbol carries its bundle's name; neither zig's objcopy nor its linker can renam
 import struct
 from collections.abc import Collection
 
-from edgec.kernels import elf
+from edgec.kernels.codegen import elf
 
 _OFFSET_IN_SECTION = {4: (0x10, "<II"), 8: (0x18, "<QQ")}
 """Bytes of an address -> where a section's header has the section's offset and size, and how."""

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any
 
+from edgec.compiler import names
 from edgec.compiler.accuracy import LIMITS_DB, Accuracy
-from edgec.compiler.emit import names
 from edgec.errors import TargetError, printable
 from edgec.targets import loader
 

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir
 
 from edgec.errors import ModelError
-from edgec.kernels.precise import Precise
+from edgec.kernels.reference.precise import Precise
 
 _FLOATS = {onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE}
 

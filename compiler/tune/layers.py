@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.compiler.emit.objects import is_cached
-from edgec.compiler.lower.island import IslandCode
-from edgec.compiler.lower.select import choose, lower, select
+from edgec.compiler.lower.islands.island import IslandCode
+from edgec.compiler.lower.network.select import choose, lower, select
+from edgec.compiler.native.objects import is_cached
+from edgec.compiler.records.records import Records, signature
 from edgec.compiler.tune import probe
 from edgec.compiler.tune.probe import Meter, Probe
-from edgec.compiler.tune.records import Records, signature
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operators import Island, Network, Operator
+from edgec.kernels.operations import Island, Network, Operator
 from edgec.kernels.table import applicable
 from edgec.targets.descriptor import Target
 

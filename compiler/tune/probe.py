@@ -16,13 +16,12 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.compiler.emit import cpu, toolchain
-from edgec.compiler.emit.driver import pieces
-from edgec.compiler.emit.layout import Blob, pack
-from edgec.compiler.emit.objects import compile_objects
-from edgec.compiler.lower.island import IslandCode
-from edgec.compiler.lower.levels import common_call
-from edgec.compiler.lower.plan import plan
+from edgec.compiler.lower.islands.island import IslandCode
+from edgec.compiler.lower.network.levels import common_call
+from edgec.compiler.lower.network.plan import plan
+from edgec.compiler.native import cpu, toolchain
+from edgec.compiler.native.layout import Blob, pack, pieces
+from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.program import Call, Plan, Program, reached
 
 _NAME = "probe"

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgec.compiler.records.records import Record, Records, choice_version, cpu_class, signature
 from edgec.compiler.tune.layers import Group, Layers
 from edgec.compiler.tune.probe import Meter
-from edgec.compiler.tune.records import Record, Records, choice_version, cpu_class, signature
 from edgec.compiler.tune.search import Choice, Search
-from edgec.kernels.operators import Network, Operator
+from edgec.kernels.operations import Network, Operator
 from edgec.targets.descriptor import Target
 
 

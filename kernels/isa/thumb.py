@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgec.kernels import reference, tir
 from edgec.kernels.isa.assembly import Assembly
 from edgec.kernels.isa.base import Output
-from edgec.kernels.operators import Conv2d
+from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Expr, T
 
 _LEAST_SHIFT, _MOST_SHIFT = 26, 56

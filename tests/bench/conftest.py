@@ -15,14 +15,14 @@ import pytest
 from edgec.bench.bundle import Bundle
 from edgec.compiler.accuracy import measure
 from edgec.compiler.emit import bundle as emit
-from edgec.compiler.emit import toolchain
 from edgec.compiler.emit.golden import Golden, checksum
 from edgec.compiler.emit.manifest import Calibration, Source
+from edgec.compiler.native import toolchain
 from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Function, Plan, Program
 from edgec.kernels import reference
-from edgec.kernels.operators import Dequantize, Island, Lookup, Network, Operator, Quantize, Tensor
-from edgec.kernels.operators import Quantization as Scale
+from edgec.kernels.operations import Dequantize, Island, Lookup, Network, Operator, Quantize, Tensor
+from edgec.kernels.operations import Quantization as Scale
 from edgec.targets import detect, loader
 
 SHAPE, SIZE = (1, 8), 8

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.bench import datasets
 from edgec.bench.accuracy import AUC, TOP_1, Task, area_under_curve, evaluate, found, main
-from edgec.bench.datasets import Dataset
+from edgec.bench.lab import datasets
+from edgec.bench.lab.datasets import Dataset
 from edgec.errors import DataError
 
 SHARED = Path(__file__).parents[2] / "../shared"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgec.bench.bundle import Bundle
-from edgec.bench.report import print_verification
+from edgec.bench.report.tables import print_verification
 from edgec.bench.verify import to_json, verify
 from edgec.errors import BundleError, DataError
 

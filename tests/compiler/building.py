@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from edgec.bench.bundle import Bundle
-from edgec.bench.levels import executable
+from edgec.bench.measure.levels import executable
 from edgec.bench.verify import Verification, verify
 from edgec.compiler import pipeline
 from edgec.targets import loader

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.compiler.frontend.load import load
-from edgec.compiler.lower.integer import integer
+from edgec.compiler.lower.graph.integer import integer
 from edgec.compiler.model import Model
 from edgec.kernels import reference
-from edgec.kernels.operators import Dequantize, Island, Network
+from edgec.kernels.operations import Dequantize, Island, Network
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]

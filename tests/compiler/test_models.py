@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.bench.benchmark import benchmark
 from edgec.bench.bundle import Bundle
+from edgec.bench.measure.benchmark import benchmark
 from edgec.targets.detect import host_arch
 from tests.compiler.building import build, checksums, verified
 from tests.compiler.onnx_models import SHARED

@@ -169,7 +169,7 @@ def test_a_dump_of_a_build_that_fails_has_the_stages_before(tmp_path: Path) -> N
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgec.compiler.emit import toolchain
+    from edgec.compiler.native import toolchain
 
     def broken(*_: object) -> None:
         raise ToolchainError("no linker")

@@ -33,7 +33,7 @@ from edgec.compiler.compress.calibration import synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.frontend.load import load
 from edgec.compiler.model import serialize
-from edgec.kernels.precise import Precise
+from edgec.kernels.reference.precise import Precise
 
 for path in map(Path, sys.argv[1:]):
     model = load(path)

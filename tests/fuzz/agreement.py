@@ -13,9 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.compiler.compress.rules import RULES
-from edgec.kernels import oracle, reference
-from edgec.kernels.operators import Network
+from edgec.compiler.compress.policy import RULES
+from edgec.kernels import reference
+from edgec.kernels.operations import Network
+from edgec.kernels.reference import oracle
 
 Arrays = Mapping[str, NDArray[Any]]
 

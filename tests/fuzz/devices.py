@@ -11,11 +11,11 @@ import numpy as np
 
 from edgec.bench.comparison import exact
 from edgec.compiler import pipeline
-from edgec.compiler.lower.select import choose
-from edgec.compiler.tune.records import Records
+from edgec.compiler.lower.network.select import choose
+from edgec.compiler.records.records import Records
 from edgec.errors import EdgecError
 from edgec.kernels import reference
-from edgec.kernels.operators import INEXACT
+from edgec.kernels.operations import INEXACT
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests.fuzz.draw import Drawn

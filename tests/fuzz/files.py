@@ -13,10 +13,11 @@ from edgec.compiler import pipeline
 from edgec.compiler.compress.calibration import synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.frontend.load import load
-from edgec.compiler.lower.check import check
+from edgec.compiler.lower.graph.check import check
 from edgec.compiler.model import is_qdq
 from edgec.compiler.pipeline import to_network
-from edgec.kernels import oracle, reference
+from edgec.kernels import reference
+from edgec.kernels.reference import oracle
 from edgec.targets import loader
 from tests.compiler import onnx_models
 from tests.fuzz import agreement

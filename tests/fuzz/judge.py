@@ -18,13 +18,14 @@ from onnx.reference import ReferenceEvaluator
 from edgec.compiler.compress.calibration import load_calibration
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.frontend.load import load
-from edgec.compiler.lower.check import check
-from edgec.compiler.lower.int8_io import as_real, int8_io, quantized_as
+from edgec.compiler.lower.graph.check import check
+from edgec.compiler.lower.network.int8_io import as_real, int8_io, quantized_as
 from edgec.compiler.model import Model, is_qdq, serialize
 from edgec.compiler.pipeline import to_network
 from edgec.errors import EdgecError, UnsupportedError
-from edgec.kernels import oracle, reference
-from edgec.kernels.operators import INEXACT, Conv2d, Island, Network
+from edgec.kernels import reference
+from edgec.kernels.operations import INEXACT, Conv2d, Island, Network
+from edgec.kernels.reference import oracle
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests import inprocess

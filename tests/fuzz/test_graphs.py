@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgec.compiler.lower import unary
-from edgec.compiler.lower.layers import LAYERS, SAME_SCALE
-from edgec.compiler.lower.movement import MOVEMENTS
+from edgec.compiler.operators import unary
+from edgec.compiler.operators.movement import MOVEMENTS
+from edgec.compiler.operators.table import LAYERS, SAME_SCALE
 from tests.fuzz.draw import draw
 from tests.fuzz.operators import INTEGER
 from tests.fuzz.runs import outcomes

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgec.compiler.emit import toolchain
-from edgec.kernels import software
+from edgec.compiler.native import toolchain
+from edgec.kernels.codegen import software
 from edgec.targets.descriptor import Board, Target
 
 _DRIVER = Path(__file__).parent / "board.c"
-_ARITHMETIC = Path(software.__file__).parent / "runtime" / software.SOURCE
+_ARITHMETIC = Path(software.__file__).parents[1] / "runtime" / software.SOURCE
 _STACK_BYTES = 16384
 # The driver's own code is for the least of these cores with division: the kernels' is what is tried.
 _LEAST_CORES = {

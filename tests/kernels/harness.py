@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgec.compiler.emit import toolchain
-from edgec.kernels import codegen
+from edgec.compiler.native import toolchain
+from edgec.kernels.codegen import native
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.targets import loader
 from edgec.targets.descriptor import Board, Emulator, Target
@@ -123,7 +123,7 @@ class Machines:
         if (target.name, symbol) not in self.objects:
             path = self.folder / f"{target.name}-{symbol}.o"
             callees = [kernel.symbol(callee) for kernel, callee in code.callees]
-            path.write_bytes(codegen.compile_object(code.make(), symbol, target, callees))
+            path.write_bytes(native.compile_object(code.make(), symbol, target, callees))
             self.objects[target.name, symbol] = path
         return self.objects[target.name, symbol]
 

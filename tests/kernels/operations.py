@@ -16,7 +16,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from edgec.kernels.operators import (
+from edgec.kernels.operations import (
     AveragePool,
     Binary,
     Chain,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import reference
 from edgec.kernels.kernel import Kernel
-from edgec.kernels.operators import (
+from edgec.kernels.operations import (
     Conv2d,
     Dequantize,
     FloatAveragePool,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgec.kernels import reference
-from edgec.kernels.operators import FloatBinary, FloatMean, MaxPool, Operation, Quantize
+from edgec.kernels.operations import FloatBinary, FloatMean, MaxPool, Operation, Quantize
 from edgec.kernels.table import KERNELS
 from edgec.targets import loader
 from tests.kernels.harness import Machines

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.errors import UnsupportedError
-from edgec.kernels import codegen, elf, reference
+from edgec.kernels import reference
+from edgec.kernels.codegen import elf, native
 from edgec.kernels.kernel import Kernel
-from edgec.kernels.operators import (
+from edgec.kernels.operations import (
     ARGUMENTS,
     Binary,
     Chain,
@@ -105,10 +106,10 @@ def test_code_is_plain(kernel: Kernel, target: Target, data: st.DataObject) -> N
         code = kernel.code(case.operation, target)
         assert code is not None
         callees = {row.symbol(callee) for row, callee in code.callees}
-        text = codegen.assembly(code.make(), "kernel", target)
+        text = native.assembly(code.make(), "kernel", target)
         fused = re.findall(r"\bvfn?m(?:add|sub)\w+|\bfn?m(?:la|ls|add|sub)\b", text)
         assert not fused or kernel.operation is FloatConv2d
-        names = elf.global_symbols(codegen.compile_object(code.make(), "kernel", target, callees))
+        names = elf.global_symbols(native.compile_object(code.make(), "kernel", target, callees))
         assert names <= {"kernel", "memcpy", "memmove", "memset"} | callees
 
 
@@ -123,9 +124,9 @@ def test_cores_without_an_fpu_get_no_float_instruction_and_no_library_for_arithm
     assert code is not None or operation is Chain  # whose layers are then by themselves
     for each in [] if code is None else (code, *(callee for _, callee in code.callees)):
         callees = {row.symbol(callee) for row, callee in each.callees}
-        text = codegen.assembly(each.make(), "kernel", target).partition(".Lfunc_end0")[0]
+        text = native.assembly(each.make(), "kernel", target).partition(".Lfunc_end0")[0]
         assert not re.findall(r"\n\tv\w+\b.*", text)
-        names = elf.global_symbols(codegen.compile_object(each.make(), "kernel", target, callees))
+        names = elf.global_symbols(native.compile_object(each.make(), "kernel", target, callees))
         assert names <= {"kernel", "memcpy", "memset"} | callees
 
 

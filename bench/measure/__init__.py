@@ -1,0 +1,1 @@
+"""Measurements: time, memory, instructions, modelled cycles, the machine's peak."""

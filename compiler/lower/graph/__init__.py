@@ -1,0 +1,1 @@
+"""From the model's nodes to the network's operators: which run in integers, which in float kernels."""

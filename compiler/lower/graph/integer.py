@@ -1,0 +1,196 @@
+"""From a QDQ model to a network of integer operations, with float islands where there is no other way."""
+
+import math
+
+import numpy as np
+import onnx_ir
+
+from edgec.compiler.graph import constant
+from edgec.compiler.lower.graph.values import INT8, Analysis, FoundLayer, parameters
+from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
+from edgec.compiler.model import Model
+from edgec.compiler.operators import movement, unary, view
+from edgec.compiler.operators.builder import CODES, Builder, Codes, affine, quantized
+from edgec.compiler.operators.constants import known
+from edgec.compiler.operators.layer import Request
+from edgec.compiler.operators.table import SAME_SCALE
+from edgec.kernels.operations import (
+    Dequantize,
+    Island,
+    Lookup,
+    Network,
+    Quantization,
+    Quantize,
+)
+
+
+def integer(model: Model) -> Network:
+    """Return the network that computes `model`: exact integer operations wherever the model is quantized.
+
+    The model is one that `check` lets pass.
+    """
+    return _Lowering(model).run()
+
+
+class _Lowering:
+    """Walks from the outputs to the inputs; every value is lowered once, in the way that its reader wants."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.graph = model.ir.graph
+        self.analysis = Analysis(self.graph)
+        outputs = {str(value.name) for value in self.graph.outputs if not value.is_graph_input()}
+        self.builder = Builder(reserved=frozenset(outputs))
+        self.codes: dict[onnx_ir.Value, Codes] = {}
+        """Of 8-bit integers and of affine and mapped floats."""
+        self.plain: dict[onnx_ir.Value, str] = {}
+        """Row-major tensors in the values' own types."""
+
+    def run(self) -> Network:
+        for value in self.graph.inputs:
+            self.plain[value] = self.builder.declare(str(value.name), *described(value))
+        inputs = tuple(self.builder.tensors)
+        for node in self.graph:  # in the model's order, so that names and steps follow it
+            if node.op_type == "QuantizeLinear" and parameters(node) is not None:
+                self._codes(node.outputs[0])
+        outputs = {}
+        for value in self.graph.outputs:
+            tensor = self._output(value)
+            outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
+        return self.builder.network(inputs, outputs)
+
+    def _output(self, value: onnx_ir.Value) -> str:
+        """Return the tensor of a model output, of its own: no input, no constant, no other output's."""
+        others = [
+            name for other, name in self.plain.items() if other is not value and other.is_graph_output()
+        ]
+        return self.builder.own(self._plain(value), str(value.name), described(value)[0], others)
+
+    # --- 8-bit codes ----------------------------------------------------------------------------------------
+
+    def _codes(self, value: onnx_ir.Value) -> Codes:
+        """Return the codes of an 8-bit integer, or behind an affine or mapped float."""
+        if value not in self.codes:
+            node = value.producer()
+            if node is None:
+                self.codes[value] = self._given(value)
+            elif node.op_type == "QuantizeLinear":
+                self.codes[value] = self._quantized(node)
+            elif (quantization := parameters(node)) is not None:
+                codes = self._input_codes(node, 0)
+                self.codes[value] = Codes(codes.tensor, codes.view, affine(quantization), quantization)
+            elif movement.accepts(node):
+                moved = movement.move(self.builder, node, self._input_codes(node, 0))
+                self.codes.update(zip(node.outputs, moved, strict=True))
+            elif node.op_type in SAME_SCALE:
+                codes = self._input_codes(node, 0)
+                assert codes.quantization is not None, "the analysis saw it"
+                request = Request(node, (codes,), codes.quantization, -128, 127)
+                self.codes[value] = SAME_SCALE[node.op_type].lower(self.builder, request)
+            else:
+                codes = self._input_codes(node, unary.operand(node) or 0)
+                self.codes[value] = Codes(codes.tensor, codes.view, unary.evaluate(node, codes.real), None)
+        return self.codes[value]
+
+    def _input_codes(self, node: onnx_ir.Node, index: int) -> Codes:
+        value = node.inputs[index]
+        assert value is not None, "the analysis saw it"
+        return self._codes(value)
+
+    def _given(self, value: onnx_ir.Value) -> Codes:
+        """Return an input or constant of 8 bits; a DequantizeLinear says what numbers they stand for."""
+        array = constant(value)
+        if array is None:
+            tensor = self.plain[value]
+            if value.dtype == onnx_ir.DataType.UINT8:
+                tensor = self._flipped(tensor, f"{tensor}_int8", "int8")
+        else:
+            signed = array if array.dtype == np.int8 else (array ^ 128).view(np.int8)
+            tensor = self.builder.constant(str(value.name), signed)
+        shape, _ = described(value)
+        return Codes(tensor, view.row_major(shape), CODES.astype(np.float64), None)
+
+    def _flipped(self, tensor: str, name: str, dtype: str) -> str:
+        """uint8 as int8 less 128, or back: flipping the top bit does both.
+
+        A table is indexed by a byte's int8 value plus 128; entry i is that byte with its top bit flipped.
+        """
+        shape = self.builder.tensors[tensor].shape
+        operation = Lookup(math.prod(shape), (CODES ^ -128).astype(np.int8))
+        return self.builder.emit(name, operation, (tensor,), shape, None, name, dtype)
+
+    def _quantized(self, node: onnx_ir.Node) -> Codes:
+        """Return the codes that a QuantizeLinear computes."""
+        quantization, found, name = parameters(node), self.analysis.layer(node), str(node.name)
+        assert quantization is not None, "asked for 8-bit values only"
+        source = found or self.analysis.source(node)
+        if isinstance(source, FoundLayer):
+            codes = self._layer(source, quantization)
+        elif self.analysis.kind(source.value) != "float":
+            codes = self.builder.requantize(self._codes(source.value), quantization, name)
+        else:
+            shape, _ = described(source.value)
+            operation = Quantize(math.prod(shape), quantization.scale, quantization.zero_point)
+            tensor = self.builder.emit(name, operation, (self._plain(source.value),), shape, quantization)
+            codes = Codes(tensor, view.row_major(shape), affine(quantization), quantization)
+        for move in source.moves:
+            (codes,) = movement.move(self.builder, move, codes)
+        return codes
+
+    def _layer(self, found: FoundLayer, quantization: Quantization) -> Codes:
+        """Return the result of an integer operation; Relu and Clip behind it are its clamps."""
+        limits = np.array([-np.inf, np.inf])
+        for node in found.tail:
+            limits = unary.evaluate(node, limits)
+        low, high = (int(code) for code in quantized(limits, quantization))
+        inputs = tuple(self._input_codes(found.node, i) for i in found.layer.inputs(found.node))
+        request = Request(found.node, inputs, quantization, low, high)
+        codes = found.layer.lower(self.builder, request)
+        if found.layer.clamps:
+            return codes
+        table = np.clip(CODES, low, high).astype(np.int8)
+        return self.builder.mapped(codes, table, quantization, f"{found.node.name}_clamp")
+
+    # --- values in their own types --------------------------------------------------------------------------
+
+    def _plain(self, value: onnx_ir.Value) -> str:
+        """Return the row-major tensor of a value in its own type."""
+        if value not in self.plain:
+            array = known(value)
+            if array is not None:
+                self.plain[value] = self.builder.constant(str(value.name), array)
+            elif value.dtype in INT8:
+                self.plain[value] = self._integers(value)
+            elif isinstance(self.analysis.kind(value), Quantization):
+                self.plain[value] = self._dequantized(value)
+            else:
+                self._island(self.analysis.level(value))
+        return self.plain[value]
+
+    def _integers(self, value: onnx_ir.Value) -> str:
+        name = str(value.name)
+        tensor = self.builder.row_major(self._codes(value), name).tensor
+        return self._flipped(tensor, name, "uint8") if value.dtype == onnx_ir.DataType.UINT8 else tensor
+
+    def _dequantized(self, value: onnx_ir.Value) -> str:
+        node, codes = value.producer(), self._codes(value)
+        quantization = codes.quantization
+        assert node is not None, "affine values come from a node"
+        assert quantization is not None, "only affine values are dequantized"
+        codes = self.builder.row_major(codes, str(node.name))
+        operation = Dequantize(codes.view.size, quantization.scale, quantization.zero_point)
+        return self.builder.emit(
+            str(node.name), operation, (codes.tensor,), codes.view.shape, None, str(value.name), "float32"
+        )
+
+    def _island(self, level: int) -> None:
+        """Emit all float nodes of a level as one operator."""
+        nodes = self.analysis.islands[level]
+        outputs = read_outside(nodes)
+        model, inputs = submodel(self.model, nodes, outputs)
+        tensors = tuple(self._plain(value) for value in inputs)
+        for value in outputs:
+            self.plain[value] = self.builder.declare(str(value.name), *described(value))
+        reasons = tuple((str(node.name), node.op_type, self.analysis.reason(node)) for node in nodes)
+        names = tuple(self.plain[value] for value in outputs)
+        self.builder.append(f"island_{level}", Island(model, reasons), tensors, names)

@@ -1,0 +1,106 @@
+"""What of a float model has a kernel, and how the rest of it groups into islands."""
+
+from dataclasses import dataclass
+
+import onnx_ir
+
+from edgec.compiler.graph import only_consumer, shape_of
+from edgec.compiler.operators import movement, unary
+from edgec.compiler.operators.constants import is_known
+from edgec.compiler.operators.float_layers import FLOAT_LAYERS, has_kernel
+
+_CLIPS = ("Relu", "Clip")
+
+Nodes = tuple[onnx_ir.Node, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Every node is a layer, in a layer's tail, a movement, in an island, or known at compile time."""
+
+    tails: dict[onnx_ir.Node, Nodes]
+    """By layer: the Relu and Clip that it computes itself, in order."""
+    owners: dict[onnx_ir.Node, onnx_ir.Node]
+    """By node of a tail: the layer."""
+    islands: dict[onnx_ir.Node, Nodes]
+    """By node: the island it is in, in the graph's order."""
+
+
+def partition(graph: onnx_ir.Graph) -> Partition:
+    """Return which node of a float model is computed how."""
+    tails = {node: _tail(node) for node in graph if has_kernel(node)}
+    owners = {clip: node for node, tail in tails.items() for clip in tail}
+    known = {node for node in graph if node.outputs and is_known(node.outputs[0])}
+    rest = [node for node in graph if node not in tails and node not in owners and node not in known]
+    return Partition(tails, owners, _islands(graph, _inside(rest)))
+
+
+def _tail(layer: onnx_ir.Node) -> Nodes:
+    """Return the clips behind a layer, as far as nobody else reads what is between."""
+    tail: list[onnx_ir.Node] = []
+    value = layer.outputs[0]
+    while FLOAT_LAYERS[layer.op_type].clips and (reader := only_consumer(value)) is not None:
+        if reader.op_type not in _CLIPS or unary.operand(reader) != 0 or reader.inputs[0] is not value:
+            break
+        tail.append(reader)
+        value = reader.outputs[0]
+    return tuple(tail)
+
+
+def _inside(rest: list[onnx_ir.Node]) -> set[onnx_ir.Node]:
+    """Return the nodes of islands: those without a kernel, and movements between nothing but them."""
+    islands = {node for node in rest if not movement.accepts(node)}
+    between: set[onnx_ir.Node] = set()
+    for node in rest:
+        source = node.inputs[0].producer() if movement.accepts(node) and node.inputs[0] is not None else None
+        if source in islands or source in between:
+            between.add(node)
+    for node in reversed(rest):
+        readers = {usage.node for output in node.outputs for usage in output.uses()}
+        if node in between and (not readers or not readers <= islands | between):
+            between.discard(node)
+    return islands | between
+
+
+def _islands(graph: onnx_ir.Graph, inside: set[onnx_ir.Node]) -> dict[onnx_ir.Node, Nodes]:
+    """Group nodes that read each other and can be computed together.
+
+    A path that leaves an island and comes back raises the level, so that nodes of one level don't wait for
+    others of it.
+    """
+    levels: dict[onnx_ir.Node, int] = {}
+    groups: dict[onnx_ir.Node, list[onnx_ir.Node]] = {}
+    for node in graph:
+        sources = [value.producer() for value in node.inputs if value is not None]
+        before = [source for source in sources if source is not None]
+        levels[node] = max((levels[s] + (s in inside and node not in inside) for s in before), default=0)
+        if node not in inside:
+            continue
+        merged = [node]
+        for source in before:
+            group = groups.get(source)
+            if group is not None and levels[source] == levels[node] and group is not merged:
+                merged = [*group, *(other for other in merged if other not in group)]
+        for member in merged:
+            groups[member] = merged
+    order = {node: index for index, node in enumerate(graph)}
+    return {node: tuple(sorted(group, key=order.__getitem__)) for node, group in groups.items()}
+
+
+def lies_anywhere(island: Nodes) -> bool:
+    """Whether an island computes element by element, so that its tensors may lie in any one order."""
+    for node in island:
+        values = [value for value in node.inputs if value is not None and not value.is_initializer()]
+        if unary.operand(node) is None and node.op_type not in FLOAT_ELEMENTWISE:
+            return False
+        if any(shape_of(value) != shape_of(node.outputs[0]) for value in values):
+            return False
+        constants = [value for value in node.inputs if value is not None and value.is_initializer()]
+        scalars = ((), (1,)) if shape_of(node.outputs[0]) else ((),)  # one of rank 1 adds an axis to rank 0
+        if any(shape_of(value) not in scalars for value in constants):
+            return False
+    return True
+
+
+FLOAT_ELEMENTWISE = ("Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub")
+"""Operators on tensors of one shape that compute element by element."""

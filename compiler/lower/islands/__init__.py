@@ -1,0 +1,1 @@
+"""What no kernel computes: parts of the model that Relax compiles, tried against ONNX Runtime."""

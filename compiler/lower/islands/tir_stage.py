@@ -1,0 +1,97 @@
+"""Stages: a scheduled TIR function, cut into functions of the kernels' C ABI, one per loop nest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+from tvm_ffi import structural_map, structural_walk
+
+from edgec.kernels.codegen.native import CONTRACT
+
+TILES = "edgec.tiles"
+"""Annotation of a nest's outermost loop where its iterations are independent: they are the tiles."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One function f(buffers..., scratch, begin, end) over tiles [begin, end)."""
+
+    function: Any
+    """`tirx.PrimFunc`."""
+    reads: tuple[Any, ...]
+    """Buffers of the fused function (its parameters or its intermediates): the first pointers."""
+    writes: tuple[Any, ...]
+    """The pointers after those."""
+    parameters: tuple[Any, ...]
+    """Of the fused function."""
+    tiles: int
+    macs: int
+
+
+def cut(nest: Any, registers: list[Any], macs: dict[str, int], parameters: tuple[Any, ...]) -> Stage:
+    """Make a stage of one loop nest; `registers` are the buffers that stay inside it, `macs` is by block.
+
+    for t in range(n): body  -->  f(buffers..., scratch, begin, end) { for t in range(begin, end): body }
+    """
+    blocks: list[Any] = []
+    structural_walk(nest, (s_tir.SBlock, lambda block: blocks.append(block)))
+    read = [region.source for block in blocks for region in block.reads]
+    written = [region.source for block in blocks for region in block.writes]
+    local = _distinct([b for b in read + written if _contains(registers, b)])
+    writes = _distinct([b for b in written if not _contains(registers, b)])
+    reads = _distinct([b for b in read if not _contains([*registers, *writes], b)])
+
+    if not (isinstance(nest, tirx.For) and TILES in nest.annotations):
+        tile = tirx.Var("tile", "int32")
+        nest = tirx.For(tile, 0, 1, tirx.ForKind.SERIAL, nest, annotations={TILES: True})
+    root = s_tir.SBlock([], [], [], "root", nest, alloc_buffers=local)
+    scratch = tirx.decl_buffer((1,), "uint8", name="scratch")
+    begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
+    function = tirx.PrimFunc([*reads, *writes, scratch, begin, end], s_tir.SBlockRealize([], True, root))
+    function = function.with_attr({"tirx.noalias": True, "s_tir": True, CONTRACT: True})
+    return Stage(
+        _lower(function, begin, end),
+        tuple(reads),
+        tuple(writes),
+        parameters,
+        int(nest.extent),
+        sum(macs.get(block.name_hint.removesuffix("_update"), 0) for block in blocks),
+    )
+
+
+def _lower(function: Any, begin: Any, end: Any) -> Any:
+    """Turn blocks into loops over the registers they need, then make the tiles' range an argument.
+
+    In this order: with bounds unknown, TVM couldn't tell how much of an intermediate one tile needs.
+    """
+    passes = [
+        s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.CompactBufferAllocation(),
+        s_tir.transform.LowerOpaqueBlock(),
+        s_tir.transform.StmtSimplify(),
+    ]
+    lowered = tvm.ir.transform.Sequential(passes)(tvm.IRModule({"main": function}))["main"]
+
+    def share_out(loop: Any) -> Any:
+        if TILES not in loop.annotations:
+            return loop
+        dtype = str(loop.loop_var.ty.dtype)
+        first, count = tirx.Cast(dtype, begin), tirx.Cast(dtype, end - begin)
+        return tirx.For(loop.loop_var, first, count, loop.kind, loop.body)
+
+    return lowered.with_body(structural_map(lowered.body, (tirx.For, share_out), order="post"))
+
+
+def _contains(buffers: list[Any], buffer: Any) -> bool:
+    return any(buffer.same_as(b) for b in buffers)
+
+
+def _distinct(buffers: list[Any]) -> list[Any]:
+    result: list[Any] = []
+    for buffer in buffers:
+        if not _contains(result, buffer):
+            result.append(buffer)
+    return result

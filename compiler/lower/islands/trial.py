@@ -1,0 +1,239 @@
+"""Every node of a float island is tried alone before it is believed.
+
+It is converted, compiled, run, and compared with what ONNX Runtime or ONNX's own reference computes, on data
+that reaches its corners. What reads a node wrongly would be wrong on the device and in the bundle's own
+reference alike. A node that differs, dies or has nobody to compare with is refused, by name. Verdicts are
+kept, in the user's cache too: a node's shapes, types and attributes decide one, not what its weights are.
+Deaths aren't kept there.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import platformdirs
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from edgec.compiler.lower.islands import refusals
+from edgec.compiler.lower.islands.trial_data import feeds
+from edgec.compiler.native.objects import read_entry, write_entry
+from edgec.errors import UnsupportedError
+from edgec.kernels.reference import oracle
+from edgec.kernels.reference.isolation import Died, isolated
+
+_SECONDS = 120
+"""Of one node. The largest product of matrices in a model for edge devices takes one."""
+
+_WEIGHTS = 64
+"""Elements of a float constant beyond which its values aren't looked at but made up."""
+
+_RTOL, _ATOL = 1e-3, 1e-5
+"""Of float32, the latter of an output's largest element: sums may be added up in another order."""
+
+_RTOL_HALF, _ATOL_HALF = 1e-2, 1e-3
+"""The same of float16."""
+
+_verdicts: dict[str, str] = {}
+"""By content: empty for a node that computes what ONNX defines, else the reason why it can't be compiled."""
+
+
+def faults(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
+    """Return (name, operator, reason) of the nodes of a model that can't be compiled as ONNX defines them."""
+    alone = singles(model)
+    verdicts = iter(judge([single for _, single in alone if not isinstance(single, str)]))
+    found = []
+    for node, single in alone:
+        reason = single if isinstance(single, str) else _named(next(verdicts), node)
+        if reason:
+            found.append((node.name, node.op_type, reason))
+    return found
+
+
+def singles(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.ModelProto | str]]:
+    """Return every node of a model with a model of it alone, or with why there is none.
+
+    Weights have no values there, `filled` makes them up.
+    """
+    graph = model.graph
+    types = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+    constants = {constant.name: _without_weights(constant) for constant in graph.initializer}
+    return [(node, _alone(model, node, types, constants)) for node in graph.node]
+
+
+def filled(single: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model of one node with weights."""
+    model = onnx.ModelProto()
+    model.CopyFrom(single)
+    for constant in model.graph.initializer:
+        if not constant.raw_data and math.prod(constant.dims) > _WEIGHTS:
+            dtype, shape = helper.tensor_dtype_to_np_dtype(constant.data_type), tuple(constant.dims)
+            array = np.random.default_rng(shape).standard_normal(shape).astype(dtype)
+            constant.CopyFrom(numpy_helper.from_array(array, constant.name))
+    return model
+
+
+def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
+    """Return a verdict on every model of one node, from the cache where there is one."""
+    keys = [_key(single) for single in models]
+    missing: dict[str, onnx.ModelProto] = {}
+    for key, single in zip(keys, models, strict=True):
+        if key not in _verdicts and key not in missing:
+            stored = read_entry(_entry(key))
+            if stored is None:
+                missing[key] = single
+            else:
+                _verdicts[key] = stored.decode()
+    if missing:
+        from edgec.compiler.lower.islands import relax_import
+
+        del relax_import
+        oracle.runtime()
+        results = isolated([partial(_tried, single) for single in missing.values()], _SECONDS)
+        for (key, single), result in zip(missing.items(), results, strict=True):
+            if isinstance(result, Died):  # perhaps for want of time or memory: the next build tries again
+                _verdicts[key] = refusals.form(single)
+            else:
+                _verdicts[key] = result
+                write_entry(_entry(key), result.encode())
+    return [_verdicts[key] for key in keys]
+
+
+def _alone(
+    model: onnx.ModelProto,
+    node: onnx.NodeProto,
+    types: Mapping[str, onnx.ValueInfoProto],
+    constants: Mapping[str, onnx.TensorProto],
+) -> onnx.ModelProto | str:
+    """Return a model of one node, or why there is none; the model's names are forgotten."""
+    names = dict.fromkeys(name for name in node.input if name)
+    for name in (*names, *(name for name in node.output if name)):
+        if name not in types and name not in constants:
+            return f"the shape of '{name}' isn't known"
+    given = {name: f"input{i}" for i, name in enumerate(names)}
+    made = {name: f"output{i}" for i, name in enumerate(node.output) if name}
+    single = helper.make_node(
+        node.op_type,
+        [given.get(name, "") for name in node.input],
+        [made.get(name, "") for name in node.output],
+        domain=node.domain,
+    )
+    single.attribute.extend(node.attribute)
+    graph = helper.make_graph(
+        [single],
+        "node",
+        [_renamed(types[name], given[name]) for name in names if name not in constants],
+        [_renamed(types[name], made[name]) for name in made],
+        [_constant(constants[name], given[name]) for name in names if name in constants],
+    )
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _named(reason: str, node: onnx.NodeProto) -> str:
+    """Return a reason with the node's own names of its inputs."""
+    names = list(dict.fromkeys(name for name in node.input if name))
+    return re.sub(r"'input(\d+)'", lambda found: f"'{names[int(found[1])]}'", reason)
+
+
+def _renamed(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
+    return onnx.ValueInfoProto(name=name, type=value.type)
+
+
+def _constant(constant: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(constant)
+    copy.name = name
+    return copy
+
+
+def _without_weights(constant: onnx.TensorProto) -> onnx.TensorProto:
+    """Return a constant in one form; floats without values where there are many."""
+    floats = helper.tensor_dtype_to_np_dtype(constant.data_type).kind == "f"
+    if floats and math.prod(constant.dims) > _WEIGHTS:
+        return onnx.TensorProto(dims=constant.dims, data_type=constant.data_type)
+    return numpy_helper.from_array(numpy_helper.to_array(constant))
+
+
+def _tried(single: onnx.ModelProto) -> str:
+    """Return why a node can't be compiled, or an empty string."""
+    if reason := refusals.unknown_type(single):
+        return reason
+    single = filled(single)
+    try:
+        run = _compiled(single)
+    except Exception as error:  # TVM raises every kind there is
+        return refusals.reason(single, error)
+    serialized = single.SerializeToString()
+    for inputs in feeds(single):
+        try:
+            expected = oracle.evaluate(serialized, inputs)
+        except UnsupportedError:
+            return refusals.no_oracle(single)
+        for (name, wanted), found in zip(expected.items(), run(inputs), strict=True):
+            if not _equal(wanted, found):
+                return refusals.differs(single, name, wanted, found)
+    return ""
+
+
+def _compiled(single: onnx.ModelProto) -> Any:
+    """Return a function from inputs to a list of outputs: the node as an island would compute it."""
+    import tvm
+    from tvm import relax
+
+    from edgec.compiler.lower.islands.relax_import import import_onnx
+    from edgec.compiler.lower.islands.tir_blocks import foreign, is_sequential
+
+    module = import_onnx(single)
+    for _, function in module.functions_items():
+        if not isinstance(function, relax.Function) and (foreign(function) or is_sequential(function)):
+            raise refusals.SequentialError
+    machine = relax.VirtualMachine(tvm.compile(module, tvm.target.Target("llvm")), tvm.cpu())
+    names = [value.name for value in single.graph.input]
+
+    def run(inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        results = machine["main"](*(tvm.runtime.tensor(inputs[name]) for name in names))
+        several = len(single.graph.output) > 1
+        return [result.numpy() for result in (results if several else [results])]
+
+    return run
+
+
+def _equal(wanted: NDArray[Any], found: NDArray[Any]) -> bool:
+    """Whether two outputs are the same: to the bit but for floats."""
+    if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+        return False
+    if wanted.dtype.kind != "f":
+        return np.array_equal(wanted, found)
+    rtol, atol = (_RTOL_HALF, _ATOL_HALF) if wanted.itemsize == 2 else (_RTOL, _ATOL)
+    finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
+    scale = max(1.0, float(finite.max(initial=0)))
+    with np.errstate(all="ignore"):
+        return np.allclose(
+            found.astype(np.float64), wanted.astype(np.float64), rtol=rtol, atol=atol * scale, equal_nan=True
+        )
+
+
+def _key(single: onnx.ModelProto) -> str:
+    return hashlib.sha256(_sources() + single.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _entry(key: str) -> Path:
+    return platformdirs.user_cache_path("edgec") / "nodes" / key
+
+
+@cache
+def _sources() -> bytes:
+    """Return what else decides a verdict: versions, and how this folder converts and judges nodes."""
+    packages = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime")
+    folder = Path(__file__).parent
+    parts = [[package, metadata.version(package)] for package in packages]
+    parts += [[path.name, path.read_text(encoding="utf-8")] for path in sorted(folder.rglob("*.py"))]
+    return hashlib.sha256(json.dumps(parts).encode()).digest()

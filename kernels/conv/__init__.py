@@ -1,0 +1,1 @@
+"""Convolutions, and all products by constant weights; mcu/ has those for microcontrollers."""

@@ -1,0 +1,1 @@
+"""Convolutions for microcontrollers: weights stay as small as they are, loops are assembler."""

@@ -1,0 +1,1 @@
+"""Moving data: strided copies, concatenation, padding."""

@@ -1,0 +1,54 @@
+"""What is demanded of a device, with nothing left of ONNX or Relax: one value type per operation.
+
+Every operation carries the shapes it works on, so that a reshape is none at all. `kernels/reference` gives
+each its meaning in numpy; `kernels/table.py` lists the kernels that compute it.
+"""
+
+from edgec.kernels.operations.conv import Chain, Conv2d, FloatConv2d, convolved
+from edgec.kernels.operations.island import Island
+from edgec.kernels.operations.movement import Concat, Pad, Rearrange
+from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
+from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.reduction import (
+    AveragePool,
+    FloatAveragePool,
+    FloatMean,
+    MaxPool,
+    Mean,
+    Softmax,
+)
+from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, laid, pitch, span
+
+__all__ = [
+    "ARGUMENTS",
+    "INEXACT",
+    "AveragePool",
+    "Binary",
+    "Chain",
+    "Concat",
+    "Conv2d",
+    "Dequantize",
+    "FloatAveragePool",
+    "FloatBinary",
+    "FloatConv2d",
+    "FloatMean",
+    "Island",
+    "Lookup",
+    "MaxPool",
+    "Mean",
+    "Network",
+    "Operation",
+    "Operator",
+    "Pad",
+    "Place",
+    "Quantization",
+    "Quantize",
+    "Rearrange",
+    "Runs",
+    "Softmax",
+    "Tensor",
+    "convolved",
+    "laid",
+    "pitch",
+    "span",
+]

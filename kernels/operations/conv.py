@@ -1,0 +1,171 @@
+"""Convolutions, which with a 1x1 window are all matrix products by constant weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels.operations.pointwise import Binary
+from edgec.kernels.operations.tensors import Runs
+
+
+def convolved(
+    image: tuple[int, int, int, int],
+    weights: tuple[int, ...],
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilations: tuple[int, int],
+) -> tuple[int, int, int, int]:
+    """N, H, W, C of a convolution's result; `weights` is [outputs, kernel height, kernel width, inputs]."""
+    n, h, w, _ = image
+    outputs, kh, kw, _ = weights
+    top, left, bottom, right = pads
+    oh = (h + top + bottom - dilations[0] * (kh - 1) - 1) // strides[0] + 1
+    ow = (w + left + right - dilations[1] * (kw - 1) - 1) // strides[1] + 1
+    return n, oh, ow, outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Convolution, and with a 1x1 window every matrix product by constant weights.
+
+    acc = bias + sum((a - input_zero_point) * w); padding pads with input_zero_point;
+    y = clamp(rne(float32(acc) * multiplier) + output_zero_point, low, high).
+    With a `residual`, y is not stored but goes on into that addition.
+    """
+
+    input_shape: tuple[int, int, int, int]
+    """N, H, W, C."""
+    weights: NDArray[np.int8] | NDArray[np.int16]
+    """[output channels, kernel height, kernel width, C / groups]; int16 only where an imported model's
+    weights less their zero point leave [-127, 127]."""
+    bias: NDArray[np.int32]
+    """[output channels]."""
+    multiplier: NDArray[np.float32]
+    """[output channels]: s_a * s_w / s_y, computed in float64."""
+    input_zero_point: int
+    output_zero_point: int
+    low: int
+    high: int
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, left, bottom, right."""
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    scratch: int | None = None
+    """Bytes of scratch that kernels shall do with if they can; None: what is fastest."""
+    compact: bool = False
+    """Whether kernels shall not store weights as more bytes than they are, but for whole vectors."""
+    uniform: bool = False
+    """Whether kernels may keep one multiplier: that of every channel."""
+    residual: Binary | None = None
+    """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
+    second input."""
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        return convolved(self.input_shape, self.weights.shape, self.strides, self.pads, self.dilations)
+
+    @property
+    def saturating(self) -> bool:
+        """Whether int8's own range is all that results are clamped to."""
+        clamps = [(self.low, self.high)]
+        if self.residual is not None:
+            clamps.append((self.residual.low, self.residual.high))
+        return set(clamps) == {(-128, 127)}
+
+    @property
+    def sums(self) -> int:
+        """Largest magnitude of any sum, bias included, for all inputs there are."""
+        return int(self._sums.max(initial=0))
+
+    @property
+    def _sums(self) -> NDArray[np.int64]:
+        """Largest magnitude of the sums per output channel."""
+        weights = self.weights.reshape(len(self.weights), -1).astype(np.int64)
+        lowest, highest = -128 - self.input_zero_point, 127 - self.input_zero_point
+        positive, negative = weights.clip(0).sum(axis=1), weights.clip(None, 0).sum(axis=1)
+        ends = ((lowest, highest), (highest, lowest))
+        magnitudes = [np.abs(self.bias + positive * a + negative * b) for a, b in ends]
+        return np.asarray(np.maximum(*magnitudes), np.int64)
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude of any value that is rounded, for all inputs there are."""
+        reach = float((self._sums * self.multiplier.astype(np.float64)).max(initial=0.0))
+        if self.residual is not None:
+            reach = max(reach, 255.0 * sum(map(abs, self.residual.factors)))
+        return reach
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        n, oh, ow, _ = self.output_shape
+        return n * oh * ow * int(self.weights.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Convolutions, each of the result of the one before; only the last one's result is stored.
+
+    The last may have a residual: the operator's second input.
+    """
+
+    stages: tuple[Conv2d, ...]
+    scratch: int | None = None
+    """As of `Conv2d`, for all of them."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the first convolution's input."""
+        return self.stages[0].input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        return self.stages[-1].output_shape
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(stage.macs for stage in self.stages)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatConv2d:
+    """Convolution in float32, and with a 1x1 window every matrix product by constant weights.
+
+    y = clip(bias + sum(a * w) + residual, low, high); sums in float32, in an order of the kernel's own.
+    """
+
+    input_shape: tuple[int, int, int, int]
+    """N, H, W, C."""
+    weights: NDArray[np.float32]
+    """[output channels, kernel height, kernel width, C / groups]."""
+    bias: NDArray[np.float32]
+    """[output channels]."""
+    low: float = -np.inf
+    high: float = np.inf
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, left, bottom, right; padding is zero."""
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    residual: bool = False
+    """Whether the operator's second input, of the result's shape, is added."""
+    runs: Runs | None = None
+    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C of the result."""
+        return convolved(self.input_shape, self.weights.shape, self.strides, self.pads, self.dilations)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        n, oh, ow, _ = self.output_shape
+        return n * oh * ow * int(self.weights.size)

@@ -1,0 +1,75 @@
+"""Operators in order over named tensors: what the reference evaluates and kernels implement."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels.operations.conv import Chain, Conv2d, FloatConv2d
+from edgec.kernels.operations.island import Island
+from edgec.kernels.operations.movement import Concat, Pad, Rearrange
+from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.reduction import (
+    AveragePool,
+    FloatAveragePool,
+    FloatMean,
+    MaxPool,
+    Mean,
+    Softmax,
+)
+from edgec.kernels.operations.tensors import Tensor
+
+Operation = (
+    Conv2d | Chain | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat
+    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
+)  # fmt: skip
+
+
+ARGUMENTS = frozenset(
+    {
+        "bias", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier",
+        "output_zero_point", "residual", "scale", "table", "tables", "value", "weights", "zero_point",
+        "zero_points",
+    }
+)  # fmt: skip
+"""Fields that compiled functions take as arguments; every other field may be part of their code."""
+
+
+INEXACT = (FloatConv2d, Island)
+"""Operations whose result is stated within a tolerance: the order and rounding of their sums is free."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One layer: an operation on named tensors."""
+
+    name: str
+    """The model's own name for it, made unique."""
+    operation: Operation
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    """One, but for an island."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs that a kernel is given."""
+        if isinstance(self.operation, Concat):
+            return tuple(self.inputs[i] for i in self.operation.copied)
+        return self.inputs
+
+    @property
+    def computes(self) -> bool:
+        """Whether there is anything to do: not where all that is concatenated lies there already."""
+        return not isinstance(self.operation, Concat) or bool(self.operation.copied)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Operators in execution order over tensors; what `reference.py` evaluates and kernels implement."""
+
+    operators: tuple[Operator, ...]
+    tensors: dict[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: dict[str, NDArray[np.generic]]
+    """Tensors whose value is known (a constant operand of an addition, say)."""

@@ -1,0 +1,96 @@
+"""Operations on elements: sums and products with broadcasting, tables, quantization."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels.operations.tensors import Runs
+
+
+def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether element i of a result of `shape` is made of element i of each operand: nothing broadcasts."""
+    dense = np.cumprod((1, *shape[:0:-1]))[::-1][: len(shape)]
+    return all(
+        extent == 1 or stride == wanted
+        for steps in strides
+        for extent, stride, wanted in zip(shape, steps, dense, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Add or multiply two int8 tensors, with broadcasting.
+
+    add: clamp(rne(float32(a - z_a) * f_a + float32(b - z_b) * f_b) + z_y); two products, then one sum.
+    mul: clamp(rne((float32(a - z_a) * f_a) * (float32(b - z_b) * f_b)) + z_y).
+    """
+
+    kind: str
+    """`add` or `mul`."""
+    shape: tuple[int, ...]
+    """Of the result."""
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+    """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
+    zero_points: tuple[int, int]
+    factors: tuple[float, float]
+    """float32 values: add s_a / s_y and s_b / s_y; mul s_a and s_b / s_y."""
+    output_zero_point: int
+    low: int
+    high: int
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether element i of the result is made of element i of each operand: nothing broadcasts."""
+        return _elementwise(self.shape, self.strides)
+
+
+@dataclass(frozen=True)
+class FloatBinary:
+    """Add or multiply (`add`, `mul`) two float32 tensors with broadcasting, and clip to [low, high]."""
+
+    kind: str
+    shape: tuple[int, ...]
+    """Of the result."""
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+    """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
+    low: float = -np.inf
+    high: float = np.inf
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether element i of the result is made of element i of each operand: nothing broadcasts."""
+        return _elementwise(self.shape, self.strides)
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """Any chain of unary operators on one int8 tensor: y = table[x + 128]."""
+
+    size: int
+    table: NDArray[np.int8]
+    """[256], computed in float64 at compile time."""
+    runs: Runs | None = None
+    """How the result lies, where it is part of a wider tensor; None: densely."""
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """float32 to int8: clamp(rne(x / scale) + zero_point), the division in float32 (ONNX QuantizeLinear)."""
+
+    size: int
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """int8 to float32: float32(x - zero_point) * scale (ONNX DequantizeLinear)."""
+
+    size: int
+    scale: float
+    zero_point: int

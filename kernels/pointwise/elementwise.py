@@ -1,0 +1,197 @@
+"""Element by element: add and multiply with broadcasting, quantize, dequantize."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.kernels import tir
+from edgec.kernels.isa import generic
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operations import Binary, Dequantize, FloatBinary, Quantize, laid
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+# Elements of a tile: a few microseconds of work, worth handing to a thread.
+CHUNK = 8192
+# Vector that LLVM splits into what the target has.
+_LANES = 16
+# Below every int8, whatever its zero point, and still rounded exactly by `generic.round_and_clamp`.
+_FAR_BELOW = -(2.0**22)
+
+
+PARAMETERS = 7
+"""int32 parameters of an addition or multiplication."""
+_Strides = tuple[list[int], list[int], list[int]]
+"""Of both operands and the result."""
+
+
+def parameters(operation: Binary) -> NDArray[np.int32]:
+    """Return what `generic.combine` takes: two zero points, two factors' bits, low, high, zero point."""
+    values = np.array(
+        [*operation.zero_points, 0, 0, operation.low, operation.high, operation.output_zero_point], np.int32
+    )
+    values.view(np.float32)[2:4] = operation.factors
+    return values
+
+
+def binary(operation: Binary, target: Target) -> KernelCode:
+    """Add or multiply; operands that broadcast are read by strides."""
+    del target
+    own = laid(operation.shape, operation.runs)
+    shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
+    flat = len(shape) == 1 and left == right == result == [1]
+    sizes = [
+        1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right, result)
+    ]
+    total = int(np.prod(shape))
+    return KernelCode(
+        key=f"binary {operation.kind} {shape} {left} {right} {result}",
+        make=partial(_binary, operation.kind, shape, (left, right, result), sizes),
+        constants=(parameters(operation),),
+        tiles=-(-total // CHUNK) if flat else int(np.prod(shape[:-1], dtype=np.int64)),
+        inplace=tuple(i for i, size in enumerate(sizes[:2]) if flat and size == total),
+    )
+
+
+def _binary(kind: str, shape: list[int], strides: _Strides, sizes: list[int]) -> object:
+    def body(a: Buffer, b: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        parameters = [p[i] for i in range(PARAMETERS)]
+
+        def combine(one: Expr, two: Expr, lanes: int) -> Expr:
+            return generic.combine(kind, one, two, parameters, lanes)
+
+        _combine(shape, strides, combine, a, b, y, begin, end)
+
+    one, two, result = (("int8", size) for size in sizes)
+    parameters = [one, two, ("int32", PARAMETERS), result]
+    return tir.kernel(parameters, "uint8", body, noalias=False)
+
+
+def float_binary(operation: FloatBinary, target: Target) -> KernelCode:
+    """Add or multiply; operands that broadcast are read by strides."""
+    del target
+    own = laid(operation.shape, operation.runs)
+    shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
+    flat = len(shape) == 1 and left == right == result == [1]
+    sizes = [
+        1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True)) for steps in (left, right, result)
+    ]
+    total = math.prod(shape)
+    limits = operation.low, operation.high
+    return KernelCode(
+        key=f"float_binary {operation.kind} {shape} {left} {right} {result} {limits}",
+        make=partial(_float_binary, operation.kind, shape, (left, right, result), sizes, limits),
+        tiles=-(-total // CHUNK) if flat else math.prod(shape[:-1]),
+        inplace=tuple(i for i, size in enumerate(sizes[:2]) if flat and size == total),
+    )
+
+
+def _float_binary(
+    kind: str, shape: list[int], strides: _Strides, sizes: list[int], limits: tuple[float, float]
+) -> object:
+    def combine(one: Expr, two: Expr, lanes: int) -> Expr:
+        return tir.clipped(one + two if kind == "add" else one * two, *limits, lanes)
+
+    def body(a: Buffer, b: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        _combine(shape, strides, combine, a, b, y, begin, end)
+
+    parameters = [("float32", size) for size in sizes]
+    return tir.kernel(parameters, "float32", body, noalias=False)
+
+
+def _combine(
+    shape: list[int], strides: _Strides, combine: Callable[[Expr, Expr, int], Expr],
+    a: Buffer, b: Buffer, y: Buffer, begin: Expr, end: Expr,
+) -> None:  # fmt: skip
+    """y = combine(a, b), vectors of elements at a time."""
+    left, right, result = strides
+
+    def operand(x: Buffer, base: Expr, offset: Expr, step: int, lanes: int) -> Expr:
+        if step == 0:
+            return tir.broadcast(x[base], lanes)
+        if step == 1 or lanes == 1:
+            return tir.load(x, base + offset * step, lanes)
+        return x[T.ramp(base + offset * step, step, lanes)]
+
+    def run(first: Expr, starts: tuple[Expr, Expr], count: int) -> None:
+        def vector(offset: Expr, lanes: int) -> None:
+            one = operand(a, starts[0], offset, left[-1], lanes)
+            two = operand(b, starts[1], offset, right[-1], lanes)
+            tir.store(y, first + offset, combine(one, two, lanes), lanes)
+
+        tir.vectors(count, _LANES, vector)
+
+    if len(shape) == 1 and left == right == result == [1]:
+        tir.chunked(begin, end, shape[0], CHUNK, lambda i, count: run(i, (i, i), count))
+        return
+    with T.serial(begin, end) as index:
+        one, two, first = (tir.strided(index, shape[:-1], steps[:-1]) for steps in strides)
+        run(first, (one, two), shape[-1])
+
+
+def quantize(operation: Quantize, target: Target) -> KernelCode:
+    """float32 to int8."""
+    del target
+    scale = np.array([operation.scale], np.float32).view(np.int32)[0]
+    return KernelCode(
+        key=f"quantize {operation.size}",
+        make=partial(_quantize, operation.size),
+        constants=(np.array([scale, operation.zero_point], np.int32),),
+        tiles=-(-operation.size // CHUNK),
+    )
+
+
+def _quantize(size: int) -> object:
+    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        bounds = T.int32(-128), T.int32(127), p[1]
+
+        def run(first: Expr, count: int) -> None:
+            def vector(offset: Expr, lanes: int) -> None:
+                scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
+                quotient = tir.load(x, first + offset, lanes) / scale
+                lowest = tir.constant(_FAR_BELOW, "float32", lanes)
+                quotient = T.Select(quotient > lowest, quotient, lowest)  # NaN is greater than nothing
+                value = generic.round_and_clamp(quotient, bounds, lanes)
+                tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
+
+            tir.vectors(count, _LANES, vector)
+
+        tir.chunked(begin, end, size, CHUNK, run)
+
+    return tir.kernel([("float32", size), ("int32", 2), ("int8", size)], "uint8", body)
+
+
+def dequantize(operation: Dequantize, target: Target) -> KernelCode:
+    """int8 to float32."""
+    del target
+    scale = np.array([operation.scale], np.float32).view(np.int32)[0]
+    return KernelCode(
+        key=f"dequantize {operation.size}",
+        make=partial(_dequantize, operation.size),
+        constants=(np.array([scale, operation.zero_point], np.int32),),
+        tiles=-(-operation.size // CHUNK),
+    )
+
+
+def _dequantize(size: int) -> object:
+    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+
+        def run(first: Expr, count: int) -> None:
+            def vector(offset: Expr, lanes: int) -> None:
+                integer = tir.cast(tir.load(x, first + offset, lanes), "int32", lanes)
+                value = integer - tir.broadcast(p[1], lanes)
+                scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
+                tir.store(y, first + offset, tir.cast(value, "float32", lanes) * scale, lanes)
+
+            tir.vectors(count, _LANES, vector)
+
+        tir.chunked(begin, end, size, CHUNK, run)
+
+    return tir.kernel([("int8", size), ("int32", 2), ("float32", size)], "uint8", body)

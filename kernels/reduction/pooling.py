@@ -1,0 +1,276 @@
+"""Pooling and means over NHWC images, vectors of channels at a time."""
+
+import math
+from functools import partial, reduce
+
+import numpy as np
+
+from edgec.kernels import tir
+from edgec.kernels.isa import generic
+from edgec.kernels.kernel import KernelCode
+from edgec.kernels.operations import (
+    AveragePool,
+    FloatAveragePool,
+    FloatMean,
+    MaxPool,
+    Mean,
+    pitch,
+    span,
+)
+from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
+
+# Channels at a time: one 128-bit register of int8, several of int32.
+_LANES = 16
+# Of a float mean: sums that run beside each other, each waiting for its last addition.
+_MEAN_VECTORS = 4
+
+
+def _taps(
+    operation: MaxPool | AveragePool | FloatAveragePool, row: Expr, column: Expr
+) -> list[tuple[Expr, Expr]]:
+    """Per tap: the pixel's index, clamped into the image, and whether it lies inside."""
+    _, height, width, _ = operation.input_shape
+    taps = []
+    for r in range(operation.kernel[0]):
+        for c in range(operation.kernel[1]):
+            y = row * operation.strides[0] + r - operation.pads[0]
+            x = column * operation.strides[1] + c - operation.pads[1]
+            inside = T.And(T.And(y >= 0, y < height), T.And(x >= 0, x < width))
+            y, x = T.max(T.min(y, height - 1), 0), T.max(T.min(x, width - 1), 0)
+            taps.append((y * width + x, inside))
+    return taps
+
+
+def max_pool(operation: MaxPool, target: Target) -> KernelCode:
+    """Maximum over a window; a tap outside repeats the image's nearest pixel, which the window holds too."""
+    del target
+    n, oh, _, _ = operation.output_shape
+    return KernelCode(
+        key=f"max_pool {operation}", make=partial(_max_pool, operation), constants=(), tiles=n * oh
+    )
+
+
+def _max_pool(operation: MaxPool) -> object:
+    _, height, width, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
+
+    def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        with T.serial(begin, end) as index, T.serial(0, columns) as column:
+            taps = _taps(operation, index % rows, column)
+            image = index // rows * (height * width)
+
+            def vector(channel: Expr, lanes: int) -> None:
+                values = [tir.load(x, (image + pixel) * channels + channel, lanes) for pixel, _ in taps]
+                place = (index * columns + column) * apart + channel
+                tir.store(y, place, largest(values, lanes), lanes)
+
+            tir.vectors(channels, _LANES, vector)
+
+    largest = _largest_float if operation.dtype == "float32" else _largest_integer
+    sizes = math.prod(operation.input_shape), span(operation.runs, math.prod(operation.output_shape))
+    return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)
+
+
+def _largest_integer(values: list[Expr], lanes: int) -> Expr:
+    del lanes
+    return reduce(T.max, values)
+
+
+def _largest_float(values: list[Expr], lanes: int) -> Expr:
+    """NaN where one of them is: neither `T.max` nor most processors' instructions see to that.
+
+    Kept in a register: one expression of it all would double with every tap.
+    """
+    largest = T.alloc_buffer((lanes,), "float32", scope="global")
+    tir.store(largest, 0, values[0], lanes)
+    for value in values[1:]:
+        before = tir.load(largest, 0, lanes)
+        tir.store(largest, 0, T.Select(T.Or(value > before, tir.is_nan(value, lanes)), value, before), lanes)
+    return tir.load(largest, 0, lanes)
+
+
+def average_pool(operation: AveragePool, target: Target) -> KernelCode:
+    """Integer sum over a window, requantized by the multiplier of that output position."""
+    del target
+    n, oh, _, _ = operation.output_shape
+    return KernelCode(
+        key=f"average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
+        f"{operation.strides} {operation.pads} {operation.runs}",
+        make=partial(_average_pool, operation),
+        constants=(operation.multiplier, _parameters(operation)),
+        tiles=n * oh,
+    )
+
+
+def _parameters(operation: AveragePool | Mean) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    zero_points = [operation.output_zero_point, operation.input_zero_point]
+    return np.array([operation.low, operation.high, *zero_points], np.int32)
+
+
+def _average_pool(operation: AveragePool) -> object:
+    _, height, width, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
+
+    def body(
+        x: Buffer, multiplier: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
+    ) -> None:
+        del scratch
+        bounds = [p[i] for i in range(3)]
+        with T.serial(begin, end) as index, T.serial(0, columns) as column:
+            taps = _taps(operation, index % rows, column)
+            image = index // rows * (height * width)
+
+            def vector(channel: Expr, lanes: int) -> None:
+                zero_point = tir.broadcast(p[3], lanes)
+                total = tir.constant(0, "int32", lanes)
+                for pixel, inside in taps:
+                    at = (image + pixel) * channels + channel
+                    value = tir.cast(tir.load(x, at, lanes), "int32", lanes) - zero_point
+                    total = total + value * tir.broadcast(T.cast(inside, "int32"), lanes)
+                scale = tir.broadcast(multiplier[index % rows * columns + column], lanes)
+                result = generic.requantize([total], [scale], bounds, lanes)
+                tir.store(y, (index * columns + column) * apart + channel, result, lanes)
+
+            tir.vectors(channels, _LANES, vector)
+
+    return tir.kernel(
+        [
+            ("int8", math.prod(operation.input_shape)),
+            ("float32", rows * columns),
+            ("int32", 4),
+            ("int8", span(operation.runs, math.prod(operation.output_shape))),
+        ],
+        "uint8",
+        body,
+    )
+
+
+def mean(operation: Mean, target: Target) -> KernelCode:
+    """Integer sum over the middle dimension, requantized."""
+    del target
+    multiplier = np.array([operation.multiplier], np.float32).view(np.int32)
+    return KernelCode(
+        key=f"mean {operation.outer} {operation.reduced} {operation.inner}",
+        make=partial(_mean, operation.outer, operation.reduced, operation.inner),
+        constants=(np.concatenate([_parameters(operation), multiplier]),),
+        tiles=operation.outer,
+    )
+
+
+def _mean(outer: int, reduced: int, inner: int) -> object:
+    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        bounds = [p[i] for i in range(3)]
+        total = T.alloc_buffer((_LANES,), "int32", scope="global")
+        with T.serial(begin, end) as index:
+
+            def vector(channel: Expr, lanes: int) -> None:
+                start = tir.broadcast(p[3] * T.int32(-reduced), lanes)
+                tir.store(total, 0, start, lanes)
+                with T.serial(0, reduced) as r:
+                    value = tir.load(x, (index * reduced + r) * inner + channel, lanes)
+                    added = tir.load(total, 0, lanes) + tir.cast(value, "int32", lanes)
+                    tir.store(total, 0, added, lanes)
+                scale = tir.broadcast(T.reinterpret("float32", p[4]), lanes)
+                result = generic.requantize([tir.load(total, 0, lanes)], [scale], bounds, lanes)
+                tir.store(y, index * inner + channel, result, lanes)
+
+            tir.vectors(inner, _LANES, vector)
+
+    sizes = [("int8", outer * reduced * inner), ("int32", 5), ("int8", outer * inner)]
+    return tir.kernel(sizes, "uint8", body)
+
+
+def float_average_pool(operation: FloatAveragePool, target: Target) -> KernelCode:
+    """Sum over a window, times the multiplier of that output position."""
+    del target
+    n, oh, _, _ = operation.output_shape
+    return KernelCode(
+        key=f"float_average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
+        f"{operation.strides} {operation.pads} {operation.low} {operation.high} {operation.runs}",
+        make=partial(_float_average_pool, operation),
+        constants=(operation.multiplier,),
+        tiles=n * oh,
+    )
+
+
+def _float_average_pool(operation: FloatAveragePool) -> object:
+    _, height, width, channels = operation.input_shape
+    _, rows, columns, _ = operation.output_shape
+    apart = pitch(operation.runs, channels)
+
+    def body(x: Buffer, multiplier: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        with T.serial(begin, end) as index, T.serial(0, columns) as column:
+            taps = _taps(operation, index % rows, column)
+            image = index // rows * (height * width)
+
+            def vector(channel: Expr, lanes: int) -> None:
+                zero = tir.constant(0, "float32", lanes)
+                total = zero
+                for pixel, inside in taps:
+                    value = tir.load(x, (image + pixel) * channels + channel, lanes)
+                    total = total + T.Select(tir.broadcast(inside, lanes), value, zero)
+                result = total * tir.broadcast(multiplier[index % rows * columns + column], lanes)
+                result = tir.clipped(result, operation.low, operation.high, lanes)
+                tir.store(y, (index * columns + column) * apart + channel, result, lanes)
+
+            tir.vectors(channels, _LANES, vector)
+
+    size = span(operation.runs, math.prod(operation.output_shape))
+    sizes = math.prod(operation.input_shape), rows * columns, size
+    return tir.kernel([("float32", size) for size in sizes], "float32", body)
+
+
+def float_mean(operation: FloatMean, target: Target) -> KernelCode:
+    """Sum over the middle dimension, some vectors at a time."""
+    del target
+    return KernelCode(
+        key=f"float_mean {operation}",
+        make=partial(_float_mean, operation),
+        tiles=operation.outer * -(-operation.inner // (_MEAN_VECTORS * _LANES)),
+    )
+
+
+def _float_mean(operation: FloatMean) -> object:
+    reduced, inner = operation.reduced, operation.inner
+    block = _MEAN_VECTORS * _LANES
+    blocks = -(-inner // block)
+
+    def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
+        del scratch
+        total = T.alloc_buffer((min(block, inner),), "float32", scope="global")
+
+        def sums(image: Expr, channel: Expr, count: int) -> None:
+            parts = tir.pieces(count, _LANES)
+            for start, lanes in parts:
+                tir.store(total, start, tir.constant(0, "float32", lanes), lanes)
+            with T.serial(0, reduced) as r:
+                for start, lanes in parts:
+                    value = tir.load(x, (image * reduced + r) * inner + channel + start, lanes)
+                    tir.store(total, start, tir.load(total, start, lanes) + value, lanes)
+            factor = float(np.float32(1 / reduced))
+            for start, lanes in parts:
+                value = tir.load(total, start, lanes) * tir.constant(factor, "float32", lanes)
+                value = tir.clipped(value, operation.low, operation.high, lanes)
+                tir.store(y, image * inner + channel + start, value, lanes)
+
+        with T.serial(begin, end) as index:
+            image, channel = index // blocks, index % blocks * block
+            if inner < block:
+                sums(image, channel, inner)
+            elif not inner % block:
+                sums(image, channel, block)
+            else:
+                with T.If(index % blocks < inner // block):
+                    with T.Then():
+                        sums(image, channel, block)
+                    with T.Else():
+                        sums(image, channel, inner % block)
+
+    sizes = operation.outer * reduced * inner, operation.outer * inner
+    return tir.kernel([("float32", size) for size in sizes], "float32", body)
