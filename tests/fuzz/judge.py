@@ -41,7 +41,8 @@ Kind = Literal["ok", "refused", "wording", "wrong", "crash", "invalid"]
 COARSE = 2 / 255
 """What may be wrong with every value of a model in int8: some steps of its range."""
 _TELLS = re.compile(
-    r"\b(relax|tvm|tir|tirx|llvm|zig|ziglang|lld|clang|python|numpy|traceback)\b", re.IGNORECASE
+    r"\b(relax|tvm|tir|tirx|llvm|zig|ziglang|lld|clang|python|numpy|traceback)\b|\.(?:cc|h|py)\b|onnxruntime::",
+    re.IGNORECASE,
 )
 _LONGEST = 2000
 
