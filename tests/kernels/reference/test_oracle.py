@@ -62,8 +62,8 @@ def test_what_nobody_can_run_is_one_line() -> None:
             "Node (a) Op (Add) Incompatible dimensions",
         ),
         (
-            "No registered implementation for operator 'GlobalLpPool' and domain ''. You may either add one or "
-            "skip the test in 'backend_reference_test.py'. Available implementations: Abs",
+            "No registered implementation for operator 'GlobalLpPool' and domain ''. You may either add "
+            "one or skip the test in 'backend_reference_test.py'. Available implementations: Abs",
             "it has no operator 'GlobalLpPool'",
         ),
         ("Python int too large to convert to C int", "an integer too large to convert to C int"),
