@@ -112,7 +112,7 @@ def build(
     dumps = Dumps(Path(dump) if dump is not None else None)
 
     report("import", "")
-    source = load(path, shapes)
+    source = load(path, shapes, dumps.passes("frontend"))
     dumps.model("imported", source)
     if described.precision == "fp32" and is_qdq(source):
         raise ModelError(f"{path.name} is quantized: build it for '{described.device}-int8'")
@@ -131,7 +131,13 @@ def build(
         # Kernels for microcontrollers keep a multiplier of all channels once; others would gain nothing.
         per_tensor = optimize is Optimize.FLASH and not described.hosted
         if not is_qdq(source):
-            model = quantize(source, data, reduce_range=reduce_range, dense_per_tensor=per_tensor)
+            model = quantize(
+                source,
+                data,
+                reduce_range=reduce_range,
+                dense_per_tensor=per_tensor,
+                watch=dumps.passes("compress"),
+            )
         dumps.model("quantized", model)
         report("quantize", _quantized(model, source, reduce_range, per_tensor))
 
