@@ -34,7 +34,7 @@ def _taps(
 ) -> list[tuple[Expr, Expr]]:
     """Per tap: the pixel's index, clamped into the image, and whether it lies inside."""
     _, height, width, _ = operation.input_shape
-    taps = []
+    taps: list[tuple[Expr, Expr]] = []
     for r in range(operation.kernel[0]):
         for c in range(operation.kernel[1]):
             y = row * operation.strides[0] + r * dilations[0] - operation.pads[0]
