@@ -90,7 +90,7 @@ def build(path: str | Path, options: BuildOptions, tune: Tuner | None = None) ->
     records = known() if options.records is None else read(Path(options.records))
 
     report("import", "")
-    source = load(path, options.shapes)
+    source = load(path, options.shapes, dumps.passes("frontend"))
     dumps.model("imported", source)
     if described.precision == "fp32" and is_qdq(source):
         raise ModelError(f"{path.name} is quantized: build it for '{described.device}-int8'")
@@ -109,7 +109,13 @@ def build(path: str | Path, options: BuildOptions, tune: Tuner | None = None) ->
         # Kernels for microcontrollers keep a multiplier of all channels once; others would gain nothing.
         per_tensor = options.optimize == "flash" and not described.hosted
         if not is_qdq(source):
-            model = quantize(source, data, reduce_range=options.reduce_range, dense_per_tensor=per_tensor)
+            model = quantize(
+                source,
+                data,
+                reduce_range=options.reduce_range,
+                dense_per_tensor=per_tensor,
+                watch=dumps.passes("compress"),
+            )
         dumps.model("quantized", model)
         report("quantize", _quantized(model, source, options.reduce_range, per_tensor))
 

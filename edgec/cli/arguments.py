@@ -11,7 +11,7 @@ DeviceName = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="local, emulator or serial:/dev/ttyACM0; by default local if it runs here.",
+        help="local, emulator, ssh://HOST or serial:PATH; by default local if it runs here.",
     ),
 ]
 LevelName = Annotated[

@@ -149,8 +149,19 @@ def test_progress_tells_every_stage_and_dump_writes_it(tmp_path: Path) -> None:
     assert details["lower"].startswith("13 kernels, 0.0411 MMAC")
     assert details["plan"].startswith("arena ")
     assert {path.name for path in folder.iterdir()} == {
-        "imported.onnx", "quantized.onnx", "network.txt", "program.txt", "functions"
+        "imported.onnx", "quantized.onnx", "network.txt", "program.txt", "functions", "frontend", "compress"
     }  # fmt: skip
+    passes = {
+        stage: sorted(path.name for path in (folder / stage).iterdir()) for stage in ("frontend", "compress")
+    }
+    assert passes["frontend"][0] == "01_name_nodes.onnx"
+    assert "02_insert_qdq.onnx" in passes["compress"]
+    assert (folder / "frontend" / passes["frontend"][-1]).read_bytes() == (
+        folder / "imported.onnx"
+    ).read_bytes()
+    assert (folder / "compress" / passes["compress"][-1]).read_bytes() == (
+        folder / "quantized.onnx"
+    ).read_bytes()
     onnx.checker.check_model(folder / "quantized.onnx")
     assert "conv_0: Conv2d(" in (folder / "network.txt").read_text()
     program = (folder / "program.txt").read_text()
