@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.bench.devices import process
-from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution
+from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, check_system
 from edgec.errors import DeviceError
 from edgec.targets import detect
 from edgec.targets.descriptor import Target
@@ -34,7 +34,7 @@ class Local:
             "system": f"{platform.system()} {platform.release()}",
             "load_average": round(os.getloadavg()[0], 2),
         }
-        return found | ({"governor": _GOVERNOR.read_text().strip()} if _GOVERNOR.is_file() else {})
+        return found | ({"governor": _GOVERNOR.read_text("utf-8").strip()} if _GOVERNOR.is_file() else {})
 
     def execute(
         self,
@@ -51,6 +51,7 @@ class Local:
 
 def connect(target: Target, timeout_seconds: float) -> Local:
     """Return this machine; raises DeviceError where bundles for `target` can't run on it."""
+    check_system("local", target)
     arch = detect.host_arch()
     if arch != target.arch:
         instead = "with --device emulator" if target.emulator else f"on a machine with {target.arch}"
