@@ -43,6 +43,7 @@ COMMANDS = {
     "emulator": ["verify", "m4.edgec", "--device", "emulator"],
     "run here": ["verify", "rpi5.edgec"],
     "local": ["verify", "rpi5.edgec", "--device", "local"],
+    "ssh": ["verify", "rpi5.edgec", "--device", "ssh://nobody@127.0.0.1:1"],
     "serial": ["verify", "m4.edgec", "--device", "serial:COM3"],
 }
 
@@ -123,6 +124,14 @@ def test_what_needs_linux_is_refused_in_one_line_that_says_what_works(
     assert says in err
     if name != "typo":
         assert session.system in err
+
+
+def test_boards_are_reached_by_ssh(session: Session) -> None:
+    """As far as to a port where nobody listens."""
+    code, _, err = session.done["ssh"]
+    assert code == 2
+    assert err.startswith("edgec: error: 'ssh://nobody@127.0.0.1:1'")
+    assert err.count("\n") == 1
 
 
 def test_a_serial_line_is_for_systems_with_terminals(session: Session) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import tempfile
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from edgec import files, processes
-from edgec.bench.devices.device import SAID_BYTES, Execution, duration
+from edgec.bench.devices.device import SAID_BYTES, Execution, duration, signal_name
 from edgec.errors import DeviceError
 
 _CHUNK_BYTES = 1 << 16
@@ -71,7 +70,7 @@ def _executed(
     finally:
         processes.end(process)
     if process.returncode < 0:
-        died_of = _signal(-process.returncode)
+        died_of = signal_name(-process.returncode)
         if died_of == "SIGXFSZ":
             raise DeviceError(f"'{device}': the program wrote more than the {most} bytes that it has to")
         raise DeviceError(f"'{device}': the program died of {died_of}")
@@ -135,11 +134,3 @@ def _read(device: str, path: Path, most: int) -> bytes | None:
     except DeviceError as error:
         what = str(error).removeprefix(f"{path}: ")
         raise DeviceError(f"'{device}': {path.name}, which the program wrote: {what}") from error
-
-
-def _signal(number: int) -> str:
-    """Return a signal's name; those for real time have none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
