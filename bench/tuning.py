@@ -18,7 +18,6 @@ from edgec.compiler.tune.probe import Meter
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import DeviceError, TuningError
 from edgec.kernels.operations import Network
-from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
 _SCHEDULE = "schedule"
@@ -57,9 +56,9 @@ def _level(target: Target, device: Device, name: str | None) -> Target:
     """Return the level named, or else the best that `device` has; an emulator's CPU is that of the last."""
     if name is not None:
         return next(level for level in target.levels if level.device == name)
-    if isinstance(device, CountingDevice):
+    has = device.features
+    if has is None:
         return target.levels[-1]
-    has = loader.load(f"host-{target.precision}").features
     return next((level for level in target.levels if level.features <= has), target.levels[-1])
 
 

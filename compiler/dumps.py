@@ -1,11 +1,15 @@
 """`--dump`: every stage of a build as files that a person can read, each written as soon as there is one."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir
+
 from edgec import files
-from edgec.compiler.model import Model, serialize
+from edgec.compiler.model import Model, encoded, serialize
+from edgec.compiler.passes import Watch
 from edgec.compiler.program import Plan, Program
 from edgec.errors import OutputError
 from edgec.kernels.operations import Network
@@ -20,6 +24,19 @@ class Dumps:
     def model(self, name: str, model: Model) -> None:
         """Write NAME.onnx."""
         self._write(f"{name}.onnx", serialize(model))
+
+    def passes(self, stage: str) -> Watch:
+        """Return a watch that writes STAGE/NN_PASS.onnx for every pass that changed the model."""
+        count, last = itertools.count(1), b""
+
+        def write(name: str, model: onnx_ir.Model) -> None:
+            nonlocal last
+            number = next(count)
+            if self.folder is not None and (content := encoded(model, name)) != last:
+                last = content
+                self._write(f"{stage}/{number:02}_{name}.onnx", content)
+
+        return write
 
     def network(self, network: Network) -> None:
         """Write network.txt: one line per operator, with the shapes of its results."""

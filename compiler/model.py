@@ -61,8 +61,16 @@ def serialize(model: Model) -> bytes:
 
     Raises ModelError when it is larger than protobuf's 2 GiB.
     """
+    return encoded(model.ir, model.source_name)
+
+
+def encoded(model: onnx_ir.Model, name: str) -> bytes:
+    """Return a graph as ONNX bytes; equal ones give equal bytes.
+
+    Raises ModelError, with its name in front, when it is larger than protobuf's 2 GiB.
+    """
     try:
-        serialized: bytes = onnx_ir.to_proto(model.ir).SerializeToString(deterministic=True)
+        serialized: bytes = onnx_ir.to_proto(model).SerializeToString(deterministic=True)
     except ValueError as error:
-        raise ModelError(f"{model.source_name}: larger than ONNX's 2 GiB per file") from error
+        raise ModelError(f"{name}: larger than ONNX's 2 GiB per file") from error
     return serialized

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tvm.script.ir_builder import IRBuilder, tirx
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as builder
 from tvm.tirx import IntImm
 
-T: Any = tirx
+T = builder
 """The builder of TIR, by TVM's own name for it."""
-Expr = Any
-"""A `tirx.PrimExpr`; TVM ships no type stubs."""
-Buffer = Any
-"""A `tirx.Buffer`."""
+Expr = tirx.Expr | int
+"""What a kernel computes with: TIR, or a number that is known while the kernel is written."""
+Buffer = tirx.Buffer
 
 ROUNDING_MAGIC = 12582912.0
 """1.5 * 2**23: adding it to a float32 below 2**22 in magnitude rounds to an integer, half to even, in the
@@ -26,14 +26,14 @@ VECTOR_BYTES = 32
 
 def kernel(
     parameters: Sequence[tuple[str, int]], scratch: str, body: Callable[..., None], noalias: bool = True
-) -> Any:
+) -> tirx.PrimFunc:
     """Return the PrimFunc f(parameters..., scratch, begin, end) that `body` writes.
 
     `parameters` are (dtype, elements) of the flat buffers in order; `scratch` is the dtype that the scratch
     is used as. `body(*buffers, scratch, begin, end)` is called once, inside the builder. `noalias` is False
     for kernels whose output may take over an input's buffer.
     """
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
+    with IRBuilder() as written, T.prim_func(s_tir=True):
         # Callers' tensors may lie anywhere: promise no more than the element's own alignment.
         buffers = [
             T.arg(f"p{i}", T.buffer((size,), _stored(dtype), align=lanes_bytes(dtype)))
@@ -43,7 +43,7 @@ def kernel(
         begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
         T.func_attr({"tirx.noalias": noalias})
         body(*buffers, work, begin, end)
-    return builder.get()
+    return written.get()
 
 
 def lanes_bytes(dtype: str) -> int:
@@ -107,11 +107,16 @@ class Wrapping:
         return self._with("llvm.vp.sub", other)
 
     def _with(self, name: str, other: "Wrapping") -> "Wrapping":
-        lanes = self.value.ty.dtype.lanes
+        lanes = lanes_of(self.value)
         whole = broadcast(T.cast(True, "bool"), lanes)
         return Wrapping(
             intrinsic(vector("int32", lanes), name, self.value, other.value, whole, T.int32(lanes))
         )
+
+
+def lanes_of(value: Expr) -> int:
+    """Return how many lanes a vector has."""
+    return int(value.ty.dtype.lanes) if isinstance(value, tirx.Expr) else 1
 
 
 def cast(value: Expr, dtype: str, lanes: int) -> Expr:
@@ -168,7 +173,7 @@ def part(value: Expr, number: int, lanes: int) -> Expr:
     """One of the equal parts of an int8 vector, of `lanes` lanes; LLVM would take four bytes one by one."""
     if lanes != 4:
         return shuffle(value, range(number * lanes, (number + 1) * lanes))
-    parts = T.reinterpret(vector("int32", value.ty.dtype.lanes // lanes), value)
+    parts = T.reinterpret(vector("int32", lanes_of(value) // lanes), value)
     return T.reinterpret(vector("int8", lanes), shuffle(parts, [number]))
 
 

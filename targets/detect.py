@@ -47,8 +47,7 @@ def host() -> dict[str, Any]:
 def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
     """Return a descriptor with `arch` as its base, from /proc/cpuinfo's text and sysfs's cache folder."""
     fields = _last_processor(cpuinfo)
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    features = sorted(name for name, flag in FEATURES[arch].items() if flag in flags)
+    features = sorted(features_of(arch, cpuinfo))
     descriptor: dict[str, Any] = {"base": arch, "features": features, "cores": _cores(cpuinfo)} | _caches(
         caches
     )
@@ -61,12 +60,24 @@ def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
     return descriptor
 
 
+def features_of(arch: str, cpuinfo: str) -> frozenset[str]:
+    """Return LLVM's names of what /proc/cpuinfo's text says the CPU has beside its architecture's base."""
+    fields = _last_processor(cpuinfo)
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return frozenset(name for name, flag in FEATURES[arch].items() if flag in flags)
+
+
 def cpu_name() -> str:
     """Return what this machine calls its CPU, for reports: the model name, or Arm's part number."""
     cpuinfo = Path("/proc/cpuinfo")
-    fields = _last_processor(cpuinfo.read_text()) if cpuinfo.is_file() else {}
+    return (cpu_of(cpuinfo.read_text()) if cpuinfo.is_file() else "") or platform.machine()
+
+
+def cpu_of(cpuinfo: str) -> str:
+    """Return the CPU's name by /proc/cpuinfo's text, empty where that has none."""
+    fields = _last_processor(cpuinfo)
     part = fields.get("CPU part", "")
-    return fields.get("model name") or ARM_PARTS.get(part, part) or platform.machine()
+    return fields.get("model name") or ARM_PARTS.get(part, part)
 
 
 def _last_processor(cpuinfo: str) -> dict[str, str]:

@@ -27,6 +27,11 @@ class QemuBoard:
         return f"{self.model.partition(',')[0]} (emulated)"
 
     @property
+    def features(self) -> None:
+        """Its programs know."""
+        return None
+
+    @property
     def conditions(self) -> dict[str, str | float]:
         """Which emulator it is."""
         version = ".".join(map(str, qemu.version(self.program)))

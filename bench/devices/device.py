@@ -1,12 +1,14 @@
 """What every device can do: run a program made for it. Beside this file, one file per kind of device."""
 
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edgec.bench.measure.instructions import Region
 from edgec.errors import DeviceError, printable
+from edgec.targets.descriptor import Target
 
 TIMEOUT_SECONDS = 600.0
 """Of one run of a program, unless --timeout says otherwise: ten times what the slowest network takes on an
@@ -15,6 +17,17 @@ SAID_BYTES = 64 << 20
 """The most that a program may say: a hundred times what the tuner's longest schedule makes it say."""
 _QUOTED = 300
 """Characters of what a program says that a message repeats."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A kind of device, chosen by the word before the first colon of a device's name."""
+
+    form: str
+    """How its names are spelt, for messages."""
+    connect: "Callable[[str, Target, float], Device]"
+    """Takes what is behind the colon, what bundles are for, and how many seconds a program may run. Returns
+    the device, ready for them, or raises DeviceError."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +55,16 @@ class Device(Protocol):
         """Its processor, for reports."""
 
     @property
+    def features(self) -> frozenset[str] | None:
+        """What its processor has, in LLVM's names; None where only the program that runs there knows."""
+
+    @property
     def timeout_seconds(self) -> float:
         """How long one run of a program may take."""
 
     @property
     def conditions(self) -> dict[str, str | float]:
-        """What else decides the figures: load, governor, versions."""
+        """What else decides the figures, as it is now: load, clock, temperature (`machine.py`), versions."""
 
     def execute(
         self,
@@ -87,3 +104,11 @@ def checked(execution: Execution) -> Execution:
 def duration(seconds: float) -> str:
     """Return `90 s` or `10 min`."""
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; those for real time have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgec.bench.devices import process, qemu
 from edgec.bench.devices.board import QemuBoard
-from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution
+from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, Scheme
 from edgec.bench.measure.instructions import Region
 from edgec.errors import DeviceError
 from edgec.targets.descriptor import Board, Target
@@ -41,6 +41,11 @@ class QemuUser:
         return f"{self.model} (emulated)"
 
     @property
+    def features(self) -> None:
+        """Its programs know; QEMU doesn't say."""
+        return None
+
+    @property
     def conditions(self) -> dict[str, str | float]:
         """Which emulator it is."""
         return {"emulator": f"{self.program.name} {'.'.join(map(str, qemu.version(self.program)))}"}
@@ -67,7 +72,7 @@ class QemuUser:
         return ["-cpu", self.model, "-L", self.sysroot]
 
 
-def connect(target: Target, timeout_seconds: float) -> QemuUser | QemuBoard:
+def connect(_address: str, target: Target, timeout_seconds: float) -> QemuUser | QemuBoard:
     """Return the emulator of `target`; raises DeviceError where it has none, or a part isn't installed."""
     if target.emulator is None:
         raise DeviceError(f"target '{target.name}' has no emulator: run it with --device local")
@@ -84,3 +89,6 @@ def connect(target: Target, timeout_seconds: float) -> QemuUser | QemuBoard:
 
 def _install(part: str) -> str:
     return f": sudo apt install {_PACKAGES[part]}" if part in _PACKAGES else ""
+
+
+SCHEME = Scheme("emulator", connect)

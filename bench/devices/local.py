@@ -1,18 +1,17 @@
 """The machine edgec runs on."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.bench.devices import process
-from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution
+from edgec.bench.devices import machine, process
+from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, Scheme
 from edgec.errors import DeviceError
 from edgec.targets import detect
 from edgec.targets.descriptor import Target
 
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_DESCRIBE_SECONDS = 10.0
+"""To read some files."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,14 @@ class Local:
         return detect.cpu_name()
 
     @property
+    def features(self) -> frozenset[str]:
+        """What its processor has."""
+        return self._described().features
+
+    @property
     def conditions(self) -> dict[str, str | float]:
-        """System, one-minute load average, and the frequency governor where the kernel shows one."""
-        found: dict[str, str | float] = {
-            "system": f"{platform.system()} {platform.release()}",
-            "load_average": round(os.getloadavg()[0], 2),
-        }
-        return found | ({"governor": _GOVERNOR.read_text().strip()} if _GOVERNOR.is_file() else {})
+        """What it is and how busy, hot and fast it is now."""
+        return dict(self._described().conditions)
 
     def execute(
         self,
@@ -48,11 +48,18 @@ class Local:
             self.name, [program.resolve(), *arguments], files or {}, collect or {}, self.timeout_seconds
         )
 
+    def _described(self) -> machine.Machine:
+        command = ["sh", "-c", f"{machine.SCRIPT}\ndescribe"]
+        return machine.parse(process.run(self.name, command, {}, {}, _DESCRIBE_SECONDS).stdout)
 
-def connect(target: Target, timeout_seconds: float) -> Local:
+
+def connect(_address: str, target: Target, timeout_seconds: float) -> Local:
     """Return this machine; raises DeviceError where bundles for `target` can't run on it."""
     arch = detect.host_arch()
     if arch != target.arch:
         instead = "with --device emulator" if target.emulator else f"on a machine with {target.arch}"
         raise DeviceError(f"the bundle is for {target.arch} and this machine is {arch}: run it {instead}")
     return Local(timeout_seconds)
+
+
+SCHEME = Scheme("local", connect)

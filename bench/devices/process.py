@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgec import files
-from edgec.bench.devices.device import SAID_BYTES, Execution, duration
+from edgec.bench.devices.device import SAID_BYTES, Execution, duration, signal_name
 from edgec.errors import DeviceError
 
 _CHUNK_BYTES = 1 << 16
@@ -80,7 +80,7 @@ def _executed(
     if process.returncode == -signal.SIGXFSZ:
         raise DeviceError(f"'{device}': the program wrote more than the {most} bytes that it has to")
     if process.returncode < 0:
-        raise DeviceError(f"'{device}': the program died of {_signal(-process.returncode)}")
+        raise DeviceError(f"'{device}': the program died of {signal_name(-process.returncode)}")
     return process.returncode, said, warned
 
 
@@ -126,11 +126,3 @@ def _read(device: str, path: Path, most: int) -> bytes | None:
     except DeviceError as error:
         what = str(error).removeprefix(f"{path}: ")
         raise DeviceError(f"'{device}': {path.name}, which the program wrote: {what}") from error
-
-
-def _signal(number: int) -> str:
-    """Return a signal's name; those for real time have none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgec.bench.devices.device import SAID_BYTES, TIMEOUT_SECONDS, Execution, duration
+from edgec.bench.devices.device import SAID_BYTES, TIMEOUT_SECONDS, Execution, Scheme, duration
 from edgec.errors import DeviceError
 from edgec.targets.descriptor import Target
 
@@ -56,6 +56,11 @@ class SerialBoard:
         return self.model
 
     @property
+    def features(self) -> None:
+        """Its programs know."""
+        return None
+
+    @property
     def conditions(self) -> dict[str, str | float]:
         """Nothing else is known."""
         return {}
@@ -89,6 +94,9 @@ def connect(path: str, target: Target, timeout_seconds: float) -> SerialBoard:
     if not os.path.exists(path):  # noqa: PTH110 (a device, not a file)
         raise DeviceError(f"{path} is missing: connect the board, or name its serial line")
     return SerialBoard(path, target.cpu, timeout_seconds)
+
+
+SCHEME = Scheme("serial:PATH", connect)
 
 
 @contextmanager

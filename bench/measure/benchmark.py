@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from edgec.bench.devices import CountingDevice, Device, checked
+from edgec.bench.devices.local import Local
+from edgec.bench.devices.machine import Conditions, during, warnings
 from edgec.bench.measure.cycles import model_cycles, model_of
 from edgec.bench.measure.instructions import total
 from edgec.bench.measure.levels import running
@@ -35,6 +37,8 @@ def benchmark(
         if peak:
             raise DeviceError(f"'{device.name}' has no clock: a peak is measured on this machine alone")
         return _count(bundle, level, device, threads, cycles)
+    if peak and not isinstance(device, Local):
+        raise DeviceError(f"'{device.name}' is another machine: a peak is measured on this machine alone")
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
     if not bundle.described(level).hosted:
@@ -46,7 +50,9 @@ def benchmark(
 def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -> Measurement:
     options = {"--threads": threads, "--runs": runs, "--warmup": WARMUP_RUNS}
     arguments = [str(word) for option in options.items() for word in option]
+    before = device.conditions
     done = checked(device.execute(bundle.bench, [*bundle.options, *arguments, "--layers"]))
+    after = device.conditions
     steps = bundle.at(level).steps
     answer = said(done, latency_ns=counts(runs, least=1), layers_ns=counts(len(steps)), peak_rss_bytes=count)
     layers = tuple(
@@ -62,7 +68,8 @@ def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -
         runs=runs,
         layers=layers,
         memory=_memory(bundle, threads, answer["peak_rss_bytes"]),
-        conditions=_conditions(bundle, device) | {"warmup_runs": WARMUP_RUNS},
+        conditions=_conditions(bundle, during(before, after)) | {"warmup_runs": WARMUP_RUNS},
+        warnings=warnings(before, after),
         latency_ms=latency(answer["latency_ns"]),
     )
 
@@ -87,7 +94,7 @@ def _cycles(bundle: Bundle, level: str, device: Device) -> Measurement:
         runs=1,
         layers=layers,
         memory=replace(_memory(bundle, 1, None), stack_bytes=_stack(bundle, device)),
-        conditions=_conditions(bundle, device),
+        conditions=_conditions(bundle, device.conditions),
         cycles=answer["cycles"],
     )
 
@@ -121,7 +128,7 @@ def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cyc
         runs=1,  # a second run executes the same instructions
         layers=layers,
         memory=replace(_memory(bundle, threads, None), stack_bytes=stack),
-        conditions=_conditions(bundle, device),
+        conditions=_conditions(bundle, device.conditions),
         instructions=everything.instructions,
         mac_instructions=everything.mac_instructions,
         instruction_classes=everything.counts,
@@ -157,5 +164,5 @@ def _memory(bundle: Bundle, threads: int, peak_rss_bytes: int | None) -> Memory:
     )
 
 
-def _conditions(bundle: Bundle, device: Device) -> dict[str, str | float]:
-    return {"edgec": bundle.manifest["versions"]["edgec"], "target": bundle.target} | device.conditions
+def _conditions(bundle: Bundle, device: Conditions) -> dict[str, str | float]:
+    return {"edgec": bundle.manifest["versions"]["edgec"], "target": bundle.target, **device}

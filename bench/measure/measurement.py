@@ -101,6 +101,8 @@ class Measurement:
     """The CPU whose scheduling model the modelled cycles are of."""
     peak: Peak | None = None
     """What the machine can do at most, where that was measured."""
+    warnings: tuple[str, ...] = ()
+    """What disturbed the device meanwhile: another load, a clock that was slowed."""
 
     @property
     def macs(self) -> int:

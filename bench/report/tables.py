@@ -28,6 +28,8 @@ def print_measurement(console: Console, found: Measurement) -> None:
         console.print(_classes(found.instruction_classes))
     conditions = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.conditions.items())
     console.print(f"conditions: {conditions}", markup=False, highlight=False, soft_wrap=True)
+    for warning in found.warnings:
+        console.print(f"WARNING: {warning}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_peak(console: Console, peak: Peak) -> None:

@@ -4,11 +4,9 @@ import onnx
 import onnx_ir
 from onnx_ir.passes.common import InlinePass
 
+from edgec.compiler.frontend.facts import MINIMUM_OPSET
 from edgec.compiler.frontend.malformed import malformed, reason
 from edgec.errors import ModelError
-
-MINIMUM_OPSET = 13
-"""The first whose DequantizeLinear has an axis, as per-channel weights need."""
 
 _IR_VERSION = 7
 """The version of files that opset 13 belongs to."""

@@ -2,9 +2,8 @@
 
 import onnx_ir
 
+from edgec.compiler.frontend.facts import WINDOWED, kernel_of
 from edgec.compiler.graph import attribute, shape_of
-
-_WINDOWED = ("Conv", "MaxPool", "AveragePool")
 
 
 def explicit_pads(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -18,12 +17,12 @@ def explicit_pads(model: onnx_ir.Model) -> onnx_ir.Model:
     model = model.clone()
     for node in model.graph.all_nodes():
         mode = attribute(node, "auto_pad", "NOTSET")
-        if node.op_type not in _WINDOWED or node.domain:
+        if node.op_type not in WINDOWED or node.domain:
             continue
         if mode == "NOTSET":
             node.attributes.pop("auto_pad", None)  # PyTorch's exporter writes out this default
             continue
-        shape, kernel = shape_of(node.inputs[0]) if node.inputs[0] is not None else None, _kernel(node)
+        shape, kernel = shape_of(node.inputs[0]) if node.inputs[0] is not None else None, kernel_of(node)
         if shape is None or kernel is None:
             continue
         rank = len(kernel)
@@ -40,12 +39,3 @@ def explicit_pads(model: onnx_ir.Model) -> onnx_ir.Model:
         node.attributes.pop("ceil_mode", None)  # auto_pad decides the output's shape, whatever ceil_mode says
         node.attributes.add(onnx_ir.AttrInt64s("pads", begins + ends))
     return model
-
-
-def _kernel(node: onnx_ir.Node) -> list[int] | None:
-    """Return the window's extents."""
-    kernel: list[int] | None = attribute(node, "kernel_shape", None)
-    if kernel is None and node.op_type == "Conv" and node.inputs[1] is not None:
-        weights = shape_of(node.inputs[1])
-        return list(weights[2:]) if weights else None
-    return kernel

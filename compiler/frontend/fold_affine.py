@@ -1,5 +1,6 @@
 """Fold a per-channel scale or offset into the weights before it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ _PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def fold_affine(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Return the model with Mul and Add of per-channel constants folded into Conv, ConvTranspose and Gemm.
+    """Return the model with arithmetic by per-channel constants folded into Conv, ConvTranspose and Gemm.
 
     Add(Mul(Conv(x, weights, bias), factor), offset) --> Conv(x, factor * weights, factor * bias + offset)
+    Sub(Div(Conv(x, weights, bias), factor), offset) --> Conv(x, weights / factor, bias / factor - offset)
+    Sub(offset, Conv(x, weights, bias))              --> Conv(x, -weights, offset - bias)
     """
     model = model.clone()
     for node in list(model.graph):
@@ -24,11 +27,30 @@ def fold_affine(model: onnx_ir.Model) -> onnx_ir.Model:
     return model
 
 
+_Channels = NDArray[np.float64]
+_Affine = tuple[_Channels | None, _Channels | None]
+"""Factors and offsets, one per channel each; None for factors of 1 and offsets of 0."""
+
+
+def _divided(channels: _Channels, first: bool) -> _Affine:
+    return (1 / channels if first and np.all(channels) else None), None
+
+
+_AFFINE: dict[str, Callable[[_Channels, bool], _Affine]] = {
+    "Add": lambda channels, _first: (None, channels),
+    "Div": _divided,
+    "Mul": lambda channels, _first: (channels, None),
+    "Sub": lambda channels, first: (None, -channels) if first else (-np.ones_like(channels), channels),
+}
+"""By operator: what it does with a result, by a constant of one number per channel; `first` tells whether the
+result is its first input. Neither factors nor offsets where that can't be said."""
+
+
 def _fold_consumer(node: onnx_ir.Node) -> bool:
     """Fold the one node that reads `node`, if it is affine per channel; return whether it was."""
     graph, weights = node.graph, constant(node.inputs[1])
     consumer = only_consumer(node.outputs[0])
-    if consumer is None or consumer.op_type not in ("Mul", "Add") or consumer.domain or weights is None:
+    if consumer is None or consumer.op_type not in _AFFINE or consumer.domain or weights is None:
         return False
     if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         return False  # a Gemm that normalize_gemm couldn't put in its one form
@@ -36,19 +58,22 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
     bias = constant(bias_value)
     if bias_value is not None and (bias is None or bias.ndim != 1):
         return False
-    other = consumer.inputs[1 if consumer.inputs[0] is node.outputs[0] else 0]
-    channels = _per_channel(constant(other), shape_of(node.outputs[0]), shape_of(consumer.outputs[0]))
+    first = consumer.inputs[0] is node.outputs[0]
+    channels = _per_channel(
+        constant(consumer.inputs[first]), shape_of(node.outputs[0]), shape_of(consumer.outputs[0])
+    )
     if channels is None or not isinstance(graph, onnx_ir.Graph):
         return False
+    factors, offsets = _AFFINE[consumer.op_type](channels, first)
+    if factors is None and offsets is None:
+        return False
     old = np.zeros(len(channels)) if bias is None else bias.astype(np.float64)
-    if consumer.op_type == "Add":
-        new_weights, new_bias = None, old + channels
-    else:
-        new_weights, new_bias = _scaled(node, weights, channels), old * channels
+    new_weights = None if factors is None else _scaled(node, weights, factors)
+    new_bias = (old if factors is None else old * factors) + (0 if offsets is None else offsets)
     if new_weights is not None:
         value = add_initializer(graph, f"{node.name}_weights", new_weights.astype(weights.dtype))
         node.replace_input_with(1, value)
-    if bias is not None or consumer.op_type == "Add":
+    if bias is not None or offsets is not None:
         node.resize_inputs(3)
         value = add_initializer(graph, f"{node.name}_bias", new_bias.astype(weights.dtype))
         node.replace_input_with(2, value)

@@ -1,7 +1,7 @@
 """From a file to a normalized Model."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -16,6 +16,7 @@ from edgec.compiler.frontend.check_tensors import check_tensors
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
 from edgec.compiler.frontend.explicit_pads import explicit_pads
+from edgec.compiler.frontend.facts import EXPLICIT_PADS, ONE_GEMM, OPSET
 from edgec.compiler.frontend.fix_shapes import fix_shapes
 from edgec.compiler.frontend.fold_affine import fold_affine
 from edgec.compiler.frontend.fold_constants import fold_constants
@@ -29,45 +30,44 @@ from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.model import Model
+from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched
 from edgec.errors import ModelError, printable
 
 _LIMIT = 2 * files.GIBIBYTE
 """Bytes of a file in ONNX's format; larger weights lie beside it."""
 
-PASSES: tuple[Callable[[onnx_ir.Model], onnx_ir.Model], ...] = (
-    name_nodes,
-    standard_qdq,
-    convert_opset,
-    infer_shapes,
-    fold_empty,
-    fold_constants,
-    infer_shapes,
-    widen_half,
-    explicit_pads,
-    decompose_batch_norm,
-    normalize_gemm,
-    fold_affine,
-    fold_pad,
-    fold_constants,
-    merge_duplicates,
-    name_nodes,
-    infer_shapes,
+PASSES: tuple[Pass, ...] = (
+    Pass(name_nodes, before=(STATIC_INPUTS,), after=(NAMED,)),
+    Pass(standard_qdq),
+    Pass(convert_opset, after=(OPSET,)),
+    Pass(infer_shapes),
+    Pass(fold_empty),
+    Pass(fold_constants),
+    Pass(infer_shapes),
+    Pass(widen_half),
+    Pass(explicit_pads, after=(EXPLICIT_PADS,)),
+    Pass(decompose_batch_norm),
+    Pass(normalize_gemm, after=(ONE_GEMM,)),
+    Pass(fold_affine, before=(ONE_GEMM,), after=(ONE_GEMM,)),
+    Pass(fold_pad),
+    Pass(fold_constants),
+    Pass(merge_duplicates),
+    Pass(name_nodes, after=(NAMED,)),
+    Pass(infer_shapes, after=(STATIC_INPUTS, NAMED, OPSET)),
 )
-"""In order; each takes a model and returns a new one that computes the same."""
+"""In order. What holds behind the last one is what all later stages rely on."""
 
 
-def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, watch: Watch = unwatched) -> Model:
     """Read an ONNX file and normalize it; `shapes` fixes inputs with dynamic dimensions.
 
-    Raises ModelError when the file or its external data can't be read, an input's shape stays dynamic, or
-    the graph contradicts itself.
+    `watch` sees the model behind every pass. Raises ModelError when the file or its external data can't be
+    read, an input's shape stays dynamic, or the graph contradicts itself.
     """
     raw = files.read(path, ModelError, _LIMIT)
     source = _read(path, raw)
     try:
-        graph = fix_shapes(source, shapes or {})
-        for normalize in PASSES:
-            graph = normalize(graph)
+        graph = run(fix_shapes(source, shapes or {}), PASSES, watch)
     except ModelError as error:
         raise ModelError(f"{path.name}: {error}") from error
     return Model(

@@ -278,13 +278,13 @@ def _body(dense: InstructionSet, channelwise: DepthwiseSet, plan: Plan, x: Buffe
         writers.append(
             _Writer(dense, channelwise, stage, accumulators, weights, bias, multiplier, values, other)
         )
-    with T.serial(begin, end) as index:
-        image, first = index // plan.bands, index % plan.bands * plan.steps
-        count = plan.steps
+    with T.serial(begin, end) as band:
+        image, first = band // plan.bands, band % plan.bands * plan.steps
+        count: Expr = plan.steps
         if plan.image_steps % plan.steps:
             count = T.min(count, plan.image_steps - first)
         with T.serial(0, count) as number:
-            alone = T.And(number == 0, T.Or(index == begin, first == 0))
+            alone = T.And(number == 0, T.Or(band == begin, first == 0))
             _Step(plan, writers, x, y, scratch, image, (first + number) * plan.rows, alone).emit()
 
 
@@ -347,8 +347,8 @@ class _Step:
             if not stage.shape.direct:
                 self._prepare(index, ends[index], partial(self._rows, index, ends))
         last = self.plan.stages[-1].shape
-        count = self.plan.rows
-        if last.rows % count:
+        count: Expr = self.plan.rows
+        if last.rows % self.plan.rows:
             count = T.min(count, last.rows - self.row0)
         where = self._tile(len(self.plan.stages) - 1, ends[-1], self.row0)
         self.writers[-1].emit(where, count, stripe.output(last, where, self.y))
@@ -392,14 +392,14 @@ class _Step:
                 tir.serial(height, sides)
         start = end - T.Select(self.alone, T.int32(height), T.int32(stage.fresh))
         limit = stage.read[0]
-        first = T.max(start, 0)
+        first_row = T.max(start, 0)
         last = T.min(end, limit)
         if shape.pads[0]:
             _each(
                 T.min(end, 0) - start,
                 lambda row: self._pad(index, start - end + height + row, 0, shape.pitch),
             )
-        rows(first, last - first)
+        rows(first_row, last - first_row)
         below = T.max(start, limit)
         _each(end - below, lambda row: self._pad(index, below - end + height + row, 0, shape.pitch))
 

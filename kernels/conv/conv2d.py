@@ -271,6 +271,7 @@ class Block:
 
         def added(i: int) -> Expr:
             at = (pixels.first + i) * shape.outputs + channel
+            assert self.other is not None, "there is a residual"
             return tir.load_first(self.other, at, lanes, columns.valid)
 
         residual = None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgec.kernels.isa.base import Output
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.pointwise import elementwise
-from edgec.kernels.tir import Expr, T
+from edgec.kernels.tir import Buffer, Expr, T
 
 _LOW, _HIGH, _ZERO_POINT, _PADDING = range(4)
 
@@ -33,7 +33,7 @@ class Epilogue:
         """How many int32 it reads."""
         return 4 + elementwise.PARAMETERS * self.residual
 
-    def output(self, parameters: Sequence[Expr]) -> Output:
+    def output(self, parameters: Sequence[Expr] | Buffer) -> Output:
         """How sums become int8."""
         low, high = self._clamp(parameters[_LOW], parameters[_HIGH])
         zero_point = parameters[_ZERO_POINT] if self.residual else self._stored(parameters[_ZERO_POINT])
@@ -74,6 +74,6 @@ def parameters(operation: Conv2d, panel_offset: int) -> NDArray[np.int32]:
     return np.concatenate([own, elementwise.parameters(operation.residual)])
 
 
-def padding(parameters: Sequence[Expr]) -> Expr:
+def padding(parameters: Sequence[Expr] | Buffer) -> Expr:
     """Return what the image is padded with, in the panel's terms."""
     return parameters[_PADDING]

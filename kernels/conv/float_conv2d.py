@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def _function(isa: FloatSet, shape: _Shape, weights: int) -> object:
     return tir.kernel(parameters, "float32", partial(_body, isa, shape), noalias=not shape.residual)
 
 
-def _body(isa: FloatSet, shape: _Shape, x: Buffer, *buffers: Buffer) -> None:
+def _body(isa: FloatSet, shape: _Shape, x: Buffer, *buffers: Any) -> None:
     *others, weights, bias, y, scratch, begin, end = buffers
     rows, vectors = shape.geometry.register_tile
     accumulators = [T.alloc_buffer((vectors * isa.lanes,), "float32", scope="global") for _ in range(rows)]

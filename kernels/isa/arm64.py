@@ -279,10 +279,9 @@ class NeonDepthwise(_Narrowing):
         """Products of all channels, then one accumulation per four."""
         channels = 4 * len(self.order)
         wide = tir.vector("int16", channels)
-        sums = None
-        for tap, x in enumerate(a):
-            product = T.cast(x, wide) * T.cast(tir.load(w, offset + tap * channels, channels), wide)
-            sums = product if sums is None else sums + product
+        weights = (tir.load(w, offset + tap * channels, channels) for tap in range(len(a)))
+        first, *others = [T.cast(x, wide) * T.cast(one, wide) for x, one in zip(a, weights, strict=True)]
+        sums = sum(others, first)
         for accumulator, order in zip(accumulators, self.order, strict=True):
             generic.accumulate(accumulator, 4, T.cast(tir.shuffle(sums, order), "int32x4"))
 

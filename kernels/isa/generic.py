@@ -73,7 +73,7 @@ def interleaved_quads(taps: Sequence[Expr], dtype: str, wide: int) -> list[Expr]
     """
     taps = [*taps, *[tir.constant(0, dtype, wide)] * (4 - len(taps))]
     half = wide // 2
-    quads = []
+    quads: list[Expr] = []
     for upper in (0, 8):
         order = [k for u in range(upper, wide, 16) for i in range(u, u + 8) for k in (i, wide + i)]
         pairs = [

@@ -159,7 +159,7 @@ class PairProducts(_Narrowing):
         """Vectors of int16 pairs, from what `pack` made."""
         wide = 2 * self.lanes
         words, eight = tir.vector("int16", wide), tir.constant(8, "int16", wide)
-        found = []
+        found: list[Expr] = []
         for j in range(0, vectors - 1, 2):
             both = T.reinterpret(words, tir.load(b, offset + j * wide, 2 * wide))
             found += [(both << eight) >> eight, both >> eight]

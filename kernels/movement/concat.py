@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def _concat(
     mapped = sum(part.mapped for part in parts)
     table_bytes = isa.bytes if isa else ENTRIES
 
-    def body(*arguments: Buffer) -> None:
+    def body(*arguments: Any) -> None:
         *buffers, _, begin, end = arguments
         inputs, y = buffers[: len(parts)], buffers[-1]
         with T.serial(begin, end) as index:

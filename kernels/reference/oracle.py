@@ -34,6 +34,7 @@ _INSIDES = (
         r"node '\2' (\1): ",
     ),
     (r"\[\w*InferenceError\] ", ""),
+    (r"No registered implementation for operator '(\w+)'.*", r"it has no operator '\1'"),
     (
         r"/\S+\.\w+:\d+ [^()]*\([^()]*\)(?: const)?(?: \[[^\]]*\])? (?:.*? was false\. ?)?",
         "",

@@ -13,6 +13,7 @@ import pytest
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
 from edgec.compiler.frontend.load import load
+from edgec.options import BuildOptions
 from tests.backend import refused
 from tests.backend.cases import cases
 from tests.backend.verdicts import CRASH, REFUSED, WRONG, Verdict, difference, shapes, target
@@ -78,9 +79,8 @@ def test_bundles(share: int, tmp_path: Path) -> None:
         given = {name: np.asarray(array) for name, array in zip(names, inputs, strict=False)}
         read = [str(value.name) for value in loaded.ir.graph.inputs]
         samples = {name: given[name][np.newaxis] for name in read}  # axes that are inputs must fit
-        built = pipeline.build(
-            path, target=target(loaded), shapes=shapes(case), output=output, calibration=samples
-        )
+        options = BuildOptions(target=target(loaded), shapes=shapes(case), output=output, calibration=samples)
+        built = pipeline.build(path, options)
         bundle = Bundle.load(built.path)
         computed = bundle.run({tensor["name"]: given[tensor["name"]] for tensor in bundle.inputs})
         for value, expected in zip(case.model.graph.output, outputs, strict=True):

@@ -16,6 +16,7 @@ from edgec.compiler import pipeline
 from edgec.compiler.accuracy import measure
 from edgec.compiler.frontend.load import load
 from edgec.kernels import reference
+from edgec.options import BuildOptions
 from tests.compiler import onnx_models
 from tests.compiler.building import HOST, build
 from tests.compiler.lowering_cases import weights
@@ -226,5 +227,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(onnx_models.model(body, {"w1": weights(16, 3, 3, 3)}), folder / "model.onnx")
     for int8 in (False, True):
         output = folder / f"{int8}.edgec"
-        pipeline.build(folder / "model.onnx", target=HOST, output=output, with_int8_io=int8)
+        options = BuildOptions(target=HOST, output=output, int8_io=int8)
+        pipeline.build(folder / "model.onnx", options)
     return folder

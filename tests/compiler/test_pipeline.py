@@ -15,6 +15,7 @@ from edgec.bench.bundle import Bundle
 from edgec.compiler import accuracy, pipeline
 from edgec.errors import CalibrationError, EdgecError, ModelError, TargetError, ToolchainError
 from edgec.kernels.kernel import Kernel
+from edgec.options import BuildOptions
 from tests.compiler import onnx_models
 from tests.compiler.building import build, checksums, verified
 from tests.compiler.lowering_cases import weights
@@ -106,7 +107,7 @@ def test_two_builds_in_different_folders_are_byte_identical(
         monkeypatch.setenv("XDG_CACHE_HOME", str(own.parent))
         model = folder / "small.onnx"
         onnx.save(SMALL, model)
-        made = pipeline.build("small.onnx", target=target, calibration=samples())
+        made = pipeline.build("small.onnx", BuildOptions(target=target, calibration=samples()))
         assert made.path.resolve() == folder / f"small-{target}.edgec"
         built.append(files(made.path))
     assert built[0] == built[1]
@@ -148,8 +149,19 @@ def test_progress_tells_every_stage_and_dump_writes_it(tmp_path: Path) -> None:
     assert details["lower"].startswith("13 kernels, 0.0411 MMAC")
     assert details["plan"].startswith("arena ")
     assert {path.name for path in folder.iterdir()} == {
-        "imported.onnx", "quantized.onnx", "network.txt", "program.txt", "functions"
+        "imported.onnx", "quantized.onnx", "network.txt", "program.txt", "functions", "frontend", "compress"
     }  # fmt: skip
+    passes = {
+        stage: sorted(path.name for path in (folder / stage).iterdir()) for stage in ("frontend", "compress")
+    }
+    assert passes["frontend"][0] == "01_name_nodes.onnx"
+    assert "02_insert_qdq.onnx" in passes["compress"]
+    assert (folder / "frontend" / passes["frontend"][-1]).read_bytes() == (
+        folder / "imported.onnx"
+    ).read_bytes()
+    assert (folder / "compress" / passes["compress"][-1]).read_bytes() == (
+        folder / "quantized.onnx"
+    ).read_bytes()
     onnx.checker.check_model(folder / "quantized.onnx")
     assert "conv_0: Conv2d(" in (folder / "network.txt").read_text()
     program = (folder / "program.txt").read_text()
@@ -176,8 +188,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(toolchain, "zig", broken)
     onnx.save(SMALL, tmp_path / "small.onnx")
+    options = BuildOptions(target="rpi5-int8", output=tmp_path / "made.edgec")
     with pytest.raises(ToolchainError):
-        pipeline.build(tmp_path / "small.onnx", target="rpi5-int8", output=tmp_path / "made.edgec")
+        pipeline.build(tmp_path / "small.onnx", options)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 

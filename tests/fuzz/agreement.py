@@ -105,7 +105,8 @@ def resembles(
         if np.abs(off[np.isfinite(off)]).max(initial=0) <= 3 * noise * largest:
             continue
         spread = spread or _spread(run, theirs)
-        counted = np.isfinite(off) & np.isfinite(spread[name])
+        # What noise moves by more than the largest value lies beside a pole, where anything may come out.
+        counted = np.isfinite(off) & (spread[name] <= largest)
         if not counted.any():
             continue
         found, allowed = (float(np.sqrt(np.mean(np.square(e[counted])))) for e in (off, spread[name]))

@@ -15,6 +15,9 @@ _NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**31 - 1, -(2**31), 2**31, 2**40, 2**62, -(
 _REALS = (0.0, -1.0, float("nan"), float("inf"), -float("inf"), 1e-45, 3e38, 1e30)
 _FILES = ("missing.bin", "/etc/passwd", "../../etc/passwd", "/dev/zero", ".", "", "a" * 300)
 
+_IMPOSSIBLE = (IndexError, ValueError, TypeError, OverflowError, onnx.checker.ValidationError)
+"""There is no such thing, protobuf doesn't take it, or a constant lies in a file that there isn't."""
+
 
 def mutated(model: onnx.ModelProto, dice: Dice) -> bytes:
     """Return the file of a model with one to three things wrong with it."""
@@ -25,12 +28,7 @@ def mutated(model: onnx.ModelProto, dice: Dice) -> bytes:
     for _ in range(int(dice.integers(1, 4))):
         try:
             _one(dice, MUTATIONS)(dice, made)
-        except (
-            IndexError,
-            ValueError,
-            TypeError,
-            OverflowError,
-        ):  # there is no such thing, or protobuf doesn't take it
+        except _IMPOSSIBLE:
             continue
     return bytes(made.SerializeToString())
 

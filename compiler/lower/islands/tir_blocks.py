@@ -75,7 +75,7 @@ def _step(index: Any, variable: Any) -> int | None:
     """How far `index` moves when `variable` grows by one; None if that varies."""
     moved = structural_map(index, (tirx.Var, lambda v: v + 1 if v.same_as(variable) else v), order="post")
     difference = tvm.sym.Analyzer().simplify(moved - index)
-    return int(difference) if isinstance(difference, tirx.IntImm) else None
+    return int(difference.value) if isinstance(difference, tirx.IntImm) else None
 
 
 _SCALAR = {"tirx.cosh", "tirx.sinh"}

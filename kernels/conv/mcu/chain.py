@@ -9,6 +9,7 @@ little more than their calls.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,10 @@ _MOST_ROWS = 8
 _ALIGNMENT = 8
 
 
+Rows = TypeVar("Rows", int, Expr)
+"""A number of rows: known while the kernel is written, or in the running program."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A convolution as a chain sees it."""
@@ -44,11 +49,11 @@ class Stage:
     """Rows of the window, dilation included."""
     top: int
 
-    def needed(self, end: Expr) -> Expr:
+    def needed(self, end: Rows) -> Rows:
         """Return how many rows of the input, from its first on, the output's rows before `end` take."""
         return _least(_greatest((end - 1) * self.stride + (self.reach - self.top), 0), self.in_rows)
 
-    def first(self, row: Expr, there: Expr) -> Expr:
+    def first(self, row: Rows, there: Rows) -> Rows:
         """Return the first row of the input that the output takes from `row` on, at most `there`."""
         return _least(_greatest(row * self.stride - self.top, 0), there)
 
@@ -169,11 +174,11 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def _least(one: Expr, two: Expr) -> Expr:
+def _least(one: Rows, two: Rows | int) -> Rows:
     return min(one, two) if isinstance(one, int) and isinstance(two, int) else T.min(one, two)
 
 
-def _greatest(one: Expr, two: Expr) -> Expr:
+def _greatest(one: Rows, two: Rows | int) -> Rows:
     return max(one, two) if isinstance(one, int) and isinstance(two, int) else T.max(one, two)
 
 
@@ -191,7 +196,7 @@ def _function(plan: Plan, callees: Sequence[_Callee], residual: bool, aliased: b
     )
 
 
-def _body(plan: Plan, callees: Sequence[_Callee], residual: bool, x: Buffer, *buffers: Buffer) -> None:
+def _body(plan: Plan, callees: Sequence[_Callee], residual: bool, x: Buffer, *buffers: Any) -> None:
     *given, y, scratch, begin, end = buffers
     other = given.pop(0) if residual else None
     count = len(plan.stages)

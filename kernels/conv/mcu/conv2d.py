@@ -8,7 +8,7 @@ that the instruction set multiplies; then blocks of channels go over it, in a lo
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,7 +255,7 @@ def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDAr
         *operation.strides, operation.pads[1], kernel_rows, kernel_columns,
         segment=kernel_columns * taken,
         pitch=in_columns * channels,
-        padding=np.uint32((operation.input_zero_point & 0xFF) * 0x01010101).astype(np.int32),
+        padding=int(np.uint32((operation.input_zero_point & 0xFF) * 0x01010101).astype(np.int32)),
         groups=operation.groups,
         taken=taken,
         row_dilation=operation.dilations[0],
@@ -284,7 +284,7 @@ def _function(isa: CompactSet, variant: Variant) -> object:
     )
 
 
-def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Buffer) -> None:
+def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Any) -> None:
     *others, y, scratch, begin, end = buffers
     other = others.pop(0) if variant.residual else None
     covered = Extent(*map(T.int32, (1, 1, 0)))

@@ -71,8 +71,8 @@ class Mve:
                 to = address(layer.scratch, i * g.length)
                 mve.COPY.call(None, source, to, g.channels, *_one_row())
         else:
-            with T.serial(0, 2) as i:
-                pixel, to = T.min(pixels[0] + i, g.pixels - 1), i * g.length
+            with T.serial(0, 2) as one_of_two:
+                pixel, to = T.min(pixels[0] + one_of_two, g.pixels - 1), one_of_two * g.length
                 if layer.variant.scattered:
                     mve.FILL.call(None, address(layer.scratch, to), g.padding, g.length)
                     scattered(layer, image, pixel, partial(self._copy_taps, layer, to))
@@ -113,6 +113,7 @@ class Mve:
 
     def _add(self, layer: Layer, start: Expr, pixel: Expr) -> None:
         g, lanes = layer.geometry, 1 if layer.variant.ragged else 4
+        assert layer.other is not None, "there is a residual"
         with T.serial(0, g.outputs // lanes) as block:
             one = tir.load(layer.scratch, start + block * lanes, lanes)
             two = tir.load(layer.other, layer.first_other(pixel) + block * lanes, lanes)

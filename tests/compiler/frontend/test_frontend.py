@@ -126,6 +126,28 @@ def test_a_negative_variance_is_named() -> None:
         decompose_batch_norm(inferred(proto([norm], constants=constants)))
 
 
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose", "Gemm"])
+@pytest.mark.parametrize(
+    ("arithmetic", "expected"),
+    [
+        ("y = Div(c, f)", []),
+        ("y = Sub(c, f)", []),
+        ("y = Sub(f, c)", []),
+        ("s = Sub(c, g) d = Div(s, f) m = Mul(d, g) y = Add(f, m)", []),
+        ("y = Div(f, c)", ["Div"]),
+        ("y = Div(c, zero)", ["Div"]),
+    ],
+)
+def test_every_arithmetic_with_constants_folds(operator: str, arithmetic: str, expected: list[str]) -> None:
+    made = "c = Gemm<transB=1>(x, w)" if operator == "Gemm" else f"c = {operator}(x, w, b)"
+    extents, channels = ("3,4", (6,)) if operator == "Gemm" else ("1,4,9,9", (6, 1, 1))
+    weights = {"Gemm": (6, 4), "Conv": (6, 4, 3, 3), "ConvTranspose": (4, 6, 3, 3)}[operator]
+    zero = np.zeros(channels, np.float32)
+    constants = {"w": normal(*weights), "b": normal(6), "f": normal(*channels), "g": normal(*channels)}
+    model = parsed(f"(float[{extents}] x) => (float y) {{ {made} {arithmetic} }}", constants | {"zero": zero})
+    assert check(model, fold_affine(inferred(model))) == [operator, *expected]
+
+
 def test_factors_that_are_not_per_channel_do_not_fold() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Mul", ["c", "f"], ["y"])]
     model = proto(nodes, constants={"w": normal(6, 4, 3, 3), "f": normal(7)})
@@ -319,10 +341,10 @@ def test_passes_leave_their_input_alone(tmp_path: Path) -> None:
     norm, constants = batch_norm("c", "y", 6)
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"], auto_pad="SAME_UPPER"), norm]
     model = inferred(proto(nodes, constants=constants | {"w": normal(6, 4, 3, 3)}))
-    for normalize in PASSES:
+    for step in PASSES:
         before = onnx_ir.to_proto(model).SerializeToString(deterministic=True)
-        changed = normalize(model)
-        assert onnx_ir.to_proto(model).SerializeToString(deterministic=True) == before, normalize.__name__
+        changed = step.rewrite(model)
+        assert onnx_ir.to_proto(model).SerializeToString(deterministic=True) == before, step.name
         model = changed
 
 

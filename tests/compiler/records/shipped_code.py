@@ -2,6 +2,7 @@
 
     python -m tests.compiler.records.shipped_code          # compiles all and compares with shipped_code.txt
     python -m tests.compiler.records.shipped_code --write  # writes it anew, where kernels were to change
+    python -m tests.compiler.records.shipped_code --stamp  # where all is equal, records are today's
 
 A record's signature holds all that a layer's code depends on, but for numbers that are drawn here from a
 fixed seed; so a layer can be had from it without the network.
@@ -12,13 +13,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.compiler.records.records import Record, cpu_class, shipped
+from edgec.compiler.records import records
+from edgec.compiler.records.records import Record, Records, choice_version, cpu_class, encode, shipped
 from edgec.kernels import operations
 from edgec.kernels.codegen.native import compile_object
 from edgec.kernels.operations import Binary, Conv2d, Operation
@@ -28,6 +31,7 @@ from edgec.targets.descriptor import Target
 
 FILE = Path(__file__).with_suffix(".txt")
 """A hash per record, in the records' order."""
+SHIPPED = Path(records.__file__).with_name("shipped.jsonl")
 DEVICES = ("x86-64-v3", "x86-64-v4")
 
 _TOKEN = re.compile(r"\w+(?=\()|\w+(?==)|\w+\[[\d,]*\]|[\w.-]+|[()\[\],=]")
@@ -96,10 +100,20 @@ def levels() -> tuple[Target, ...]:
     return tuple(level for device in DEVICES for level in loader.load(f"{device}-int8").levels)
 
 
+def layer(record: Record) -> tuple[Operation, Target]:
+    """Return the layer that a record is of, and what it runs on."""
+    operation = operation_of(record.operation)
+    return operation, next(level for level in levels() if cpu_class(operation, level) == record.target)
+
+
+def stamped_anew(record: Record) -> Record:
+    """Return the record as one of today's kernels."""
+    return replace(record, version=choice_version(*layer(record)))
+
+
 def hashed(record: Record) -> str:
     """Return a hash of the machine code that a record chooses."""
-    operation = operation_of(record.operation)
-    target = next(level for level in levels() if cpu_class(operation, level) == record.target)
+    operation, target = layer(record)
     code = next(
         code
         for kernel, code in candidates(operation, target)
@@ -108,14 +122,14 @@ def hashed(record: Record) -> str:
     return hashlib.sha256(compile_object(code.make(), "layer", target)).hexdigest()[:16]
 
 
-def all_hashed(records: Iterable[Record]) -> list[str]:
+def all_hashed(chosen: Iterable[Record]) -> list[str]:
     """Compile on every core: TVM lets go of Python's lock."""
     with ThreadPoolExecutor() as threads:
-        return list(threads.map(hashed, records))
+        return list(threads.map(hashed, chosen))
 
 
 def main() -> None:
-    """Compare or write."""
+    """Compare or write; what was measured of the same machine code holds, however it is written."""
     found = all_hashed(shipped().entries.values())
     if "--write" in sys.argv:
         FILE.write_text("".join(f"{one}\n" for one in found))
@@ -128,6 +142,9 @@ def main() -> None:
         if one != pinned
     ]
     print(f"{len(found) - len(differing)} of {len(found)} layers have the machine code that is pinned")
+    if "--stamp" in sys.argv and not differing:
+        stamped = Records.of(map(stamped_anew, shipped().entries.values()))
+        SHIPPED.write_bytes(encode(stamped))
     sys.exit("\n".join(differing) or 0)
 
 

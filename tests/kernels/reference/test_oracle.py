@@ -61,6 +61,11 @@ def test_what_nobody_can_run_is_one_line() -> None:
             "[ONNXRuntimeError] : 1 : FAIL : Node (a) Op (Add) [ShapeInferenceError] Incompatible dimensions",
             "Node (a) Op (Add) Incompatible dimensions",
         ),
+        (
+            "No registered implementation for operator 'GlobalLpPool' and domain ''. You may either add "
+            "one or skip the test in 'backend_reference_test.py'. Available implementations: Abs",
+            "it has no operator 'GlobalLpPool'",
+        ),
         ("Python int too large to convert to C int", "an integer too large to convert to C int"),
         ("axes (1, 2) are\nnone of /dev/null", "axes (1, 2) are none of /dev/null"),
     ],
