@@ -22,7 +22,7 @@ LIMITS = {
     "Gather": "one constant index along an axis",
     "Gemm": "constant weights, A not transposed",
     "MatMul": "the second operand a constant matrix",
-    "MaxPool": "1-D and 2-D, explicit padding, no dilation, no indices",
+    "MaxPool": "1-D and 2-D, explicit padding, no indices",
     "Pad": "constant padding by constant amounts, none negative, no chosen axes",
     "ReduceMean": "constant axes",
     "Relu": "free behind a product, an addition or a mean",

@@ -133,7 +133,7 @@ def _binary(kind: str, builder: Builder, request: FloatRequest) -> Seen:
 
 def _max_pool(builder: Builder, request: FloatRequest) -> Seen:
     source, geometry = pooling.pooled(builder, request.node, request.inputs[0])
-    operation = MaxPool(**geometry, dtype="float32")
+    operation = MaxPool(**geometry, dtype="float32", dilations=pooling.dilations(request.node))
     return _emit(builder, request, operation, (source.tensor,), window.result(request.shape))
 
 

@@ -19,15 +19,32 @@ from edgec.kernels.operations import AveragePool, MaxPool, Mean, Quantization, S
 def accepts_pool(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
     """Return why no kernel pools so, or None."""
     del sources
-    if any(step != 1 for step in attribute(node, "dilations", [1])):
-        return "dilated pooling has no integer kernel"
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return "pooling that also returns indices has no integer kernel"
-    return window.refusal(node)
+    if reason := window.refusal(node):
+        return reason
+    if any(step != 1 for step in attribute(node, "dilations", [1])):
+        if node.op_type != "MaxPool":
+            return "dilated averages have no integer kernel"
+        return None if _all_inside(node) else "a window that lies in its padding alone has no integer kernel"
+    return None
+
+
+def _all_inside(node: onnx_ir.Node) -> bool:
+    """Whether every window has an element inside the image: dilated ones can straddle a small one."""
+    place = window.window(node, tuple(attribute(node, "kernel_shape", ())))
+    shapes = (value and shape_of(value) for value in (node.inputs[0], node.outputs[0]))
+    extents, results = ((1, *(shape or ())[2:])[-2:] for shape in shapes)
+    axes = zip(extents, results, place.kernel, place.strides, place.pads[:2], place.dilations, strict=True)
+    return all(
+        any(0 <= start * stride - pad + i * apart < extent for i in range(kernel))
+        for extent, count, kernel, stride, pad, apart in axes
+        for start in range(count)
+    )
 
 
 def pooled(builder: Builder, node: onnx_ir.Node, source: S) -> tuple[S, dict[str, Any]]:
-    """Return the input as NHWC and the geometry of the window."""
+    """Return the input as NHWC and the geometry of the window, its dilations left aside."""
     source = window.image(builder, source, str(node.name))
     n, c, h, w = source.view.shape
     place = window.window(node, tuple(attribute(node, "kernel_shape", ())))
@@ -41,10 +58,16 @@ def pooled(builder: Builder, node: onnx_ir.Node, source: S) -> tuple[S, dict[str
     }
 
 
+def dilations(node: onnx_ir.Node) -> tuple[int, int]:
+    """Return those of a pooling window, height first."""
+    return window.window(node, tuple(attribute(node, "kernel_shape", ()))).dilations
+
+
 def _max_pool(builder: Builder, request: Request) -> Codes:
     """MaxPool at its input's own scale."""
     source, geometry = pooled(builder, request.node, request.inputs[0])
-    return emit(builder, request, MaxPool(**geometry), (source.tensor,), window.result(request.shape))
+    operation = MaxPool(**geometry, dilations=dilations(request.node))
+    return emit(builder, request, operation, (source.tensor,), window.result(request.shape))
 
 
 def _average_pool(builder: Builder, request: Request) -> Codes:

@@ -21,6 +21,8 @@ class MaxPool:
     dtype: str = "int8"
     runs: Runs | None = None
     """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
+    dilations: tuple[int, int] = (1, 1)
+    """Pixels from one element of a window to the next; every window has one inside the image."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,15 +27,18 @@ _MEAN_VECTORS = 4
 
 
 def _taps(
-    operation: MaxPool | AveragePool | FloatAveragePool, row: Expr, column: Expr
+    operation: MaxPool | AveragePool | FloatAveragePool,
+    row: Expr,
+    column: Expr,
+    dilations: tuple[int, int] = (1, 1),
 ) -> list[tuple[Expr, Expr]]:
     """Per tap: the pixel's index, clamped into the image, and whether it lies inside."""
     _, height, width, _ = operation.input_shape
     taps: list[tuple[Expr, Expr]] = []
     for r in range(operation.kernel[0]):
         for c in range(operation.kernel[1]):
-            y = row * operation.strides[0] + r - operation.pads[0]
-            x = column * operation.strides[1] + c - operation.pads[1]
+            y = row * operation.strides[0] + r * dilations[0] - operation.pads[0]
+            x = column * operation.strides[1] + c * dilations[1] - operation.pads[1]
             inside = T.And(T.And(y >= 0, y < height), T.And(x >= 0, x < width))
             y, x = T.max(T.min(y, height - 1), 0), T.max(T.min(x, width - 1), 0)
             taps.append((y * width + x, inside))
@@ -43,7 +46,10 @@ def _taps(
 
 
 def max_pool(operation: MaxPool, target: Target) -> KernelCode:
-    """Maximum over a window; a tap outside repeats the image's nearest pixel, which the window holds too."""
+    """Maximum over a window; a tap outside repeats the image's nearest pixel, which the window holds too.
+
+    A dilated window may not hold it: there a tap outside is the least that there is.
+    """
     del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
@@ -59,16 +65,23 @@ def _max_pool(operation: MaxPool) -> object:
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
         with T.serial(begin, end) as index, T.serial(0, columns) as column:
-            taps = _taps(operation, index % rows, column)
+            taps = _taps(operation, index % rows, column, operation.dilations)
             image = index // rows * (height * width)
 
             def vector(channel: Expr, lanes: int) -> None:
                 values = [tir.load(x, (image + pixel) * channels + channel, lanes) for pixel, _ in taps]
+                if operation.dilations != (1, 1):
+                    least = tir.constant(lowest, operation.dtype, lanes)
+                    values = [
+                        T.Select(inside, value, least)
+                        for value, (_, inside) in zip(values, taps, strict=True)
+                    ]
                 place = (index * columns + column) * apart + channel
                 tir.store(y, place, largest(values, lanes), lanes)
 
             tir.vectors(channels, _LANES, vector)
 
+    lowest = -math.inf if operation.dtype == "float32" else -128
     largest = _largest_float if operation.dtype == "float32" else _largest_integer
     sizes = math.prod(operation.input_shape), span(operation.runs, math.prod(operation.output_shape))
     return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)

@@ -212,20 +212,26 @@ def pad(op: Pad, x: Array) -> Array:
     return np.pad(x.reshape(op.shape), op.pads, constant_values=op.value)
 
 
-def _windows(op: MaxPool | AveragePool | FloatAveragePool, x: Array, outside: float) -> tuple[Array, int]:
+def _windows(
+    op: MaxPool | AveragePool | FloatAveragePool,
+    x: Array,
+    outside: float,
+    dilations: tuple[int, int] = (1, 1),
+) -> tuple[Array, int]:
     """[N, OH, OW, C, positions] values of every pooling window, `outside` where it leaves the image."""
     n, h, w, c = op.input_shape
     _, oh, ow, _ = op.output_shape
-    below = max(0, (oh - 1) * op.strides[0] + op.kernel[0] - op.pads[0] - h)
-    right = max(0, (ow - 1) * op.strides[1] + op.kernel[1] - op.pads[1] - w)
+    reach = [(extent - 1) * apart + 1 for extent, apart in zip(op.kernel, dilations, strict=True)]
+    below = max(0, (oh - 1) * op.strides[0] + reach[0] - op.pads[0] - h)
+    right = max(0, (ow - 1) * op.strides[1] + reach[1] - op.pads[1] - w)
     image = np.pad(
         x.reshape(n, h, w, c),
         ((0, 0), (op.pads[0], below), (op.pads[1], right), (0, 0)),
         constant_values=outside,
     )
     views = []
-    for row in range(op.kernel[0]):
-        for column in range(op.kernel[1]):
+    for row in range(0, reach[0], dilations[0]):
+        for column in range(0, reach[1], dilations[1]):
             rows = slice(row, row + (oh - 1) * op.strides[0] + 1, op.strides[0])
             columns = slice(column, column + (ow - 1) * op.strides[1] + 1, op.strides[1])
             views.append(image[:, rows, columns])
@@ -235,7 +241,7 @@ def _windows(op: MaxPool | AveragePool | FloatAveragePool, x: Array, outside: fl
 def max_pool(op: MaxPool, x: Array) -> Array:
     """See `MaxPool`."""
     lowest = -np.inf if op.dtype == "float32" else np.iinfo(op.dtype).min
-    return np.asarray(_windows(op, x, lowest)[0].max(axis=-1))
+    return np.asarray(_windows(op, x, lowest, op.dilations)[0].max(axis=-1))
 
 
 def average_pool(op: AveragePool, x: Array, requantization: str = FLOAT) -> Array:

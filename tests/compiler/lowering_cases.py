@@ -298,6 +298,12 @@ MOVEMENTS = {
     "max pool rounding up": movement(
         "y = MaxPool<kernel_shape=[3,3], strides=[2,3], pads=[1,1,1,1], ceil_mode=1>(x)", _POOLED
     ),
+    "max pool dilated": movement(
+        "y = MaxPool<kernel_shape=[3,2], dilations=[2,3], strides=[2,1], pads=[2,1,1,1]>(x)", _POOLED
+    ),
+    "max pool dilated 1-D": movement(
+        "y = MaxPool<kernel_shape=[3], dilations=[4], pads=[2,2]>(x)", _POOLED, "float[2,6,20] x"
+    ),
     "max pool 1-D": movement(
         "y = MaxPool<kernel_shape=[3], strides=[2], pads=[1,0]>(x)", _POOLED, "float[2,6,20] x"
     ),

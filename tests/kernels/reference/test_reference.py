@@ -171,20 +171,20 @@ def pad(op: Pad, inputs: Sequence[Array], index: Index) -> float:
     return float(inputs[0][at]) if inside else op.value
 
 
-def _window(op: MaxPool | AveragePool | FloatAveragePool, x: Array, index: Index) -> list[float]:
+def _window(
+    op: MaxPool | AveragePool | FloatAveragePool, x: Array, index: Index, dilations: tuple[int, int] = (1, 1)
+) -> list[float]:
     image, row, column, channel = index
     return [
         x[image, y, z, channel].item()
-        for y in range(row * op.strides[0] - op.pads[0], row * op.strides[0] - op.pads[0] + op.kernel[0])
-        for z in range(
-            column * op.strides[1] - op.pads[1], column * op.strides[1] - op.pads[1] + op.kernel[1]
-        )
+        for y in (row * op.strides[0] - op.pads[0] + r * dilations[0] for r in range(op.kernel[0]))
+        for z in (column * op.strides[1] - op.pads[1] + c * dilations[1] for c in range(op.kernel[1]))
         if 0 <= y < op.input_shape[1] and 0 <= z < op.input_shape[2]
     ]
 
 
 def max_pool(op: MaxPool, inputs: Sequence[Array], index: Index) -> float:
-    window = list(_window(op, inputs[0], index))
+    window = list(_window(op, inputs[0], index, op.dilations))
     return float("nan") if any(value != value for value in window) else max(window)
 
 
