@@ -1,6 +1,7 @@
 """The C compiler, linker and archiver: clang and lld from the `ziglang` package, for every target."""
 
 import atexit
+import functools
 import importlib.util
 import os
 import re
@@ -10,11 +11,9 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
-import platformdirs
-
+from edgec import cache
 from edgec.errors import LimitError, ToolchainError
 from edgec.targets.descriptor import Board, Target
 
@@ -117,9 +116,9 @@ def zig(folder: Path, *arguments: str) -> None:
     group of its own: Ctrl-C in a terminal stops edgec, and edgec what it has begun (`stop`).
     """
     tool = "the archiver" if arguments[0] == "ar" else "the C compiler"
-    cache = _global_cache(platformdirs.user_cache_path("edgec") / "zig")
+    shared = _global_cache(cache.folder() / "zig")
     environment = dict(os.environ)
-    environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache)
+    environment["ZIG_GLOBAL_CACHE_DIR"] = str(shared)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
     environment["TMPDIR"] = str(folder)  # the caller's may be missing, or full
     try:
@@ -172,7 +171,7 @@ def _kill(process: "subprocess.Popen[str]") -> None:
         process.wait()
 
 
-@cache
+@functools.cache
 def _global_cache(users: Path) -> Path:
     """Return the user's cache; where that can't be written, a folder for this process alone.
 
