@@ -81,9 +81,8 @@ for round in range(40):
 
 
 def test_builds_at_the_same_time_read_whole_entries_or_none(folder: Path) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", WORK], stderr=subprocess.PIPE, text=True) for _ in range(3)
-    ]
+    command = [sys.executable, "-c", WORK]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     said = [process.communicate(timeout=60)[1] for process in processes]
     assert ([process.returncode for process in processes], said) == ([0] * 3, [""] * 3)
     cache.trim(5 * 8192)

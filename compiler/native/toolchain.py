@@ -6,14 +6,12 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from edgec import cache
+from edgec import cache, processes
 from edgec.errors import LimitError, ToolchainError
 from edgec.targets.descriptor import Board, Target
 
@@ -120,7 +118,8 @@ def zig(folder: Path, *arguments: str) -> None:
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(shared)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
-    environment["TMPDIR"] = str(folder)  # the caller's may be missing, or full
+    for variable in ("TMPDIR", "TMP", "TEMP"):  # the caller's folder may be missing, or full
+        environment[variable] = str(folder)
     try:
         process = subprocess.Popen(
             [str(_executable()), *arguments],
@@ -129,7 +128,7 @@ def zig(folder: Path, *arguments: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             process_group=0,
         )
@@ -146,7 +145,7 @@ def zig(folder: Path, *arguments: str) -> None:
             _kill(process)
     if process.returncode == 0:
         return
-    for place in (folder, cache):
+    for place in (folder, shared):
         if shutil.disk_usage(place).free < _NO_SPACE:
             raise ToolchainError(f"{tool} failed: no space left on the device of {place}")
     if process.returncode < 0:
@@ -166,9 +165,7 @@ def stop() -> None:
 def _kill(process: "subprocess.Popen[str]") -> None:
     """End a process and all that it started."""
     if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        processes.end(process)
 
 
 @functools.cache
