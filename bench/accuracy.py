@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -22,6 +22,7 @@ from edgec.bench.lab.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
 from edgec.errors import DataError, PackageError, reported
 from edgec.kernels.reference import oracle
+from edgec.options import Optimize
 from edgec.output import console
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Predictor = Callable[[Array], Array]
 """Samples [S, *input shape] to outputs [S, elements]."""
-Optimize = Literal["speed", "ram", "flash"]
-"""As `edgec build --optimize`."""
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -31,14 +31,14 @@ from edgec.compiler.lower.network.plan import plan
 from edgec.compiler.lower.network.share_multipliers import share_multipliers
 from edgec.compiler.model import Model, Provenance, is_qdq, serialize
 from edgec.compiler.native.objects import compile_objects
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Program
-from edgec.compiler.records.records import Records, encode, known, of_network
+from edgec.compiler.records.records import Records, encode, known, of_network, read
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.operations import Chain, Island, Network
 from edgec.kernels.reference import precise
+from edgec.options import BuildOptions, Optimize, Progress
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -48,8 +48,6 @@ _WORK, _WORK_PER_BYTE = 6e8, 8
 """Multiply-accumulates of the reference, in numpy, that a build has time for besides the golden run and one
 more sample: a second, some tenth of what it takes. A byte moved takes as long as that many of them."""
 
-Progress = Callable[[str, str], None]
-"""Called as progress(stage, detail): with no detail when a stage starts, then with what it found."""
 Arrays = Mapping[str, NDArray[Any]]
 Tuner = Callable[[Network, Target, Arrays, Records], Tuning]
 """Tunes a network for a target, computing on one input, from what records say already."""
@@ -62,7 +60,8 @@ class _Lowered:
     name: str
     network: Network
     target: Target
-    optimize: Optimize
+    options: BuildOptions
+    """With whether inputs and outputs are int8."""
     samples: Sequence[Arrays]
     """Inputs as the network takes them: of the golden run, then more to compare with the original."""
     origin: manifest.Source
@@ -72,54 +71,33 @@ class _Lowered:
     """What they are: a key of accuracy.SAMPLES."""
 
 
-def build(
-    path: str | Path,
-    *,
-    target: str,
-    calibration: str | Path | Arrays | None = None,
-    output: str | Path | None = None,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    name: str | None = None,
-    optimize: Optimize = Optimize.SPEED,
-    reduce_range: bool = False,
-    max_ram: int | None = None,
-    max_flash: int | None = None,
-    with_int8_io: bool | None = None,
-    arena_io: bool = False,
-    dump: str | Path | None = None,
-    records: Records | None = None,
-    tune: Tuner | None = None,
-    progress: Progress | None = None,
-) -> bundle.Bundle:
-    """Compile the ONNX model at `path` for `target` and return its bundle.
+def build(path: str | Path, options: BuildOptions, tune: Tuner | None = None) -> bundle.Bundle:
+    """Compile the ONNX model at `path` as `options` say and return its bundle.
 
-    A float model on an int8 target is quantized after training, on `calibration` (an .npz file or arrays by
-    input name) or else on seeded synthetic inputs. `shapes` fixes dynamic inputs; `output` is the folder to
-    write, by default `<name>-<target>.edgec` in the current one; `optimize` says what goes first where speed
-    costs memory; `reduce_range` is as in `quantize`; `dump` receives every stage as files.
-    `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets.
-    With `with_int8_io` inputs and outputs are int8 where the model has float; None: where the target's core
-    has no FPU. With `arena_io` they lie in the arena, on targets without an operating system. Kernels are
-    those that `tune` finds fastest, or that `records` (by default all there are) say are. Raises an
-    EdgecError that names what to mend; then nothing is written.
+    A float model on an int8 target is quantized after training, on the calibration samples or else on seeded
+    synthetic inputs. Inputs and outputs are int8 where the model has float if the options say so, or nothing
+    while the target's core has no FPU. Kernels are those that `tune` finds fastest, in place of a search in
+    `options.tune` seconds, which only who measures can make, or that records (by default all there are) say
+    are. Raises an EdgecError that names what to mend; then nothing is written.
     """
-    report = progress or (lambda _stage, _detail: None)
-    path, described = Path(path), _limited(loader.load(target), max_ram, max_flash)
-    name = path.stem if name is None else name
+    report = options.progress or _untold
+    path, described = Path(path), _limited(loader.load(options.target), options)
+    name = path.stem if options.name is None else options.name
     names.check(name)
-    folder = Path(output) if output is not None else Path(f"{name}-{described.name}.edgec")
+    folder = Path(f"{name}-{described.name}.edgec" if options.output is None else options.output)
     bundle.check_output(folder)
-    dumps = Dumps(Path(dump) if dump is not None else None)
+    dumps = Dumps(Path(options.dump) if options.dump is not None else None)
+    records = known() if options.records is None else read(Path(options.records))
 
     report("import", "")
-    source = load(path, shapes, dumps.passes("frontend"))
+    source = load(path, options.shapes, dumps.passes("frontend"))
     dumps.model("imported", source)
     if described.precision == "fp32" and is_qdq(source):
         raise ModelError(f"{path.name} is quantized: build it for '{described.device}-int8'")
-    if reduce_range and (described.precision == "fp32" or is_qdq(source)):
+    if options.reduce_range and (described.precision == "fp32" or is_qdq(source)):
         why = "it is quantized already" if is_qdq(source) else f"{described.name} doesn't quantize"
         raise ModelError(f"{path.name}: --reduce-range rounds weights, and {why}: leave it away")
-    data = _samples(calibration, source)
+    data = _samples(options.calibration, source)
     with _naming(path):
         check(source, described)
     half = ", float16 as float32" if source.widened else ""
@@ -129,38 +107,35 @@ def build(
     if described.precision == "int8":
         report("quantize", "")
         # Kernels for microcontrollers keep a multiplier of all channels once; others would gain nothing.
-        per_tensor = optimize is Optimize.FLASH and not described.hosted
+        per_tensor = options.optimize == "flash" and not described.hosted
         if not is_qdq(source):
             model = quantize(
                 source,
                 data,
-                reduce_range=reduce_range,
+                reduce_range=options.reduce_range,
                 dense_per_tensor=per_tensor,
                 watch=dumps.passes("compress"),
             )
         dumps.model("quantized", model)
-        report("quantize", _quantized(model, source, reduce_range, per_tensor))
+        report("quantize", _quantized(model, source, options.reduce_range, per_tensor))
 
     report("lower", "")
     with _naming(path):
-        if with_int8_io is None:
-            with_int8_io = described.requantization == "fixed-point"
-        if described.requantization == "fixed-point" and not with_int8_io:
-            raise UnsupportedError(f"{described.device} has no floating-point unit: leave --io float away")
-        if arena_io and described.hosted:
+        options = replace(options, int8_io=_int8_io(options, described))
+        if options.arena_io and described.hosted:
             raise UnsupportedError(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
-        network = to_network(model, with_int8_io, described)
+        network = to_network(model, bool(options.int8_io), described)
         feeds = data.compared(MOST_COMPARED)
         samples = [
             {name: quantized_as(network.tensors[name], array) for name, array in feed.items()}
             for feed in feeds
         ]
-        origin = replace(_origin(source, model, network, with_int8_io), arena_io=arena_io)
+        origin = _origin(source, model, network)
         sampled = data.kind(calibrates=model is not source)
-        lowered = _Lowered(name, network, described, optimize, samples, origin, feeds, sampled)
-        return _compile(lowered, known() if records is None else records, tune, folder, dumps, report)
+        lowered = _Lowered(name, network, described, options, samples, origin, feeds, sampled)
+        return _compile(lowered, records, tune, folder, dumps, report)
 
 
 def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) -> bundle.Bundle:
@@ -170,17 +145,13 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
     """
     bundle.check_output(built.path)
     built.check()
-    network = network_of(built.file("model.onnx"), built.manifest["io"]["int8"])
+    options = manifest.options_of(built.manifest)
+    network = network_of(built.file("model.onnx"), bool(options.int8_io))
+    samples = [npz.read(built.file("golden/inputs.npz"), BundleError)]
+    origin = manifest.source_of(built.manifest, built.path)
     target = loader.from_data(built.manifest["target"])
-    lowered = _Lowered(
-        built.name,
-        network,
-        target,
-        Optimize(built.manifest["optimize"]),
-        [npz.read(built.file("golden/inputs.npz"), BundleError)],
-        manifest.source_of(built.manifest, built.path),
-    )
-    report = progress or (lambda _stage, _detail: None)
+    lowered = _Lowered(built.name, network, target, options, samples, origin)
+    report = progress or _untold
     report("lower", "")
     return _compile(lowered, known(), tune, built.path, Dumps(None), report)
 
@@ -190,8 +161,8 @@ def _compile(
 ) -> bundle.Bundle:
     """Choose kernels, plan, compile and write: from the network to the bundle."""
     target = lowered.target
-    arena_io = lowered.origin.arena_io
-    network = arranged(lowered.network, target, records, lowered.optimize, arena_io)
+    optimize, arena_io = lowered.options.optimize, lowered.options.arena_io
+    network = arranged(lowered.network, target, records, optimize, arena_io)
     dumps.network(network)
     programs = levels(network, target, records)
     report("lower", _summary(network, programs))
@@ -206,7 +177,7 @@ def _compile(
     report("plan", "")
     programs = tuple(replace(program, arena_io=arena_io) for program in programs)
     planned = plan(common(programs))
-    contract.check_arena(common(programs), planned, lowered.optimize)
+    contract.check_arena(common(programs), planned, optimize)
     dumps.programs(programs, planned)
     report("plan", _planned(planned.arena_bytes, planned.lower_bound_bytes, programs))
 
@@ -238,7 +209,7 @@ def _compile(
         for record in of_network(records, operations, level).entries.values()
     )
     written = bundle.write(
-        lowered.name, programs, planned, objects, golden, origin, lowered.optimize, folder,
+        lowered.name, programs, planned, objects, golden, origin, lowered.options, folder,
         encode(used),
     )  # fmt: skip
     report("emit", "libraries, header, manifest, golden vectors")
@@ -249,11 +220,11 @@ def arranged(
     network: Network,
     target: Target,
     records: Records,
-    optimize: Optimize = Optimize.SPEED,
+    optimize: Optimize = "speed",
     arena_io: bool = False,
 ) -> Network:
     """Return a network that computes the same in less memory or time on `target`."""
-    if optimize is Optimize.FLASH:
+    if optimize == "flash":
         network = compact_weights(network)
     if not target.hosted:
         network = share_multipliers(network, target)
@@ -264,12 +235,24 @@ def arranged(
     return place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))
 
 
-def _limited(target: Target, max_ram: int | None, max_flash: int | None) -> Target:
+def _untold(stage: str, detail: str) -> None:
+    """Tell nobody what a build does."""
+
+
+def _limited(target: Target, options: BuildOptions) -> Target:
     return replace(
         target,
-        ram_bytes=target.ram_bytes if max_ram is None else max_ram,
-        flash_bytes=target.flash_bytes if max_flash is None else max_flash,
+        ram_bytes=target.ram_bytes if options.max_ram is None else options.max_ram,
+        flash_bytes=target.flash_bytes if options.max_flash is None else options.max_flash,
     )
+
+
+def _int8_io(options: BuildOptions, target: Target) -> bool:
+    """Whether inputs and outputs are int8 where the model has float; raises UnsupportedError."""
+    needed = target.requantization == "fixed-point"
+    if needed and options.int8_io is False:
+        raise UnsupportedError(f"{target.device} has no floating-point unit: leave --io float away")
+    return needed if options.int8_io is None else options.int8_io
 
 
 def network_of(path: Path, with_int8_io: bool = False) -> Network:
@@ -332,7 +315,7 @@ def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, 
     return reference.evaluate(network, inputs, requantization=form, onnx_says=precise.evaluate)
 
 
-def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -> manifest.Source:
+def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
     """Return what the manifest says of the model."""
     kind = Provenance("qdq" if is_qdq(source) else "none")
     provenance = (model.calibration if model is not source else None) or kind
@@ -352,7 +335,6 @@ def _origin(source: Model, model: Model, network: Network, with_int8_io: bool) -
         compiled=serialize(model),
         original=source.original,
         islands=tuple(reason for reasons in islands for reason in reasons) if is_qdq(model) else (),
-        int8_io=with_int8_io,
     )
 
 

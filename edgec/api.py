@@ -1,72 +1,64 @@
 """edgec from Python: what the command line does, as two functions."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import ParamSpec, Protocol
 
-from numpy.typing import NDArray
-
-from edgec.bench import devices
+from edgec import options
 from edgec.bench.bundle import Bundle
+from edgec.options import BuildOptions
 from edgec.targets import loader
 
+_Fields = ParamSpec("_Fields")
 
-def build(
-    path: str | Path,
-    *,
-    target: str,
-    calibration: str | Path | Mapping[str, NDArray[Any]] | None = None,
-    output: str | Path | None = None,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    name: str | None = None,
-    optimize: Literal["speed", "ram", "flash"] = "speed",
-    reduce_range: bool = False,
-    max_ram: int | None = None,
-    max_flash: int | None = None,
-    int8_io: bool | None = None,
-    arena_io: bool = False,
-    dump: str | Path | None = None,
-    tune: float | None = None,
-    progress: Callable[[str, str], None] | None = None,
-) -> Bundle:
+
+class _Build(Protocol[_Fields]):
+    def __call__(self, path: str | Path, *args: _Fields.args, **fields: _Fields.kwargs) -> Bundle: ...
+
+
+def _with_fields(
+    made: Callable[_Fields, BuildOptions],
+) -> Callable[[Callable[[str | Path, BuildOptions], Bundle]], _Build[_Fields]]:
+    """Give a function the fields of the class `made` as keywords in place of a value, and their help."""
+
+    def decorate(function: Callable[[str | Path, BuildOptions], Bundle]) -> _Build[_Fields]:
+        @wraps(function)
+        def spread(path: str | Path, *args: _Fields.args, **fields: _Fields.kwargs) -> Bundle:
+            return function(path, made(*args, **fields))
+
+        own = inspect.signature(function)
+        path, *_ = own.parameters.values()
+        keywords = [
+            keyword.replace(annotation=options.kinds()[name])
+            for name, keyword in inspect.signature(made).parameters.items()
+        ]
+        spread.__signature__ = own.replace(parameters=[path, *keywords])  # type: ignore[attr-defined]
+        listed = (f"    {name}: {option.help}" for name, option in options.options().items())
+        spread.__doc__ = f"{inspect.getdoc(function)}\n\nOptions:\n" + "\n".join(listed)
+        return spread
+
+    return decorate
+
+
+@_with_fields(BuildOptions)
+def build(path: str | Path, given: BuildOptions) -> Bundle:
     """Compile the ONNX model at `path` for `target` (`rpi5-int8`) and return its bundle.
 
     `calibration` is an .npz file or arrays by input name, shaped like the input or with one more leading
-    sample axis; without it an int8 target takes seeded synthetic inputs. `output` is the bundle's folder, by
-    default `<name>-<target>.edgec` here. `shapes` fixes inputs whose shape the model leaves open.
-    `optimize` says what goes first where faster code takes more memory. `reduce_range` makes weights smaller
-    and their steps larger, which is faster on CPUs with AVX2 and no VNNI. `dump` is a folder for the model
-    after every stage. A model that needs more than `max_ram` or `max_flash` bytes, by default what the
-    target's descriptor says if anything, raises LimitError. `int8_io` makes int8 what the model has as float
-    inputs and outputs; None leaves them, but for cores without an FPU. With `arena_io` they lie in the arena
-    of firmware. `tune` seconds are spent on a search for faster kernels, on this machine or the target's
-    emulator; what it finds is kept for later builds. `progress` is called with a stage's name and what it
-    did, and with an empty text when the stage begins. Raises EdgecError for what is the caller's to mend.
+    sample axis; without it an int8 target takes seeded synthetic inputs. `shapes` holds tuples by input name.
+    `max_ram` and `max_flash`, in bytes, take the place of the limits that the target's descriptor sets, if
+    any; a model that needs more raises LimitError. `int8_io` makes int8 what the model has as float inputs
+    and outputs; None leaves them, but for cores without an FPU. `tune` is in seconds, on this machine or the
+    target's emulator; what it finds is kept for later builds. `progress` is called with a stage's name and
+    what it did, and with an empty text when the stage begins. Raises EdgecError for what is the caller's to
+    mend.
     """
-    described = loader.load(target)  # a wrong name fails at once
-    device = devices.connect(None, described) if tune is not None else None
-    from edgec.bench import tuning  # seconds, for TVM and ONNX, that load() does without
-    from edgec.compiler import pipeline
-    from edgec.compiler.optimize import Optimize
+    loader.load(given.target)  # a wrong name fails at once
+    from edgec.bench import building  # seconds, for TVM and ONNX, that load() does without
 
-    built = pipeline.build(
-        path,
-        target=target,
-        calibration=calibration,
-        output=output,
-        shapes=shapes,
-        name=name,
-        optimize=Optimize(optimize),
-        reduce_range=reduce_range,
-        max_ram=max_ram,
-        max_flash=max_flash,
-        with_int8_io=int8_io,
-        arena_io=arena_io,
-        dump=dump,
-        tune=tuning.tuner(device, tune) if device is not None and tune is not None else None,
-        progress=progress,
-    )
-    return Bundle(built.path, built.manifest)
+    return building.build(path, given)
 
 
 def load(path: str | Path) -> Bundle:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgec
-from edgec import cli
+from edgec import cli, spelling
 from edgec.errors import ModelError, TuningError, UnsupportedError
 from edgec.targets import loader
 
@@ -122,24 +122,31 @@ def test_a_line_break_in_a_name_is_no_line_break_in_a_message(
     [("x=1x3x224x224", ("x", (1, 3, 224, 224))), ("a=b=7", ("a=b", (7,)))],
 )
 def test_shapes(text: str, shape: tuple[str, tuple[int, ...]]) -> None:
-    assert cli._parse_shape(text) == shape
+    assert spelling.shape("--shape", text) == shape
 
 
 @pytest.mark.parametrize("text", ["x", "=1x2", "x=", "x=0x2", "x=1x", "x=1,2"])
 def test_shapes_that_are_none(text: str) -> None:
     with pytest.raises(ModelError, match="NAME=1x3x224x224"):
-        cli._parse_shape(text)
+        spelling.shape("--shape", text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("5m", 300), ("1h", 3600), ("0.5m", 30)])
 def test_budgets(text: str, seconds: float) -> None:
-    assert cli._parse_seconds(text) == seconds
+    assert spelling.seconds("--timeout", text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1", 1), ("65536", 65536), ("64K", 65536), ("1M", 1 << 20), ("3M", 3 << 20)]
+)
+def test_memory_is_counted_in_powers_of_two(text: str, count: int) -> None:
+    assert cli._parse_bytes("--max-ram", text) == count
 
 
 @pytest.mark.parametrize("text", ["", "60", "s", "-5s", "0s", "1d", "5 m", "nans"])
 def test_budgets_that_are_none(text: str) -> None:
     with pytest.raises(TuningError, match=r"write a time above zero as 60s, 5m or 1h"):
-        cli._parse_seconds(text)
+        spelling.seconds("--timeout", text)
 
 
 def test_the_packages_own_names() -> None:

@@ -16,9 +16,9 @@ from edgec.compiler.emit.atomic_folder import aside, check_writable
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.manifest import Source, encode
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import BundleError
+from edgec.options import BuildOptions
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -216,14 +216,14 @@ def write(
     objects: Sequence[Mapping[str, bytes]],
     golden: Golden,
     source: Source,
-    optimize: Optimize,
+    options: BuildOptions,
     output: Path,
     records: bytes = b"",
 ) -> Bundle:
     """Write the bundle of `programs` to `output`, all of it or nothing, in place of a bundle that is there.
 
     There is one program per level, best first, and one plan for all. `objects` holds, per level, the object
-    file of each function, by symbol; `optimize` is what the build put first; `records` the tuning records
+    file of each function, by symbol; `options` are those of the build; `records` the tuning records
     that chose the kernels, if any did. Raises BundleError where `output` can't be written, ToolchainError
     where the C can't be compiled, TargetError for features that can't be looked up, LimitError where it needs
     more memory than the target allows.
@@ -248,12 +248,12 @@ def write(
             plan,
             golden,
             source,
-            optimize,
+            options,
             hashes=_hashes(folder),
             weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
             sizes=sizes,
         )
-        contract.check(programs[-1], plan, content["memory"], optimize)
+        contract.check(programs[-1], plan, content["memory"], options.optimize)
         if problem := validity.problem(content):
             raise ValueError(f"the manifest breaks its own rules: {problem}")
         encoded = encode(content)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from edgec.compiler.lower.network.plan import peak
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Plan, Program
 from edgec.errors import LimitError
+from edgec.options import Optimize
 
 _NAMED = 4
 """Tensors and layers that a message names: it is one line."""
@@ -71,7 +71,7 @@ def _peak(program: Program, plan: Plan, optimize: Optimize) -> str:
     shown = ", ".join(f"'{name}' {kib(size)}" for name, size in ordered[:_NAMED])
     more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
     scratch = f", scratch {kib(call.scratch_bytes)}" if call.scratch_bytes else ""
-    advice = f"{_other(Optimize.RAM, optimize)}fewer channels or a smaller image at that step would help"
+    advice = f"{_other('ram', optimize)}fewer channels or a smaller image at that step would help"
     if call.scratch_bytes > _LARGE_SCRATCH * (sum(alive.values()) + call.scratch_bytes):
         advice += ", and so would a kernel with less scratch"
     if plan.arena_bytes > plan.lower_bound_bytes:
@@ -81,7 +81,7 @@ def _peak(program: Program, plan: Plan, optimize: Optimize) -> str:
 
 def _other(better: Optimize, chosen: Optimize) -> str:
     """Recommend `better` where it isn't chosen yet."""
-    return f"--optimize {better} may help; " if chosen is not better else ""
+    return f"--optimize {better} may help; " if chosen != better else ""
 
 
 def _largest(program: Program, optimize: Optimize) -> str:
@@ -92,4 +92,4 @@ def _largest(program: Program, optimize: Optimize) -> str:
     }
     ordered = sorted(sizes.items(), key=lambda item: -item[1])[:_NAMED]
     shown = ", ".join(f"'{name}' {kib(size)}" for name, size in ordered)
-    return f"the most weights have {shown}; {_other(Optimize.FLASH, optimize)}fewer channels there would help"
+    return f"the most weights have {shown}; {_other('flash', optimize)}fewer channels there would help"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgec import options
 from edgec.compiler.accuracy import LIMITS_DB, Accuracy
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
@@ -16,6 +17,7 @@ from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.program import Call, Plan, Program
 from edgec.kernels.codegen import elf
 from edgec.kernels.operations import Tensor
+from edgec.options import BuildOptions
 from edgec.targets.descriptor import Target
 
 SCHEMA = 4
@@ -27,6 +29,11 @@ PACKAGES = {
     "ziglang": "ziglang",
 }
 """Key in the manifest -> package whose version decides bytes of the bundle."""
+
+_RECORDED = {
+    name: option.recorded.split("/") for name, option in options.options().items() if option.recorded
+}
+"""Options by name, and the keys on the way to where a manifest has them."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,6 @@ class Source:
     """How near its outputs come to the original's; None until they are compared."""
     islands: tuple[tuple[str, str, str], ...] = ()
     """Nodes that stay in float on an int8 target: name, operator, reason."""
-    int8_io: bool = False
-    """Whether inputs and outputs that the model has in float are int8."""
-    arena_io: bool = False
-    """Whether inputs and outputs lie in the arena."""
 
 
 def build(
@@ -79,7 +82,7 @@ def build(
     plan: Plan,
     golden: Golden,
     source: Source,
-    optimize: str,
+    chosen: BuildOptions,
     hashes: dict[str, str],
     weights_bytes: int,
     sizes: Sizes,
@@ -91,7 +94,6 @@ def build(
         "schema": SCHEMA,
         "name": name,
         "identifier": identifier,
-        "optimize": optimize,
         "target": _target(replace(program.target, variants=tuple(p.target for p in variants))),
         "files": hashes,
         "model": {
@@ -103,7 +105,6 @@ def build(
             "calibration": dataclasses.asdict(source.calibration),
         },
         "accuracy": _accuracy(source.accuracy, program.target.precision),
-        "io": {"int8": source.int8_io, "arena": source.arena_io},
         "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
         "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
         "memory": {
@@ -125,6 +126,7 @@ def build(
         ],
         "required_features": sorted(program.target.features),
         "versions": dict(_versions(PACKAGES.items())),
+        **_recorded(chosen),
     }
 
 
@@ -141,9 +143,28 @@ def source_of(manifest: dict[str, Any], folder: Path) -> Source:
         original=(folder / "original.onnx").read_bytes(),
         accuracy=Accuracy.from_data(manifest["accuracy"]),
         islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
-        int8_io=manifest["io"]["int8"],
-        arena_io=manifest["io"]["arena"],
     )
+
+
+def options_of(manifest: dict[str, Any]) -> BuildOptions:
+    """Return the options that a bundle was built with, as far as they decide how it is tuned."""
+    found: dict[str, Any] = {}
+    for name, way in _RECORDED.items():
+        found[name] = manifest
+        for key in way:
+            found[name] = found[name][key]
+    return BuildOptions(target=manifest["target"]["name"], name=manifest["name"], **found)
+
+
+def _recorded(chosen: BuildOptions) -> dict[str, Any]:
+    """Return what a manifest says of the options."""
+    found: dict[str, Any] = {}
+    for name, (*way, last) in _RECORDED.items():
+        place = found
+        for key in way:
+            place = place.setdefault(key, {})
+        place[last] = getattr(chosen, name)
+    return found
 
 
 def encode(manifest: dict[str, Any]) -> bytes:

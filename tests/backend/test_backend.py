@@ -13,6 +13,7 @@ import pytest
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
 from edgec.compiler.frontend.load import load
+from edgec.options import BuildOptions
 from tests.backend import refused
 from tests.backend.cases import cases
 from tests.backend.verdicts import CRASH, REFUSED, WRONG, Verdict, difference, shapes, target
@@ -32,6 +33,7 @@ def test_models(part: int) -> None:
     done = subprocess.run(command, capture_output=True, env=environment, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = [Verdict(**verdict) for verdict in json.loads(done.stdout)]
+    assert found
     assert not [verdict for verdict in found if verdict.kind in (WRONG, CRASH)]
     reasons = {verdict.name: verdict.text for verdict in found if verdict.kind == REFUSED}
     assert not {name: fault for name, reason in reasons.items() if (fault := refused.fault(reason))}
@@ -66,6 +68,7 @@ def test_bundles(share: int, tmp_path: Path) -> None:
     """What the driver in C does to models is what the tests' own in Python does."""
     _, listed = refused.listed()
     passing = [case for case in cases() if case.name not in listed]
+    assert len(passing) > 1000
     for case in passing[::EVERY][share::4]:
         path = tmp_path / f"{case.name}.onnx"
         onnx.save(case.model, path)
@@ -76,9 +79,8 @@ def test_bundles(share: int, tmp_path: Path) -> None:
         given = {name: np.asarray(array) for name, array in zip(names, inputs, strict=False)}
         read = [str(value.name) for value in loaded.ir.graph.inputs]
         samples = {name: given[name][np.newaxis] for name in read}  # axes that are inputs must fit
-        built = pipeline.build(
-            path, target=target(loaded), shapes=shapes(case), output=output, calibration=samples
-        )
+        options = BuildOptions(target=target(loaded), shapes=shapes(case), output=output, calibration=samples)
+        built = pipeline.build(path, options)
         bundle = Bundle.load(built.path)
         computed = bundle.run({tensor["name"]: given[tensor["name"]] for tensor in bundle.inputs})
         for value, expected in zip(case.model.graph.output, outputs, strict=True):

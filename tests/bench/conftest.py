@@ -18,11 +18,11 @@ from edgec.compiler.emit import bundle as emit
 from edgec.compiler.emit.golden import Golden, checksum
 from edgec.compiler.emit.manifest import Calibration, Source
 from edgec.compiler.native import toolchain
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Function, Plan, Program
 from edgec.kernels import reference
 from edgec.kernels.operations import Dequantize, Island, Lookup, Network, Operator, Quantize, Tensor
 from edgec.kernels.operations import Quantization as Scale
+from edgec.options import BuildOptions
 from edgec.targets import detect, loader
 
 SHAPE, SIZE = (1, 8), 8
@@ -122,7 +122,16 @@ def build(target: str, folder: Path, **bodies: str) -> Bundle:
     accuracy = measure(float_model, "synthetic", [{"x": x}], [{"y": steps["y"]}])
     source = Source("toy.onnx", "0" * 64, 2, 4, calibration, float_model, float_model, accuracy)
     output = folder / "toy.edgec"
-    written = emit.write("toy", (program,), plan, (objects,), golden, source, Optimize.SPEED, output)
+    written = emit.write(
+        "toy",
+        (program,),
+        plan,
+        (objects,),
+        golden,
+        source,
+        BuildOptions(target="x86-64-int8", int8_io=False),
+        output,
+    )
     return Bundle.load(written.path)
 
 

@@ -11,6 +11,8 @@ from edgec.bench.bundle import Bundle
 from edgec.bench.measure.levels import executable
 from edgec.bench.verify import Verification, verify
 from edgec.compiler import pipeline
+from edgec.compiler.records.records import Records, encode
+from edgec.options import BuildOptions
 from edgec.targets import loader
 from edgec.targets.detect import host_arch
 
@@ -22,8 +24,13 @@ def build(model: onnx.ModelProto | Path, folder: Path, target: str = HOST, **opt
     path = model if isinstance(model, Path) else folder / "model.onnx"
     if not isinstance(model, Path):
         onnx.save(model, path)
+    if isinstance(options.get("records"), Records):
+        file = folder / f"{path.stem}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(options["records"]))
+        options["records"] = file
     output = folder / f"{path.stem}-{loader.load(target).name}.edgec"
-    made = pipeline.build(path, target=target, output=output, **options)
+    made = pipeline.build(path, BuildOptions(target=target, output=output, **options))
     return Bundle.load(made.path)
 
 

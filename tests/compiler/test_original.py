@@ -16,6 +16,7 @@ from edgec.compiler import pipeline
 from edgec.compiler.accuracy import measure
 from edgec.compiler.frontend.load import load
 from edgec.kernels import reference
+from edgec.options import BuildOptions
 from tests.compiler import onnx_models
 from tests.compiler.building import HOST, build
 from tests.compiler.lowering_cases import weights
@@ -94,6 +95,7 @@ def test_the_figures_are_those_of_the_reference_and_the_original_on_these_sample
     held = data["image"][9::10]
     theirs = [onnx_models.run_onnx(SMALL, {"image": image}) for image in held]
     ours = [reference.evaluate(network, {"image": image}) for image in held]
+    assert [output["name"] for output in bundle.manifest["accuracy"]["outputs"]] == ["large", "scores"]
     for place, name in enumerate(("large", "scores")):
         signal, computed = np.stack([run[place] for run in theirs]), np.stack([run[name] for run in ours])
         noise = np.square(signal - computed).sum(dtype=np.float64)
@@ -225,5 +227,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(onnx_models.model(body, {"w1": weights(16, 3, 3, 3)}), folder / "model.onnx")
     for int8 in (False, True):
         output = folder / f"{int8}.edgec"
-        pipeline.build(folder / "model.onnx", target=HOST, output=output, with_int8_io=int8)
+        options = BuildOptions(target=HOST, output=output, int8_io=int8)
+        pipeline.build(folder / "model.onnx", options)
     return folder

@@ -15,6 +15,7 @@ from edgec.bench.bundle import Bundle
 from edgec.compiler import accuracy, pipeline
 from edgec.errors import CalibrationError, EdgecError, ModelError, TargetError, ToolchainError
 from edgec.kernels.kernel import Kernel
+from edgec.options import BuildOptions
 from tests.compiler import onnx_models
 from tests.compiler.building import build, checksums, verified
 from tests.compiler.lowering_cases import weights
@@ -106,7 +107,7 @@ def test_two_builds_in_different_folders_are_byte_identical(
         monkeypatch.setenv("XDG_CACHE_HOME", str(own.parent))
         model = folder / "small.onnx"
         onnx.save(SMALL, model)
-        made = pipeline.build("small.onnx", target=target, calibration=samples())
+        made = pipeline.build("small.onnx", BuildOptions(target=target, calibration=samples()))
         assert made.path.resolve() == folder / f"small-{target}.edgec"
         built.append(files(made.path))
     assert built[0] == built[1]
@@ -187,8 +188,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(toolchain, "zig", broken)
     onnx.save(SMALL, tmp_path / "small.onnx")
+    options = BuildOptions(target="rpi5-int8", output=tmp_path / "made.edgec")
     with pytest.raises(ToolchainError):
-        pipeline.build(tmp_path / "small.onnx", target="rpi5-int8", output=tmp_path / "made.edgec")
+        pipeline.build(tmp_path / "small.onnx", options)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 

@@ -18,6 +18,7 @@ from edgec.compiler.model import is_qdq
 from edgec.compiler.pipeline import to_network
 from edgec.kernels import reference
 from edgec.kernels.reference import oracle
+from edgec.options import BuildOptions
 from edgec.targets import loader
 from tests.compiler import onnx_models
 from tests.fuzz import agreement
@@ -109,7 +110,7 @@ def _attempt(path: Path, file: Damaged) -> None:
     feed = data.feed(0)
     values = reference.evaluate(network, feed)
     if file.seed % _BUILT_SHARE == 0:
-        pipeline.build(path, target=target.name, output=path.parent / "built.edgec")
+        pipeline.build(path, BuildOptions(target=target.name, output=path.parent / "built.edgec"))
     if lowered is not model or is_qdq(model) or _loaded_elsewhere(file):
         return
     try:

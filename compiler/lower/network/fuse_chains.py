@@ -12,12 +12,12 @@ from edgec.compiler.lower.network.chains import Members
 from edgec.compiler.lower.network.levels import common_call
 from edgec.compiler.lower.network.plan import needs
 from edgec.compiler.lower.network.select import choose, lower
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.program import Call, Program
 from edgec.compiler.records.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.codegen.stripe import LEAST_TILES
 from edgec.kernels.operations import Chain, Conv2d, Island, Network, Operator
+from edgec.options import Optimize
 from edgec.targets.descriptor import Target
 
 # Part of the L2 cache that a convolution's input and output can take; the rest is for weights and stripes.
@@ -37,7 +37,7 @@ def fuse_chains(
     """
     around = chains.around_depthwise(network)
     paying = [members for members in around if pays(chains.operation_of(members), target)]
-    if optimize is Optimize.RAM:
+    if optimize == "ram":
         starts = around, chains.between_waists(network)
         return _Search(network, target, records, arena_io).smallest(starts, paying)
     return chains.fused(network, paying)

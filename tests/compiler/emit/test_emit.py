@@ -28,6 +28,7 @@ from edgec.compiler.native import cpu, toolchain
 from edgec.compiler.program import Call, Function, Plan, Program
 from edgec.errors import BundleError, TargetError, ToolchainError
 from edgec.kernels.operations import Quantization, Tensor
+from edgec.options import BuildOptions
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from edgec.targets.detect import host_arch
@@ -154,9 +155,10 @@ def write(made: Made, folder: Path, name: str = "tiny", bodies: dict[str, str] |
     work.mkdir(parents=True, exist_ok=True)
     objects = {s: compile_kernel(work, made.program.target, s, (bodies or {}).get(s)) for s in KERNELS}
     output = folder / f"{name}.edgec"
+    options = BuildOptions(target=HOST.name)
     return bundle.write(
-        name, (made.program,), made.plan, (objects,), made.golden, made.source, "speed", output
-    )  # fmt: skip
+        name, (made.program,), made.plan, (objects,), made.golden, made.source, options, output
+    )
 
 
 def bench(built: Bundle, *arguments: str, emulator: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -526,7 +528,7 @@ def test_samples_run_exactly(tiny: Bundle, tmp_path: Path, threads: int) -> None
     assert json.loads(result.stdout)["samples"] == 9
     expected = [reference(sample, bias) for sample in samples]
     assert (tmp_path / "out").read_bytes() == b"".join(a.tobytes() for s in expected for a in s[2:])
-    assert (tmp_path / "trace").read_bytes() == b"".join(step.tobytes() for step in expected[0])
+    assert (tmp_path / "trace").read_bytes() == b"".join(step.tobytes() for s in expected for step in s)
 
 
 def test_bench_measures(tiny: Bundle) -> None:

@@ -15,16 +15,16 @@ from edgec.bench.bundle import Bundle
 from edgec.compiler.lower.network.fuse_chains import fuse_chains
 from edgec.compiler.lower.network.levels import common, levels
 from edgec.compiler.lower.network.plan import plan
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.records.records import NONE
 from edgec.kernels.operations import Binary, Lookup, Network, Operator, Tensor
+from edgec.options import Optimize
 from edgec.targets import loader
 from tests.compiler.building import build
 from tests.compiler.emit.test_firmware_models import Figures, figures_of, source
 from tests.compiler.lower.network.test_fuse_chains import assert_same, convolution, network
 
 CORES = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
-SPEED, RAM = Optimize.SPEED, Optimize.RAM
+SPEED, RAM = "speed", "ram"
 
 MOBILENET = {
     ("cortex-m3", SPEED): Figures(21.842, 55312, 9144, 248144, 308),
@@ -41,7 +41,7 @@ MOBILENET = {
 def mobilenet(folder: Path, core: str, optimize: Optimize, arena_io: bool = False) -> Bundle:
     """The trained network for visual wake words; its image has channels innermost."""
     path = source("vww_mobilenetv1")
-    return build(path, folder, f"{core}-int8", with_int8_io=True, optimize=optimize, arena_io=arena_io)
+    return build(path, folder, f"{core}-int8", int8_io=True, optimize=optimize, arena_io=arena_io)
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_for_ram_resnet8_costs_next_to_nothing(core: str, tmp_path: Path) -> Non
     """Its peak is the addition in the first block, whose operands and scratch no chain makes fewer."""
     path = source("mlperf_ic_resnet8")
     (fast, _), (small, _) = (
-        figures_of(build(path, tmp_path / optimize, f"{core}-int8", with_int8_io=True, optimize=optimize))
+        figures_of(build(path, tmp_path / optimize, f"{core}-int8", int8_io=True, optimize=optimize))
         for optimize in (SPEED, RAM)
         if not (tmp_path / optimize).mkdir()
     )

@@ -16,7 +16,6 @@ import pytest
 from edgec.bench.bundle import Bundle
 from edgec.bench.measure import cycles
 from edgec.bench.measure.benchmark import benchmark
-from edgec.compiler.optimize import Optimize
 from tests.compiler.building import build, verified
 from tests.compiler.onnx_models import SHARED
 
@@ -117,7 +116,7 @@ def figures_of(bundle: Bundle) -> tuple[Figures, float | None]:
 
 @pytest.mark.parametrize(("name", "core"), FIGURES)
 def test_real_models_are_exact_and_take_what_they_took(name: str, core: str, tmp_path: Path) -> None:
-    bundle = build(source(name), tmp_path, f"{core}-int8", with_int8_io=True)
+    bundle = build(source(name), tmp_path, f"{core}-int8", int8_io=True)
     found, modelled_cycles = figures_of(bundle)
     assert tuple(found) == pytest.approx(tuple(FIGURES[name, core]), rel=0.01)
     if core in CORES and name in LIMITS:
@@ -134,14 +133,14 @@ def test_real_models_are_exact_and_take_what_they_took(name: str, core: str, tmp
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("name", LIMITS)
 def test_weights_take_no_more_than_the_official_model(name: str, core: str, tmp_path: Path) -> None:
-    bundle = build(source(name), tmp_path, f"{core}-int8", with_int8_io=True, optimize=Optimize.FLASH)
+    bundle = build(source(name), tmp_path, f"{core}-int8", int8_io=True, optimize="flash")
     assert bundle.memory["weights_bytes"] <= LIMITS[name].weights_bytes
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_dense_layers_with_one_multiplier_are_exact_and_no_slower(core: str, tmp_path: Path) -> None:
     path = source("anomaly_autoencoder")
-    bundle = build(path, tmp_path, f"{core}-int8", with_int8_io=True, optimize=Optimize.FLASH)
+    bundle = build(path, tmp_path, f"{core}-int8", int8_io=True, optimize="flash")
     found, _ = figures_of(bundle)
     assert tuple(found) == pytest.approx(tuple(FLASH[core]), rel=0.01)
     assert found.instructions < FIGURES["anomaly_autoencoder", core].instructions
@@ -159,7 +158,7 @@ MODE = {"vmrs": 1, "vmsr": 2}
 def test_nothing_but_requantization_uses_floats(core: str, tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-objdump") is None:
         pytest.skip("gcc-arm-none-eabi is not installed")
-    bundle = build(source("mlperf_ic_resnet8"), tmp_path, f"{core}-int8", with_int8_io=True)
+    bundle = build(source("mlperf_ic_resnet8"), tmp_path, f"{core}-int8", int8_io=True)
     functions = floats(bundle.file("lib/libmlperf_ic_resnet8.a"))
     if core == "cortex-m3":
         assert not functions

@@ -2,16 +2,17 @@
 
 import json
 from importlib.resources import files
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from edgec.compiler.lower.network.compact_weights import compact_weights
 from edgec.compiler.lower.network.levels import levels
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.records.records import NONE
 from edgec.kernels import reference
 from edgec.kernels.operations import Conv2d, Network, Operator, Tensor
+from edgec.options import Optimize
 from edgec.targets import loader
 
 
@@ -63,4 +64,4 @@ def test_the_meaning_is_the_same() -> None:
 
 def test_the_manifest_knows_every_choice() -> None:
     schema = json.loads((files("edgec.compiler.emit") / "manifest.schema.json").read_text())
-    assert schema["properties"]["optimize"]["enum"] == list(Optimize)
+    assert schema["properties"]["optimize"]["enum"] == list(get_args(Optimize))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from edgec.compiler.lower.network import chains
 from edgec.compiler.lower.network.fuse_chains import fuse_chains, pays, twice
 from edgec.compiler.lower.network.levels import common, levels
 from edgec.compiler.lower.network.plan import plan
-from edgec.compiler.optimize import Optimize
 from edgec.compiler.records.records import NONE, signature
 from edgec.kernels import reference
 from edgec.kernels.operations import Binary, Chain, Conv2d, Network, Operator, Tensor
+from edgec.options import Optimize
 from edgec.targets import loader
 from tests.compiler import onnx_models
 from tests.compiler.building import build, verified
@@ -66,7 +67,7 @@ def names(found: Network) -> list[str]:
     return [operator.name for operator in found.operators]
 
 
-def found(given_: Network, optimize: Optimize = Optimize.RAM) -> Network:
+def found(given_: Network, optimize: Optimize = "ram") -> Network:
     return fuse_chains(given_, SMALL_L2, NONE, optimize)
 
 
@@ -83,7 +84,7 @@ def assert_same(one: Network, two: Network) -> None:
         np.testing.assert_array_equal(before[name], value)
 
 
-@pytest.mark.parametrize("optimize", Optimize)
+@pytest.mark.parametrize("optimize", get_args(Optimize))
 def test_expand_depthwise_and_project_are_one_step(optimize: Optimize) -> None:
     given_ = network(*block(48, 8))
     fused = found(given_, optimize)
@@ -156,7 +157,7 @@ def test_for_ram_chains_grow_until_nothing_helps() -> None:
     second[1] = Operator("depthwise2", convolution((1, 32, 32, 48), 48, 3, 2, depthwise=True), ("d",), ("e",))
     second[2] = Operator("project2", convolution((1, 16, 16, 48), 16), ("e",), ("y",))
     given_ = network(*first, *second)
-    fast, small = found(given_, Optimize.SPEED), found(given_)
+    fast, small = found(given_, "speed"), found(given_)
     assert len(small.operators) < len(fast.operators) < len(given_.operators)
     assert arena(small) < arena(fast) < arena(given_)
     assert_same(given_, small)
@@ -168,7 +169,7 @@ def test_scratch_is_as_small_as_the_peak_demands() -> None:
     large = Operator("large", convolution((1, 48, 48, 8), 96, 3), ("y",), ("z",))
     narrow = [Operator(y, convolution((1, 48, 48, 96), 8, 3, 2), ("z",), (y,)) for y in ("v", "w")]
     alone, beside = (
-        fuse_chains(given_, target, NONE, Optimize.RAM)
+        fuse_chains(given_, target, NONE, "ram")
         for given_ in (network(*block(48, 8)), network(*block(48, 8), large, *narrow, outputs=("v", "w")))
     )
     limited, free = (each.operators[0].operation for each in (alone, beside))
@@ -188,7 +189,7 @@ def test_layers_by_themselves_take_less_scratch_too() -> None:
         Operator("two", convolution((1, 32, 32, 16), 16, 3), ("a",), ("b",)),
         Operator("three", convolution((1, 32, 32, 16), 4), ("b",), ("y",)),
     )
-    fast, small = (fuse_chains(given_, a72, NONE, optimize) for optimize in (Optimize.SPEED, Optimize.RAM))
+    fast, small = (fuse_chains(given_, a72, NONE, optimize) for optimize in ("speed", "ram"))
     kernels = [[call.kernel for call in levels(each, a72, NONE)[0].calls] for each in (fast, small)]
     assert "winograd_neon" in kernels[0]
     assert "winograd_neon" not in kernels[1]
@@ -230,7 +231,7 @@ def test_for_ram_no_network_needs_more(blocks: list[tuple[int, int, bool]]) -> N
             shape, source = operation.output_shape, operators[-1].outputs[0]
     given_ = network(*operators)
     small = found(given_)
-    assert arena(small) <= min(arena(given_), arena(found(given_, Optimize.SPEED)))
+    assert arena(small) <= min(arena(given_), arena(found(given_, "speed")))
     assert_same(given_, small)
 
 
@@ -263,7 +264,7 @@ def test_bundles_for_ram_are_exact_and_smaller(target: str, tmp_path: Path) -> N
     """Bit for bit on every level, one and several threads: `verified` runs the self-test too."""
     fast, small = (
         build(MODEL, tmp_path / optimize, target, optimize=optimize)
-        for optimize in (Optimize.SPEED, Optimize.RAM)
+        for optimize in ("speed", "ram")
         if not (tmp_path / optimize).mkdir()
     )
     assert (fast.manifest["optimize"], small.manifest["optimize"]) == ("speed", "ram")

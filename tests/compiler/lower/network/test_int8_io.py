@@ -121,7 +121,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
     calibration = ROOT / "examples" / "fmnist_calibration.npz"
     folders = tmp_path_factory.mktemp("float"), tmp_path_factory.mktemp("int8")
     plain, made = (
-        build(EXAMPLE, folder, calibration=calibration, with_int8_io=with_int8)
+        build(EXAMPLE, folder, calibration=calibration, int8_io=with_int8)
         for folder, with_int8 in zip(folders, (False, True), strict=True)
     )
     return plain, made
@@ -150,7 +150,7 @@ def test_the_header_has_scales_and_zero_points(pair: tuple[Bundle, Bundle]) -> N
 
 @pytest.mark.skipif(not shutil.which("llvm-objdump-19"), reason="llvm-objdump-19 tells the instructions")
 def test_nothing_but_requantization_is_float_in_firmware(tmp_path: Path) -> None:
-    bundle = build(EXAMPLE, tmp_path, "cortex-m7-int8", with_int8_io=True)
+    bundle = build(EXAMPLE, tmp_path, "cortex-m7-int8", int8_io=True)
     said = subprocess.run(
         ["llvm-objdump-19", "-d", "--mcpu=cortex-m7", str(bundle.file("lib/libfmnist_dscnn.a"))],
         capture_output=True, text=True, check=True,
@@ -165,7 +165,7 @@ def test_nothing_but_requantization_is_float_in_firmware(tmp_path: Path) -> None
 @pytest.mark.usefixtures("board_emulator")
 @pytest.mark.parametrize("with_int8_io", [True, False])
 def test_inputs_and_outputs_lie_in_the_arena(tmp_path: Path, with_int8_io: bool) -> None:
-    options = {"with_int8_io": with_int8_io, "calibration": ROOT / "examples" / "fmnist_calibration.npz"}
+    options = {"int8_io": with_int8_io, "calibration": ROOT / "examples" / "fmnist_calibration.npz"}
     plain, made = (
         build(EXAMPLE, folder, "cortex-m4-int8", arena_io=in_arena, **options)
         for folder, in_arena in ((tmp_path / "plain", False), (tmp_path / "arena", True))

@@ -225,7 +225,7 @@ def test_microcontrollers_write_slices(core: str, tmp_path: Path) -> None:
             "w4": weights(8, 8, 1, 1),
         },
     )  # fmt: skip
-    bundle = build(model, tmp_path, f"{core}-int8", with_int8_io=True)
+    bundle = build(model, tmp_path, f"{core}-int8", int8_io=True)
     assert verified(bundle).exact_layers == len(bundle.steps)
     steps = {step["name"]: step["kernel"] for step in bundle.steps}
     assert not [kernel for kernel in steps.values() if kernel.startswith("concat")], steps
