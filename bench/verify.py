@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from edgec.bench.comparison import Mismatch, close, errors, exact, largest
 from edgec.bench.devices import Device, checked
 from edgec.bench.measure.levels import running
-from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
+from edgec.bench.run import Described, count, pack, packed_bytes, read_arrays, real, stack, unpack
 from edgec.bench.said import count as count_of
 from edgec.bench.said import one_of, said, text
-from edgec.compiler.accuracy import Accuracy, measure
+from edgec.compiler.accuracy import Accuracy, SamplesKind, measure
 from edgec.compiler.emit.bundle import Bundle
 from edgec.errors import BundleError
 from edgec.kernels import reference
 from edgec.kernels.operations import INEXACT, Network
-from edgec.targets import loader
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -90,7 +89,7 @@ def verify(
     level = running(bundle, device)
     samples = stack(bundle, read_arrays(bundle.file("golden/inputs.npz")) if data is None else data)
     network = _network(bundle)
-    form = loader.from_data(bundle.manifest["target"]).requantization
+    form = bundle.manifest.target.requantization
     outputs: list[Tensors] = []
     islands: dict[str, IslandError] = {}
     mismatch: Mismatch | None = None
@@ -106,9 +105,9 @@ def verify(
             islands[name] = _worst(islands.get(name, error), error)
         if on_sample:
             on_sample(sample + 1, count(samples))
-    built = Accuracy.from_data(bundle.manifest["accuracy"]) if data is None else None
+    built = bundle.manifest.accuracy.figures if data is None else None
     accuracy = _accuracy(bundle, "given" if built is None else built.on, samples, outputs)
-    precision = bundle.manifest["target"]["precision"]
+    precision = bundle.manifest.target.precision
     compared = [one for one in (accuracy, built) if one is not None]
     warnings = dict.fromkeys(warning for one in compared for warning in one.warnings(precision, min_sqnr))
     return Verification(
@@ -117,7 +116,7 @@ def verify(
         cpu=device.cpu,
         level=level,
         samples=count(samples),
-        exact_layers=sum(step["checked"] for step in bundle.steps),
+        exact_layers=sum(step.checked for step in bundle.steps),
         islands=tuple(islands.values()),
         selftest=_selftest(bundle, device),
         mismatch=mismatch,
@@ -139,16 +138,17 @@ def _network(bundle: Bundle) -> Network:
     """Return what model.onnx says; raises BundleError where the manifest says that tensors are others."""
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    network = network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
+    network = network_of(bundle.file("model.onnx"), bundle.manifest.int8_io)
     ends = [*bundle.inputs, *bundle.outputs]
-    if unknown := [tensor["name"] for tensor in ends if tensor["name"] not in network.tensors]:
+    if unknown := [tensor.name for tensor in ends if tensor.name not in network.tensors]:
         raise BundleError(f"{bundle.path}: '{unknown[0]}' is no tensor of model.onnx: build the bundle again")
-    for tensor in [*ends, *(tensor for step in bundle.steps for tensor in step["outputs"])]:
-        known = network.tensors.get(tensor["name"])
-        if known is not None and (known.dtype, list(known.shape)) != (tensor["dtype"], tensor["shape"]):
-            given = f"{tensor['dtype']} {tensor['shape']} in the manifest"
+    tensors: Described = [*ends, *(tensor for step in bundle.steps for tensor in step.outputs)]
+    for tensor in tensors:
+        known = network.tensors.get(tensor.name)
+        if known is not None and (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
+            given = f"{tensor.dtype} {list(tensor.shape)} in the manifest"
             expected = f"{known.dtype} {list(known.shape)} in model.onnx"
-            raise BundleError(f"{bundle.path}: '{tensor['name']}' is {given} and {expected}: build it again")
+            raise BundleError(f"{bundle.path}: '{tensor.name}' is {given} and {expected}: build it again")
     return network
 
 
@@ -157,8 +157,8 @@ def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tens
     content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
     files = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
     arguments = [*bundle.options, *files]
-    steps = [tensor for step in bundle.steps for tensor in step["outputs"]]
-    tensors = {_OUTPUT: bundle.outputs, _TRACE: steps}
+    steps = [tensor for step in bundle.steps for tensor in step.outputs]
+    tensors: dict[str, Described] = {_OUTPUT: bundle.outputs, _TRACE: steps}
     sizes = {file: packed_bytes(of_file, 1) for file, of_file in tensors.items()}
     done = checked(device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=sizes))
     produced, traced = (unpack(of_file, done, file, 1) for file, of_file in tensors.items())
@@ -190,13 +190,13 @@ def _first_mismatch(
     """Return the first step's output, in execution order, that isn't what it must be."""
     traced, produced = device
     for step in bundle.steps:
-        for name in (tensor["name"] for tensor in step["outputs"]):
+        for name in (tensor.name for tensor in step.outputs):
             if name in close_to:
-                found = close(step["name"], name, sample, traced[name], close_to[name])
+                found = close(step.name, name, sample, traced[name], close_to[name])
             elif name in expected:
-                found = exact(step["name"], name, sample, traced[name], expected[name])
-            elif step["checked"]:
-                raise BundleError(f"{bundle.path}: '{step['name']}' writes '{name}', unknown to model.onnx")
+                found = exact(step.name, name, sample, traced[name], expected[name])
+            elif step.checked:
+                raise BundleError(f"{bundle.path}: '{step.name}' writes '{name}', unknown to model.onnx")
             else:
                 continue  # inside an island
             if found:
@@ -231,12 +231,14 @@ def _selftest(bundle: Bundle, device: Device) -> str:
     return f"{found['selftest']} at layer '{found['layer']}' on {found['threads']} thread(s)"
 
 
-def _accuracy(bundle: Bundle, on: str, samples: Mapping[str, Array], outputs: list[Tensors]) -> Accuracy:
+def _accuracy(
+    bundle: Bundle, on: SamplesKind, samples: Mapping[str, Array], outputs: list[Tensors]
+) -> Accuracy:
     """Compare all outputs with those of the model as it was given."""
-    fed = {tensor["name"]: real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs}
+    fed = {tensor.name: real(bundle, tensor, samples[tensor.name]) for tensor in bundle.inputs}
     feeds = [{name: array[sample] for name, array in fed.items()} for sample in range(count(samples))]
     runs = [
-        {tensor["name"]: real(bundle, tensor, output[tensor["name"]]) for tensor in bundle.outputs}
+        {tensor.name: real(bundle, tensor, output[tensor.name]) for tensor in bundle.outputs}
         for output in outputs
     ]
     return measure(bundle.file("original.onnx").read_bytes(), on, feeds, runs)

@@ -1,6 +1,13 @@
 """What a device is, as types. A descriptor is data (one TOML file); `loader.py` reads it into these."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+Precision = Literal["int8", "fp32"]
+Arch = Literal["x86-64", "arm64", "arm-m", "riscv32"]
+"""The architecture that the runtime's C files ask for."""
+Requantization = Literal["float32", "fixed-point"]
+"""How int32 sums become int8: by IEEE 754, or in integers on a core without an FPU."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,8 @@ class Target:
     """One device at one precision, named `<device>-<precision>`."""
 
     device: str
-    precision: str
-    """`int8` or `fp32`."""
-    arch: str
-    """`x86-64`, `arm64`, `arm-m` or `riscv32`: the architecture that the runtime's C files ask for."""
+    precision: Precision
+    arch: Arch
     triple: str
     """LLVM target triple of the kernels: `aarch64-linux-gnu`."""
     cpu: str
@@ -58,8 +63,7 @@ class Target:
     emulator: Emulator | Board | None
     variants: tuple["Target", ...] = ()
     """Devices with more features, best first: a bundle carries kernels for each and chooses at start-up."""
-    requantization: str = "float32"
-    """How int32 sums become int8: `float32` (IEEE 754), or `fixed-point` for a core without an FPU."""
+    requantization: Requantization = "float32"
     flash_bytes: int | None = None
     """What a build may take of the device's flash; None for no limit."""
     ram_bytes: int | None = None

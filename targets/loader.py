@@ -16,15 +16,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edgec import files
 from edgec.errors import TargetError, printable
 from edgec.targets import detect
-from edgec.targets.descriptor import Board, Emulator, Target
+from edgec.targets.descriptor import Board, Emulator, Precision, Target
 from edgec.targets.features import FEATURES
 
-PRECISIONS = ("int8", "fp32")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DETECTED: dict[str, Callable[[], dict[str, Any]]] = {"host": detect.host}
 """Devices that are looked at instead of read from a file."""
 
@@ -133,12 +133,12 @@ def _lacks_fpu(target: Target) -> bool:
     return target.precision == "fp32" and target.requantization == "fixed-point"
 
 
-def describe(device: str, precision: str) -> Target:
+def describe(device: str, precision: Precision) -> Target:
     """Return `device` (a name or the path of a TOML file) at `precision`; raises TargetError."""
     return _describe(device, precision, Path(), is_variant=False)
 
 
-def _describe(device: str, precision: str, folder: Path, *, is_variant: bool) -> Target:
+def _describe(device: str, precision: Precision, folder: Path, *, is_variant: bool) -> Target:
     """Return `device`, a path in it starting from `folder`; a variant's own variants don't count."""
     data, origin = _resolve(device, folder, ())
     missing = sorted(_KEYS.keys() - _OPTIONAL - data.keys())
