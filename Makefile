@@ -3,6 +3,7 @@
 # make test   installs what tests need besides, and runs every check; CI runs this
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
+# make test-aarch64  runs edgec on 64-bit Arm, in a root that QEMU emulates where the machine is another (an hour)
 # make fuzz   tries random models and damaged files FOR some time; build/fuzz/ has what failed
 # make clean  removes what they made, .venv too
 
@@ -20,7 +21,7 @@ BUDGET ?= 2m
 
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
 
-.PHONY: demo firmware-demo test bench records fuzz clean
+.PHONY: demo firmware-demo test test-aarch64 bench records fuzz clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -62,6 +63,10 @@ test: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) -q -rs --durations=10
 	$(BIN)/pytest benchmarks --benchmark-disable -n $(WORKERS) -q
+
+# Not a part of CI: there it would take longer than all else.
+test-aarch64:
+	@.ci/test-aarch64
 
 # Saved runs lie in .benchmarks/, by machine; the first has nothing to be compared with.
 bench: .venv/installed-dev

@@ -4,11 +4,11 @@ Every layer is compared bit for bit with the reference, float convolutions and i
 the outputs with what the original model computes in ONNX Runtime.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgec.bench.comparison import Mismatch, close, errors, exact, largest
@@ -19,6 +19,7 @@ from edgec.bench.said import count as count_of
 from edgec.bench.said import one_of, said, text
 from edgec.compiler.accuracy import Accuracy, SamplesKind, measure
 from edgec.compiler.emit.bundle import Bundle
+from edgec.compiler.emit.manifest import Output
 from edgec.errors import BundleError
 from edgec.kernels import reference
 from edgec.kernels.operations import INEXACT, Network
@@ -28,6 +29,12 @@ Tensors = dict[str, Array]
 """By name."""
 
 _FILES = _INPUT, _OUTPUT, _TRACE = "input.bin", "output.bin", "trace.bin"
+_BATCH_SECONDS = 5.0
+"""What the samples of one process may take, by those before: whoever waits sees them counted."""
+_LEAST_BATCHES = 10
+"""That go into the time that --timeout gives to one run of a program: it is meant for a sample or few."""
+_BATCH_BYTES = 32 << 20
+"""What the steps of the samples of one process may write; a board keeps its files in memory or on a card."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,8 @@ def verify(
     outputs: list[Tensors] = []
     islands: dict[str, IslandError] = {}
     mismatch: Mismatch | None = None
-    for sample in range(count(samples)):
-        inputs = {name: array[sample] for name, array in samples.items()}
-        traced, produced = _run(bundle, device, inputs)
+    for sample, traced, produced in _runs(bundle, device, samples):
+        inputs = _sample(samples, sample)
         outputs.append(produced)
         expected, close_to = _evaluate(network, inputs, traced, form)
         within = {tensor: array for tensors in close_to.values() for tensor, array in tensors.items()}
@@ -152,17 +158,39 @@ def _network(bundle: Bundle) -> Network:
     return network
 
 
-def _run(bundle: Bundle, device: Device, inputs: Tensors) -> tuple[Tensors, Tensors]:
-    """Run one sample; returns every step's outputs, and the model's."""
-    content = pack(bundle.inputs, {name: array[np.newaxis] for name, array in inputs.items()})
+def _runs(bundle: Bundle, device: Device, samples: Tensors) -> Iterator[tuple[int, Tensors, Tensors]]:
+    """Run all samples, several in a process; yields for each every step's outputs, and the model's."""
+    seconds = min(_BATCH_SECONDS, device.timeout_seconds / _LEAST_BATCHES)
+    first, size = 0, 1
+    while first < count(samples):
+        batch = {name: array[first : first + size] for name, array in samples.items()}
+        started = time.monotonic()
+        traced, produced = _run(bundle, device, batch)
+        taken = (time.monotonic() - started) / size
+        for index in range(count(batch)):
+            yield first + index, _sample(traced, index), _sample(produced, index)
+        first += size
+        size = max(1, min(_BATCH_BYTES // packed_bytes(_traced(bundle), 1), int(seconds / taken)))
+
+
+def _sample(tensors: Tensors, index: int) -> Tensors:
+    return {name: array[index] for name, array in tensors.items()}
+
+
+def _traced(bundle: Bundle) -> list[Output]:
+    return [tensor for step in bundle.steps for tensor in step.outputs]
+
+
+def _run(bundle: Bundle, device: Device, samples: Tensors) -> tuple[Tensors, Tensors]:
+    """Run samples in one process; returns every step's outputs, and the model's, as [S, *shape] each."""
     files = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
     arguments = [*bundle.options, *files]
-    steps = [tensor for step in bundle.steps for tensor in step.outputs]
-    tensors: dict[str, Described] = {_OUTPUT: bundle.outputs, _TRACE: steps}
-    sizes = {file: packed_bytes(of_file, 1) for file, of_file in tensors.items()}
+    tensors: dict[str, Described] = {_OUTPUT: bundle.outputs, _TRACE: _traced(bundle)}
+    sizes = {file: packed_bytes(of_file, count(samples)) for file, of_file in tensors.items()}
+    content = pack(bundle.inputs, samples)
     done = checked(device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=sizes))
-    produced, traced = (unpack(of_file, done, file, 1) for file, of_file in tensors.items())
-    return {name: a[0] for name, a in traced.items()}, {name: a[0] for name, a in produced.items()}
+    produced, traced = (unpack(of_file, done, file, count(samples)) for file, of_file in tensors.items())
+    return traced, produced
 
 
 def _evaluate(

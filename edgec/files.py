@@ -24,6 +24,10 @@ _KINDS = {
     stat.S_IFLNK: "a link that leads nowhere",
 }
 
+_OPENING = sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
+"""How files are opened, of what the system has: as bytes, for no child and no terminal, and without waiting
+for the other end of a pipe, which the file may have become."""
+
 
 @contextmanager
 def opened(path: Path, error: type[EdgecError], limit: int) -> Iterator[BinaryIO]:
@@ -35,8 +39,7 @@ def opened(path: Path, error: type[EdgecError], limit: int) -> Iterator[BinaryIO
     except ValueError as problem:  # NUL, or what the file system's encoding lacks
         raise error(f"{path}: can't be read: no name of a file") from problem
     try:
-        # Without waiting for a pipe's other end: the file may have become one.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = os.open(path, os.O_RDONLY | _OPENING)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             _check_kind(path, status.st_mode, error)

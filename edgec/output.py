@@ -170,8 +170,8 @@ def describe(target: Target) -> dict[str, Any]:
     return data
 
 
-def print_targets(out: Console, targets: list[Target]) -> None:
-    """Print a table of devices."""
+def print_targets(out: Console, targets: list[Target], problems: list[str]) -> None:
+    """Print a table of devices, and why any others can't be described."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("device", no_wrap=True, min_width=max(len(target.device) for target in targets))
     for heading in ("arch", "CPU", "vectors", "int8", "L1D/L2 KiB", "emulator"):
@@ -188,6 +188,8 @@ def print_targets(out: Console, targets: list[Target]) -> None:
         )
     out.print(table)
     out.print("A target is DEVICE-int8 or DEVICE-fp32; a TOML file's path works as DEVICE too.")
+    for problem in problems:
+        out.print(f"Not listed: {problem}", soft_wrap=True)
 
 
 def _int8(target: Target) -> str:

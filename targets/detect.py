@@ -8,8 +8,13 @@ from typing import Any
 from edgec.errors import TargetError
 from edgec.targets.features import FEATURES
 
-MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64", "arm64": "arm64"}
+MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64", "arm64": "arm64", "ARM64": "arm64"}
 """`platform.machine()` -> architecture."""
+
+SYSTEMS = {"Darwin": "macOS"}
+"""`platform.system()` -> what users call it, where that is another name."""
+CPUINFO = Path("/proc/cpuinfo")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 ARM_PARTS = {
     "0xd03": "cortex-a53",
@@ -28,6 +33,16 @@ X86_WIDTHS = (("avx512f", 512, 32), ("avx2", 256, 16))
 """Feature -> bits and number of its vector registers, widest first; SSE2 has 16 of 128 bits."""
 
 
+def system() -> str:
+    """Return the operating system that edgec runs on: `Linux`, `macOS`, `Windows`."""
+    return SYSTEMS.get(platform.system(), platform.system())
+
+
+def is_linux() -> bool:
+    """Whether programs of bundles, and emulators, can run here: they are all Linux's."""
+    return system() == "Linux"
+
+
 def host_arch() -> str:
     """Return this machine's architecture; raises TargetError where edgec has no code for it."""
     machine = platform.machine()
@@ -38,10 +53,14 @@ def host_arch() -> str:
 
 def host() -> dict[str, Any]:
     """Return this machine's descriptor; raises TargetError where it can't be detected."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        raise TargetError("target 'host' is detected from /proc/cpuinfo, missing here: name a target")
-    return describe(host_arch(), cpuinfo.read_text(), Path("/sys/devices/system/cpu/cpu0/cache"))
+    if not is_linux():
+        raise TargetError(
+            f"target 'host' is a machine with Linux and this is {system()}: name a device, such as arm64; "
+            "'edgec targets' lists them"
+        )
+    if not CPUINFO.is_file():
+        raise TargetError(f"target 'host' is detected from {CPUINFO}, missing here: name a device")
+    return describe(host_arch(), CPUINFO.read_text("utf-8"), CACHES)
 
 
 def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
@@ -69,8 +88,7 @@ def features_of(arch: str, cpuinfo: str) -> frozenset[str]:
 
 def cpu_name() -> str:
     """Return what this machine calls its CPU, for reports: the model name, or Arm's part number."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return (cpu_of(cpuinfo.read_text()) if cpuinfo.is_file() else "") or platform.machine()
+    return (cpu_of(CPUINFO.read_text("utf-8")) if CPUINFO.is_file() else "") or platform.machine()
 
 
 def cpu_of(cpuinfo: str) -> str:
@@ -95,7 +113,7 @@ def _caches(folder: Path) -> dict[str, int]:
     """Sizes of the data caches that sysfs lists; empty where it lists none (many Arm boards)."""
     sizes = {}
     for index in sorted(folder.glob("index*")):
-        level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        level, kind, size = ((index / name).read_text("utf-8").strip() for name in ("level", "type", "size"))
         key = {("1", "Data"): "l1d_bytes", ("2", "Unified"): "l2_bytes"}.get((level, kind))
         if key and size.endswith("K"):
             sizes[key] = int(size[:-1]) * 1024

@@ -107,10 +107,23 @@ def devices() -> list[str]:
     return sorted([*DETECTED, *(path.stem for path in Path(__file__).parent.glob("*.toml"))])
 
 
+def listed(precision: str) -> tuple[list[Target], list[str]]:
+    """Return every device edgec ships with, and why any can't be described: `host`, on some machines."""
+    known, problems = [], []
+    for device in devices():
+        try:
+            known.append(describe(device, precision))
+        except TargetError as error:
+            if device not in DETECTED:
+                raise
+            problems.append(str(error))
+    return known, problems
+
+
 def names() -> list[str]:
     """Return every `<device>-<precision>` edgec ships with."""
-    every = (describe(device, precision) for device in devices() for precision in PRECISIONS)
-    return [target.name for target in every if not _lacks_fpu(target)]
+    every = (target for precision in PRECISIONS for target in listed(precision)[0])
+    return sorted(target.name for target in every if not _lacks_fpu(target))
 
 
 def load(name: str) -> Target:

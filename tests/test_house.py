@@ -1,69 +1,87 @@
-"""The walls: in a copy of the package, a new thing of a kind is one place, and builds."""
+"""A new thing of a kind is one file and its line in a table: added here in a copy of edgec, and then used."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import pytest
 
-from tests.compiler.building import HOST
-from tests.compiler.onnx_models import model
+from tests.bench.conftest import HOST_TARGET, build
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("edgec", "bench", "compiler", "kernels", "targets")
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class House:
+    """A copy of edgec."""
+
+    folder: Path
+
+    def add(self, path: str, text: str) -> None:
+        """Add a file."""
+        assert not (self.folder / path).exists()
+        (self.folder / path).write_text(text)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Change a place of a file that is there."""
+        text = (self.folder / path).read_text()
+        assert text.count(old) == 1
+        (self.folder / path).write_text(text.replace(old, new))
+
+    def edgec(self, *arguments: object) -> str:
+        """Run the copy; returns what it says on stdout."""
+        command = [sys.executable, "-m", "edgec", *map(str, arguments)]
+        environment = os.environ | {"PYTHONPATH": str(self.folder)}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A copy of the package, and a model beside it."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=ignored)
-    onnx.save(model("(float[1,4] x) => (float[1,4] y) { y = Relu(x) }"), tmp_path / "m.onnx")
-    return tmp_path
+def house(tmp_path: Path) -> House:
+    folder = tmp_path / "house"
+    folder.mkdir()
+    for name in ("bench", "compiler", "edgec", "kernels", "targets"):
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return House(folder)
 
 
-def add(file: Path, before: str, text: str) -> None:
-    """Put `text` in front of what is in a file once."""
-    content = file.read_text(encoding="utf-8")
-    assert content.count(before) == 1
-    file.write_text(content.replace(before, text + before), encoding="utf-8")
+DEVICE = '''
+"""This machine, by a shell of its own."""
+
+from edgec.bench.devices import remote
+from edgec.bench.devices.device import Scheme
 
 
-def python(house: Path, *arguments: str) -> str:
-    """What a Python that imports the copy prints."""
-    environment = os.environ | {"PYTHONPATH": str(house)}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=house, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def connect(address, target, timeout_seconds):
+    """Return it."""
+    connection = remote.Connection(f"shell:{address}", ["sh", "-c", remote.SHELL_COMMAND], str.strip)
+    return remote.connect(connection, target, timeout_seconds)
 
 
-OPTION = """    toy: Annotated[int, Option("A number that goes along.", "N", recorded="toys/number")] = 3
-"""
-API = """
-import edgec
-bundle = edgec.build("m.onnx", target={target!r}, output="b.edgec", toy=5)
-print(edgec.__file__, bundle.manifest.options.toy, edgec.load("b.edgec").manifest.options.toy)
-print(edgec.build.__doc__)
-"""
+SCHEME = Scheme("shell:NAME", connect)
+'''
 
 
-def test_an_option_is_one_field(house: Path) -> None:
-    add(house / "edgec/options.py", "    progress: Progress | None = None\n", OPTION)
-    assert "--toy N" in python(house, "-m", "edgec", "build", "--help")
-    command = ("-m", "edgec", "build", "m.onnx", "--target", HOST, "--output", "a.edgec")
-    python(house, *command, "--toy", "4")
-    assert json.loads((house / "a.edgec/manifest.json").read_text())["toys"] == {"number": 4}
-    python(house, *command)
-    assert json.loads((house / "a.edgec/manifest.json").read_text())["toys"] == {"number": 3}
-    said = python(house, "-c", API.format(target=HOST))
-    assert said.startswith(f"{house}/edgec/__init__.py 5 5\n")
-    assert "toy: A number that goes along." in said
-    kept = "from edgec.compiler.emit.bundle import Bundle; import pathlib; "
-    kept += "print(Bundle.load(pathlib.Path('b.edgec')).manifest.options.toy)"
-    assert python(house, "-c", kept) == "5\n"
+def test_a_scheme_of_devices(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = "bench/devices/__init__.py"
+    house.add("bench/devices/shell.py", DEVICE)
+    house.replace(table, "serial, ssh\n", "serial, shell, ssh\n")
+    house.replace(table, '    "ssh": ssh.SCHEME,\n', '    "ssh": ssh.SCHEME,\n    "shell": shell.SCHEME,\n')
+    bundle = build(HOST_TARGET, tmp_path)
+    files = ("--input", bundle.path / "golden/inputs.npz", "--output", tmp_path / "out.npz")
+    said = json.loads(house.edgec("run", bundle.path, *files, "--device", "shell:mine", "--json"))
+    assert said["device"] == "shell:mine"
+    assert (tmp_path / "out.npz").exists()
+    measured = json.loads(house.edgec("bench", bundle.path, "--device", "shell:mine", "--json", "--runs", 3))
+    assert measured["latency_ms"]["min"] > 0
+    assert not list((tmp_path / "cache" / "edgec").glob("run-*"))

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from edgec.bench.measure.instructions import Region
 from edgec.errors import DeviceError, printable
+from edgec.targets import detect
 from edgec.targets.descriptor import Target
 
 TIMEOUT_SECONDS = 600.0
@@ -99,6 +100,15 @@ def checked(execution: Execution) -> Execution:
     words = printable(said[-1])[:_QUOTED] if said else ""
     code = f"the program ended with exit code {execution.returncode}"
     raise DeviceError(f"'{execution.device}': {words or code}")
+
+
+def check_system(name: str, target: Target) -> None:
+    """Raise DeviceError where device `name` can't be on this machine: bundles and QEMU need Linux."""
+    if not detect.is_linux():
+        instead = "ssh://USER@HOST" if target.hosted else "serial:PATH"
+        raise DeviceError(
+            f"'{name}' needs Linux and this is {detect.system()}: name a board with --device {instead}"
+        )
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgec.bench.devices import process, qemu
 from edgec.bench.devices.board import QemuBoard
-from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, Scheme
+from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, Scheme, check_system
 from edgec.bench.measure.instructions import Region
 from edgec.errors import DeviceError
 from edgec.targets.descriptor import Board, Target
@@ -74,6 +74,7 @@ class QemuUser:
 
 def connect(_address: str, target: Target, timeout_seconds: float) -> QemuUser | QemuBoard:
     """Return the emulator of `target`; raises DeviceError where it has none, or a part isn't installed."""
+    check_system("emulator", target)
     if target.emulator is None:
         raise DeviceError(f"target '{target.name}' has no emulator: run it with --device local")
     program = shutil.which(target.emulator.program)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.bench.devices import machine, process
-from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, Scheme
+from edgec.bench.devices.device import TIMEOUT_SECONDS, Execution, Scheme, check_system
 from edgec.errors import DeviceError
 from edgec.targets import detect
 from edgec.targets.descriptor import Target
@@ -55,6 +55,7 @@ class Local:
 
 def connect(_address: str, target: Target, timeout_seconds: float) -> Local:
     """Return this machine; raises DeviceError where bundles for `target` can't run on it."""
+    check_system("local", target)
     arch = detect.host_arch()
     if arch != target.arch:
         instead = "with --device emulator" if target.emulator else f"on a machine with {target.arch}"

@@ -2,16 +2,15 @@
 
 import contextlib
 import os
-import resource
-import selectors
-import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
-from edgec import files
+from edgec import files, processes
 from edgec.bench.devices.device import SAID_BYTES, Execution, duration, signal_name
 from edgec.errors import DeviceError
 
@@ -66,22 +65,24 @@ def _executed(
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DeviceError(f"'{device}': {command[0]}: can't be started: {reason}") from error
     try:
-        with contextlib.suppress(OSError, AttributeError):  # it has ended already; no Linux
-            limit = max(most, _LEAST_FILE_BYTES)
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        _limit_files(process, max(most, _LEAST_FILE_BYTES))
         said, warned = _listen(device, process, time.monotonic() + timeout_seconds, timeout_seconds)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-    if process.returncode == -signal.SIGXFSZ:
-        raise DeviceError(f"'{device}': the program wrote more than the {most} bytes that it has to")
+        processes.end(process)
     if process.returncode < 0:
-        raise DeviceError(f"'{device}': the program died of {signal_name(-process.returncode)}")
+        died_of = signal_name(-process.returncode)
+        if died_of == "SIGXFSZ":
+            raise DeviceError(f"'{device}': the program wrote more than the {most} bytes that it has to")
+        raise DeviceError(f"'{device}': the program died of {died_of}")
     return process.returncode, said, warned
+
+
+def _limit_files(process: "subprocess.Popen[bytes]", most: int) -> None:
+    """Let no file of a process grow beyond `most` bytes, where the system can see to it."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # only Linux can; it has ended already
+        import resource
+
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
 
 
 def _listen(
@@ -90,31 +91,38 @@ def _listen(
     """Return what the program says on stdout and stderr until it ends."""
     assert process.stdout is not None, "it is a pipe"
     assert process.stderr is not None, "it is a pipe"
-    heard = {process.stdout: bytearray(), process.stderr: bytearray()}
-    with selectors.DefaultSelector() as selector:
-        for stream in heard:
-            selector.register(stream, selectors.EVENT_READ)
-        while selector.get_map():
-            wait = deadline - time.monotonic()
-            if wait <= 0:
-                break
-            ready = selector.select(min(wait, _POLL_SECONDS))
-            if not ready and process.poll() is not None:
-                break  # a child of it holds the pipe
-            for key, _ in ready:
-                chunk = os.read(key.fd, _CHUNK_BYTES)
-                if not chunk:
-                    selector.unregister(key.fileobj)
-                heard[key.fileobj] += chunk  # type: ignore[index]  # they are registered as streams
-                if len(heard[key.fileobj]) > SAID_BYTES:  # type: ignore[index]
-                    raise DeviceError(f"'{device}': the program says more than {SAID_BYTES >> 20} MiB")
+    heard = [_Heard(process.stdout), _Heard(process.stderr)]
+    while listening := [each for each in heard if each.thread.is_alive()]:
+        ended, before = process.poll() is not None, [len(each.data) for each in heard]
+        wait = deadline - time.monotonic()
+        listening[0].thread.join(min(max(wait, 0), _POLL_SECONDS))
+        if any(len(each.data) > SAID_BYTES for each in heard):
+            raise DeviceError(f"'{device}': the program says more than {SAID_BYTES >> 20} MiB")
+        if wait <= 0:
+            break
+        if ended and listening[0].thread.is_alive() and before == [len(each.data) for each in heard]:
+            break  # a child of it holds the pipe
     try:
         process.wait(max(deadline - time.monotonic(), 0))
     except subprocess.TimeoutExpired:
         limit = f"{duration(timeout_seconds)}: --timeout sets another limit"
         raise DeviceError(f"'{device}': the program did not end within {limit}") from None
-    said, warned = (bytes(heard[stream]).decode(errors="replace") for stream in heard)
+    said, warned = (bytes(each.data).decode(errors="replace") for each in heard)
     return said, warned
+
+
+class _Heard:
+    """What a program says on one stream: a thread reads it, as no system can wait for any pipe otherwise."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.data = bytearray()
+        self.thread = threading.Thread(target=self._hear, args=(stream,), daemon=True)
+        self.thread.start()
+
+    def _hear(self, stream: IO[bytes]) -> None:
+        with stream:
+            while len(self.data) <= SAID_BYTES and (chunk := os.read(stream.fileno(), _CHUNK_BYTES)):
+                self.data += chunk
 
 
 def _read(device: str, path: Path, most: int) -> bytes | None:

@@ -73,8 +73,8 @@ def _built_counter(version: tuple[int, int]) -> Path:
     interface = next((interface for since, interface in _INTERFACES if version >= since), None)
     if interface is None:
         raise DeviceError(f"QEMU {version[0]}.{version[1]} has no plugins: 4.2 or later is needed")
-    header = _COUNTER.with_name("qemu_plugin.h").read_text()
-    source = f"#define QEMU_PLUGIN_INTERFACE {interface}\n{_COUNTER.read_text()}"
+    header = _COUNTER.with_name("qemu_plugin.h").read_text("utf-8")
+    source = f"#define QEMU_PLUGIN_INTERFACE {interface}\n" + _COUNTER.read_text("utf-8")
     digest = hashlib.sha256((header + source).encode()).hexdigest()[:16]
     built = platformdirs.user_cache_path("edgec") / f"qemu-counter-{digest}.so"
     if built.is_file():
@@ -82,8 +82,8 @@ def _built_counter(version: tuple[int, int]) -> Path:
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as name:
         folder = Path(name)
-        (folder / "qemu_plugin.h").write_text(header)
-        (folder / "qemu_counter.c").write_text(source)
+        (folder / "qemu_plugin.h").write_text(header, "utf-8", newline="\n")
+        (folder / "qemu_counter.c").write_text(source, "utf-8", newline="\n")
         machine = loader.describe(detect.host_arch(), "fp32")
         toolchain.compile_c(machine, ["qemu_counter.c"], "qemu_counter.o", folder)
         toolchain.link_shared(machine, ["qemu_counter.o"], built.name, folder)

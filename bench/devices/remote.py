@@ -8,7 +8,6 @@ import hashlib
 import queue
 import re
 import shlex
-import signal
 import subprocess
 import threading
 import time
@@ -50,7 +49,7 @@ _END_SECONDS = 5.0
 """For the far side to remove its files once it is told that this is the end."""
 _QUOTED = 300
 """Characters of other programs' words that a message repeats."""
-_CANT_START, _SIGNALS, _LAST_SIGNAL = (126, 127), 128, 64
+_CANT_START, _SIGNALS, _LAST_SIGNAL, _SIGXFSZ = (126, 127), 128, 64, 25
 """What a shell makes of a program that can't be started, and adds to the signal that ended it."""
 
 
@@ -278,7 +277,7 @@ class RemoteMachine:
         if answer.code in _CANT_START:
             why = re.sub(r"\S*[0-9a-f]{64}", "it", _last(warned.encode(), "no reason given"))
             raise DeviceError(f"'{self.name}': the program can't be started there: {why}")
-        if answer.code == _SIGNALS + signal.SIGXFSZ:
+        if answer.code == _SIGNALS + _SIGXFSZ:
             raise DeviceError(f"'{self.name}': the program wrote more than it has to")
         if _SIGNALS < answer.code <= _SIGNALS + _LAST_SIGNAL:
             raise DeviceError(f"'{self.name}': the program died of {signal_name(answer.code - _SIGNALS)}")

@@ -6,9 +6,7 @@ The board asks for its command line and files as kernels/runtime/serial.h descri
 import os
 import select
 import struct
-import termios
 import time
-import tty
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from edgec.bench.devices.device import SAID_BYTES, TIMEOUT_SECONDS, Execution, Scheme, duration
 from edgec.errors import DeviceError
+from edgec.targets import detect
 from edgec.targets.descriptor import Target
 
 _MARK = b"\x1be"
@@ -91,6 +90,9 @@ def connect(path: str, target: Target, timeout_seconds: float) -> SerialBoard:
     """Return the board at `path`; raises DeviceError where there is no line, or the bundle is for none."""
     if target.hosted:
         raise DeviceError(f"the bundle is for {target.arch}, no microcontroller: a serial line can't run it")
+    if not _has_lines():
+        system = detect.system()
+        raise DeviceError(f"'serial:{path}': lines are opened on Linux and macOS, and this is {system}")
     if not os.path.exists(path):  # noqa: PTH110 (a device, not a file)
         raise DeviceError(f"{path} is missing: connect the board, or name its serial line")
     return SerialBoard(path, target.cpu, timeout_seconds)
@@ -99,9 +101,21 @@ def connect(path: str, target: Target, timeout_seconds: float) -> SerialBoard:
 SCHEME = Scheme("serial:PATH", connect)
 
 
+def _has_lines() -> bool:
+    """Whether Python can open a serial line here: on Windows it can't."""
+    try:
+        import termios
+    except ImportError:
+        return False
+    return hasattr(termios, "tcsetattr")
+
+
 @contextmanager
 def _line(path: str) -> Iterator[int]:
     """Open the line, raw at 115200 baud, with nothing in it from before."""
+    import termios  # Windows has neither; see _has_lines
+    import tty
+
     try:
         line = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:

@@ -69,7 +69,8 @@ def _asks_whether_alive(program: list[str], where: tuple[str, ...]) -> bool:
         done = subprocess.run(
             [*program, "-G", *where],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_CONFIGURATION_SECONDS,
             check=False,
         )

@@ -143,7 +143,7 @@ def _predicates(code: int) -> bool:
 
 def _run(program: str, text: str, *arguments: str) -> str:
     command = [_newest(program), *arguments]
-    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8")
     if done.returncode != 0:
         said = [
             " ".join(line.split()) for line in done.stderr.splitlines() if re.match(r"error:|note: in", line)
@@ -167,6 +167,6 @@ def _newest(program: str) -> str:
 def _version(name: str) -> int:
     """Return the major version of an LLVM program on PATH, 0 if it can't be run."""
     path = shutil.which(name)
-    said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout if path else ""
+    said = subprocess.run([path, "--version"], capture_output=True, encoding="utf-8").stdout if path else ""
     version = re.search(r"version (\d+)", said)
     return int(version[1]) if version else 0

@@ -62,13 +62,13 @@ def _process(
     path = os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH"))))
     limits = {variable: ISA_LIMITS[isa] for variable in engine.isa_variables} if isa else {}
     command = [sys.executable, "-m", "edgec.bench.peers.worker", json.dumps(job, default=str)]
-    with errors.open("w") as said:
+    with errors.open("w", encoding="utf-8") as said:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
-            text=True,
+            encoding="utf-8",
             env=os.environ | {"PYTHONPATH": path} | limits,
         )
     try:
@@ -91,5 +91,5 @@ def _answer(process: "subprocess.Popen[str]", errors: Path) -> Any:
     assert process.stdout is not None
     if line := process.stdout.readline():
         return json.loads(line)
-    said = errors.read_text(errors="replace").strip().splitlines()
+    said = errors.read_text("utf-8", errors="replace").strip().splitlines()
     raise DeviceError(said[-1] if said else f"its process ended with exit code {process.wait()}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edgec import processes
 from edgec.errors import BundleError
 
 _HERE = -100
@@ -49,7 +50,7 @@ def _work(output: Path) -> Iterator[Path]:
         try:
             work.mkdir(parents=True)
             for left in output.parent.iterdir():
-                if left.name.startswith(mark) and not _alive(left.name.removeprefix(mark)):
+                if left.name.startswith(mark) and _dead(left.name.removeprefix(mark)):
                     shutil.rmtree(left)
             output.is_dir()  # raises where the name is too long
             yield work
@@ -93,14 +94,6 @@ def _exchange(first: Path, second: Path) -> bool:
     return bool(rename(_HERE, paths[0], _HERE, paths[1], _EXCHANGE) == 0)
 
 
-def _alive(process: str) -> bool:
-    """Whether the build that made a partial bundle still runs; what no build made is left alone."""
-    if not process.isdecimal():
-        return True
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+def _dead(process: str) -> bool:
+    """Whether the build that made a partial bundle is gone; what no build made is left alone."""
+    return process.isdecimal() and not processes.alive(int(process))

@@ -36,7 +36,7 @@ def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Seq
     """
     work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
     for file, text in (c.sources | c.assembly).items():
-        (work / file).write_text(text, encoding="utf-8")
+        (work / file).write_text(text, encoding="utf-8", newline="\n")
     for file, data in c.blobs.items():
         (work / file).write_bytes(data)
     kernel_files = [f"{identifier}_kernel_{index}.o" for index in range(len(kernels))]

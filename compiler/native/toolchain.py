@@ -5,16 +5,15 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import platformdirs
 
+from edgec import processes
 from edgec.errors import LimitError, ToolchainError
 from edgec.targets.descriptor import Board, Target
 
@@ -121,7 +120,8 @@ def zig(folder: Path, *arguments: str) -> None:
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
-    environment["TMPDIR"] = str(folder)  # the caller's may be missing, or full
+    for variable in ("TMPDIR", "TMP", "TEMP"):  # the caller's folder may be missing, or full
+        environment[variable] = str(folder)
     try:
         process = subprocess.Popen(
             [str(_executable()), *arguments],
@@ -130,7 +130,7 @@ def zig(folder: Path, *arguments: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             process_group=0,
         )
@@ -167,9 +167,7 @@ def stop() -> None:
 def _kill(process: "subprocess.Popen[str]") -> None:
     """End a process and all that it started."""
     if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        processes.end(process)
 
 
 @cache

@@ -113,10 +113,10 @@ def build(
     (folder / "weights.bin").write_bytes(weights.data)
     (folder / "inputs.bin").write_bytes(fed.data)
     context = _context(merged, chosen, planned, weights, fed)
-    (folder / f"{_NAME}.c").write_text(_render(context), encoding="utf-8")
+    (folder / f"{_NAME}.c").write_text(_render(context), encoding="utf-8", newline="\n")
     if context["features"]:
         header = files("edgec.kernels.runtime") / cpu.HEADERS[program.target.arch]
-        (folder / "cpu.h").write_text(header.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "cpu.h").write_bytes(header.read_bytes())
     for symbol, code in objects.items():
         (folder / f"{symbol}.o").write_bytes(code)
     toolchain.compile_c(program.target, [f"{_NAME}.c"], f"{_NAME}.o", folder)

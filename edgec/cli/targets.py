@@ -18,11 +18,11 @@ def targets(
 
     out = show.console(as_json=False)
     if name is None:
-        known = [loader.describe(device, "int8") for device in loader.devices()]
+        known, problems = loader.listed("int8")
         if as_json:
             show.print_json({"targets": [show.describe(target) for target in known]})
         else:
-            show.print_targets(out, known)
+            show.print_targets(out, known, problems)
         return
     device = re.sub(rf"-({'|'.join(loader.PRECISIONS)})$", "", name)
     target = loader.describe(device, "int8")

@@ -4,8 +4,10 @@ ONNX Runtime without graph optimizations is asked first, on one thread; where it
 type or operator that it lacks), ONNX's own reference implementation is. Neither shares edgec's reading of it.
 """
 
+import importlib
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec import processes
 from edgec.errors import UnsupportedError
 from edgec.kernels.reference.isolation import Died, isolated
 
@@ -51,9 +54,10 @@ def runtime() -> Any:
     """Return the module onnxruntime, its telemetry off; the one place that imports it in the compiler."""
     # Read when it is imported: from 1.32 on it keeps a device id and a database in the user's cache folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime  # slow to import
-
-    return onnxruntime
+    if "onnxruntime" in sys.modules:
+        return sys.modules["onnxruntime"]
+    with processes.unheard():  # without /sys its library of what a CPU is complains in six lines
+        return importlib.import_module("onnxruntime")  # slow
 
 
 def session(model: bytes, *, threads: int = 1) -> Any:

@@ -33,6 +33,7 @@ def test_models(part: int) -> None:
     done = subprocess.run(command, capture_output=True, env=environment, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = [Verdict(**verdict) for verdict in json.loads(done.stdout)]
+    assert found
     assert not [verdict for verdict in found if verdict.kind in (WRONG, CRASH)]
     reasons = {verdict.name: verdict.text for verdict in found if verdict.kind == REFUSED}
     assert not {name: fault for name, reason in reasons.items() if (fault := refused.fault(reason))}
@@ -67,6 +68,7 @@ def test_bundles(share: int, tmp_path: Path) -> None:
     """What the driver in C does to models is what the tests' own in Python does."""
     _, listed = refused.listed()
     passing = [case for case in cases() if case.name not in listed]
+    assert len(passing) > 1000
     for case in passing[::EVERY][share::4]:
         path = tmp_path / f"{case.name}.onnx"
         onnx.save(case.model, path)

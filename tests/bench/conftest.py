@@ -124,7 +124,14 @@ def build(target: str, folder: Path, **bodies: str) -> Bundle:
     source = Source("toy.onnx", "0" * 64, 2, 4, calibration, float_model, float_model, accuracy)
     output = folder / "toy.edgec"
     written = emit.write(
-        "toy", (program,), plan, (objects,), golden, source, BuildOptions(target="x86-64-int8"), output
+        "toy",
+        (program,),
+        plan,
+        (objects,),
+        golden,
+        source,
+        BuildOptions(target="x86-64-int8", int8_io=False),
+        output,
     )
     return Bundle.load(written.path)
 

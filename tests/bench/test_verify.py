@@ -1,9 +1,12 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgec.bench import verify as verification
 from edgec.bench.bundle import Bundle
+from edgec.bench.devices import Device, Execution
 from edgec.bench.report.tables import print_verification
 from edgec.bench.verify import to_json, verify
 from edgec.errors import BundleError, DataError
@@ -77,3 +80,50 @@ def test_the_report_says_it_all(toy, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "layer 'relu', tensor 'r', sample 0: 1 of 8 elements" in text
     assert "first at [0, 5]: device 1" in text
     assert "SQNR" in text
+
+
+class Counted:
+    """A device that notes how many samples each process got."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.batches: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.device, name)
+
+    def execute(self, program: Path, arguments: Sequence[str], files=None, collect=None) -> Execution:
+        if files:
+            self.batches.append(len(files["input.bin"]) // 32)
+        return self.device.execute(program, arguments, files, collect)
+
+
+def test_samples_share_processes(local_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(1).uniform(-20, 20, (300, 1, 8)).astype(np.float32)
+    device = Counted(local_bundle.device())
+    assert verify(local_bundle, device, {"x": samples}).passed
+    assert device.batches[0] == 1
+    assert sum(device.batches) == 300
+    assert len(device.batches) < 30
+    steps = sum(8 * size for size in (1, 1, 4, 4))
+    monkeypatch.setattr(verification, "_BATCH_BYTES", 3 * steps)
+    device = Counted(local_bundle.device())
+    assert verify(local_bundle, device, {"x": samples[:8]}).passed
+    assert device.batches == [1, 3, 3, 1]
+
+
+def test_a_batch_ends_well_within_the_time_of_a_run(local_bundle: Bundle) -> None:
+    samples = np.zeros((9, 1, 8), np.float32)
+    device = Counted(local_bundle.device())
+    device.timeout_seconds = 1e-9
+    assert verify(local_bundle, device, {"x": samples}).passed
+    assert device.batches == [1] * 9
+
+
+def test_the_sample_of_a_mismatch_is_named(toy, tmp_path: Path) -> None:
+    bundle = toy.build(toy.host_target, tmp_path, lookup_2="y[i] = table[x[i] + 128] + (x[i] > 120);")
+    samples = np.zeros((9, 1, 8), np.float32)
+    samples[6] = 100
+    found = verify(bundle, bundle.device(), {"x": samples})
+    assert found.mismatch is not None
+    assert found.mismatch.sample == 6

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import tvm_ffi
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from edgec.errors import UnsupportedError
@@ -31,7 +31,7 @@ from edgec.kernels.table import KERNELS, candidates
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 from tests.kernels.operations import BUILDING, CASES, batches
-from tests.kernels.test_exactness import FIXED_POINT
+from tests.kernels.test_exactness import FIXED_POINT, suited
 
 EXACT = [operation for operation in get_args(Operation) if operation is not Island]
 
@@ -39,9 +39,9 @@ FLOAT = FloatAveragePool, FloatBinary, FloatConv2d, FloatMean
 
 LINES = [
     pytest.param(kernel, target, id=f"{kernel.name}-{target.device}")
-    for target in map(loader.load, ("x86-64-v4-int8", "cortex-a720-int8", "cortex-m55-int8"))
+    for largest in map(loader.load, ("x86-64-v4-int8", "cortex-a720-int8", "cortex-m55-int8"))
     for kernel in KERNELS
-    if kernel.runs_on(target)
+    if kernel.runs_on(largest) and (target := suited(kernel, largest)) is not None
 ]
 """Every kernel on the largest devices, which have fused multiply-add."""
 
@@ -76,7 +76,10 @@ def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data:
         code = kernel.code(one, target)
         assert code is not None
         # Weights may leave no proof for the first choice, and then take another of the layer's.
-        same = next(other for other in kernel.codes(two, target) if other.key == code.key)
+        same = next((other for other in kernel.codes(two, target) if other.key == code.key), None)
+        if same is None and kernel.name.startswith("winograd"):
+            reject()  # such small weights have faster products, beside which no transform pays
+        assert same is not None
         assert tvm_ffi.structural_equal(code.make(), same.make())
 
 
@@ -93,8 +96,9 @@ def test_equal_keys_mean_equal_code(kernel: Kernel, target: Target, data: st.Dat
             codes = kernel.code(one, target), kernel.code(two, target)
         except (ValueError, ZeroDivisionError):  # shapes that don't go together
             continue
-        if codes[0] is not None and codes[1] is not None and codes[0].key == codes[1].key:
-            assert tvm_ffi.structural_equal(codes[0].make(), codes[1].make())
+        both = [code for code in codes if code is not None]
+        differ = len(both) < 2 or both[0].key != both[1].key
+        assert differ or tvm_ffi.structural_equal(both[0].make(), both[1].make())
 
 
 @pytest.mark.parametrize(("kernel", "target"), LINES)

@@ -1,9 +1,11 @@
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from edgec.errors import TargetError
 from edgec.targets import detect, loader
 from edgec.targets.features import FEATURES
 
@@ -57,10 +59,22 @@ def test_host_is_this_machine() -> None:
     assert host.cores >= 1
 
 
+def test_without_proc_all_devices_but_host_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(detect, "CPUINFO", tmp_path / "cpuinfo")
+    known, problems = loader.listed("int8")
+    assert {target.device for target in known} == set(loader.devices()) - {"host"}
+    assert problems == [f"target 'host' is detected from {tmp_path / 'cpuinfo'}, missing here: name a device"]
+    with pytest.raises(TargetError, match="did you mean 'rpi5-int8'"):
+        loader.load("rpi6-int8")
+    with pytest.raises(TargetError, match="name a device"):
+        loader.load("host-int8")
+    assert detect.cpu_name() == platform.machine()
+
+
 def test_every_feature_a_target_names_can_be_detected() -> None:
-    for name in loader.names():
-        target = loader.load(name)
-        assert target.features <= FEATURES[target.arch].keys()
+    targets = [loader.load(name) for name in loader.names()]
+    assert {target.arch for target in targets} == FEATURES.keys()
+    assert not [t.name for t in targets if not t.features <= FEATURES[t.arch].keys()]
 
 
 @pytest.mark.skipif(not shutil.which("llc-19"), reason="llc-19 lists LLVM's own names")

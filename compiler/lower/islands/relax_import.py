@@ -4,12 +4,10 @@ TVM's importer is used as it is but for the operators in `converters`.
 """
 
 import contextlib
-import os
-import sys
+import io
 import traceback
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
+from edgec import processes
 from edgec.compiler.lower.islands.converters import CONVERTERS
 from edgec.compiler.lower.islands.converters.given import Given
 from edgec.compiler.lower.islands.inline_functions import inline_functions
@@ -56,20 +55,9 @@ def import_onnx(model: onnx.ModelProto) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence TVM: its importer prints, its C++ writes warnings to the process's standard error."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with (
-        Path(os.devnull).open("w") as nothing,
-        contextlib.redirect_stdout(nothing),
-        warnings.catch_warnings(),
-    ):
+    with processes.unheard(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+        yield
 
 
 def _convert(model: onnx.ModelProto) -> Any:

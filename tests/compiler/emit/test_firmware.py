@@ -59,6 +59,7 @@ def test_a_bundle_is_a_library_and_an_image_for_the_board(tiny: Bundle) -> None:
 
 def test_two_builds_are_identical(tiny: Bundle, tmp_path: Path) -> None:
     again = write(make(M4), tmp_path / "another folder")
+    assert again.manifest == tiny.manifest
     for file in tiny.manifest.files:
         assert (again.path / file).read_bytes() == (tiny.path / file).read_bytes(), file
 

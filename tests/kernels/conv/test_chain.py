@@ -102,7 +102,9 @@ def test_scratch_is_what_it_may_be() -> None:
 @pytest.mark.parametrize("size", [14, 28, 56, 112])
 def test_tiles_are_for_threads_and_compute_little_twice(size: int) -> None:
     target = loader.load("x86-64-v4-int8")
-    for plan in chain.plans(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI, inverted_residual(size), target):
+    plans = list(chain.plans(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI, inverted_residual(size), target))
+    assert plans
+    for plan in plans:
         assert plan.bands >= stripe.LEAST_TILES
         twice = plan.stages[1].shape.stripe_rows - plan.stages[1].fresh
         fewest = -(-plan.image_steps // (plan.steps + 1)) < stripe.LEAST_TILES

@@ -2,7 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgec.errors import UnsupportedError
-from edgec.kernels.reference import oracle
+from edgec.kernels.reference import isolation, oracle
 from edgec.kernels.reference.isolation import Died, isolated
 
 
@@ -90,6 +94,17 @@ def test_a_run_that_fails_is_told_in_onnx_s_words() -> None:
     assert "onnxruntime" not in str(error.value)
 
 
+def test_what_onnx_runtime_complains_of_when_it_is_imported_is_not_heard(tmp_path: Path) -> None:
+    """A stand-in for it writes what its C++ does on a machine without /sys: past Python, to descriptor 2."""
+    (tmp_path / "onnxruntime.py").write_text("import os\nos.write(2, b'Error in cpuinfo')\n")
+    code = (
+        "import os; from edgec.kernels.reference import oracle; oracle.runtime(); os.write(2, b'heard again')"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert run.stderr == b"heard"
+
+
 def test_calls_that_die_or_hang_are_told_apart_from_results() -> None:
     def die() -> int:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -104,6 +119,28 @@ def test_calls_that_die_or_hang_are_told_apart_from_results() -> None:
     assert results[:3] == [1, Died("SIGSEGV"), Died("timeout")]
     assert np.array_equal(np.asarray(results[3]), large)
     assert results[4] == Died("SIGSEGV")
+
+
+def test_so_they_are_where_a_process_cant_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "COPIES", False)
+    monkeypatch.delattr(os, "fork")
+    die, hang = partial(signal.raise_signal, signal.SIGSEGV), partial(time.sleep, 60)
+    results = isolated([partial(pow, 2, 3), die, hang, partial(os.urandom, 1 << 20), die], seconds=5.0)
+    assert results[:3] == [8, Died("SIGSEGV"), Died("timeout")]
+    assert len(results[3]) == 1 << 20
+    assert results[4] == Died("SIGSEGV")
+
+
+def test_a_division_of_integers_is_evaluated_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By zero it takes the process with it that ONNX Runtime runs in."""
+    monkeypatch.setattr(isolation, "COPIES", False)
+    text = "g (int32[2] x, int32[2] y) => (int32[2] z) { z = Div(x, y) }"
+    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> {text}')
+    x, zero = np.array([6, 7], np.int32), np.zeros(2, np.int32)
+    found = oracle.evaluate(made.SerializeToString(), {"x": x, "y": np.array([2, 2], np.int32)})
+    assert found["z"].tolist() == [3, 3]
+    with np.errstate(all="ignore"):
+        oracle.evaluate(made.SerializeToString(), {"x": x, "y": zero})  # by the reference: this process lives
 
 
 @pytest.mark.parametrize("opset", [13, 17])

@@ -74,6 +74,7 @@ def test_values_are_dropped_when_nothing_reads_them() -> None:
         alive.append(weakref.ref(value))
         del value
         assert sum(reference() is not None for reference in alive) <= 3
+    assert len(alive) == len(nodes) + 1
 
 
 def test_a_subgraph_reads_what_is_around_it() -> None:
