@@ -8,9 +8,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.bench.conftest import HOST_TARGET, build
+from tests.compiler import onnx_models
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,7 +37,11 @@ class House:
 
     def edgec(self, *arguments: object) -> str:
         """Run the copy; returns what it says on stdout."""
-        command = [sys.executable, "-m", "edgec", *map(str, arguments)]
+        return self.python("-m", "edgec", *arguments)
+
+    def python(self, *arguments: object) -> str:
+        """Run Python with the copy; returns what it says on stdout."""
+        command = [sys.executable, *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
@@ -85,3 +92,55 @@ def test_a_scheme_of_devices(house: House, tmp_path: Path, monkeypatch: pytest.M
     measured = json.loads(house.edgec("bench", bundle.path, "--device", "shell:mine", "--json", "--runs", 3))
     assert measured["latency_ms"]["min"] > 0
     assert not list((tmp_path / "cache" / "edgec").glob("run-*"))
+
+
+OPERATOR = '''
+"""The maximum of each channel of an image, at its input's own scale."""
+
+from edgec.compiler.graph import shape_of
+from edgec.compiler.operators import window
+from edgec.compiler.operators.row import IntegerForm, OnnxOperator, emit
+from edgec.kernels.operations import MaxPool
+
+
+def _refuses(node):
+    shape = shape_of(node.inputs[0])
+    return None if shape is not None and len(shape) == 4 else "only maxima of images have an integer kernel"
+
+
+def _lower(builder, request):
+    image = window.image(builder, request.inputs[0], request.name)
+    n, c, h, w = image.view.shape
+    operation = MaxPool((n, h, w, c), (n, 1, 1, c), (h, w), (1, 1), (0, 0))
+    return emit(builder, request, operation, (image.tensor,), window.result(request.shape))
+
+
+ROW = OnnxOperator(
+    "movement", _refuses, integer=IntegerForm(_lower, keeps_scale=True), limits="images"
+)
+'''
+
+
+@pytest.mark.slow
+def test_an_operator(house: House, tmp_path: Path) -> None:
+    table = "compiler/operators/table.py"
+    house.add("compiler/operators/global_max.py", OPERATOR)
+    house.replace(table, "    float_layers,\n", "    float_layers,\n    global_max,\n")
+    rows = "OPERATORS: dict[str, OnnxOperator] = {\n"
+    house.replace(table, rows, f'{rows}    "GlobalMaxPool": global_max.ROW,\n')
+    weights = np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    model = onnx_models.model(
+        "(float[1,3,9,7] x) => (float y) { c = Conv(x, w) m = GlobalMaxPool(c) y = Conv(m, v) }",
+        {"w": weights, "v": weights[:, :1, :1, :1].repeat(8, axis=1)},
+    )
+    onnx.save(model, tmp_path / "toy.onnx")
+    bundle, dump = tmp_path / "toy.edgec", tmp_path / "dump"
+    house.edgec("build", tmp_path / "toy.onnx", "--target", HOST_TARGET, "--output", bundle, "--dump", dump)
+    network = (dump / "network.txt").read_text()
+    assert "globalmaxpool_1: MaxPool(" in network
+    assert "Island" not in network
+    assert "exact" in house.edgec("verify", bundle)
+    house.add("operators.py", (ROOT / "docs/operators.py").read_text())
+    house.python("operators.py")
+    page = (house.folder / "operators.md").read_text()
+    assert "| GlobalMaxPool | its input's scale | yes | images |" in page
