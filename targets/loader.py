@@ -107,7 +107,7 @@ def devices() -> list[str]:
     return sorted([*DETECTED, *(path.stem for path in Path(__file__).parent.glob("*.toml"))])
 
 
-def listed(precision: str) -> tuple[list[Target], list[str]]:
+def listed(precision: Precision) -> tuple[list[Target], list[str]]:
     """Return every device edgec ships with, and why any can't be described: `host`, on some machines."""
     known, problems = [], []
     for device in devices():

@@ -95,7 +95,7 @@ def test_the_figures_are_those_of_the_reference_and_the_original_on_these_sample
     held = data["image"][9::10]
     theirs = [onnx_models.run_onnx(SMALL, {"image": image}) for image in held]
     ours = [reference.evaluate(network, {"image": image}) for image in held]
-    assert [output["name"] for output in bundle.manifest["accuracy"]["outputs"]] == ["large", "scores"]
+    assert [figure.output for figure in bundle.manifest.accuracy.outputs] == ["large", "scores"]
     for place, name in enumerate(("large", "scores")):
         signal, computed = np.stack([run[place] for run in theirs]), np.stack([run[name] for run in ours])
         noise = np.square(signal - computed).sum(dtype=np.float64)

@@ -67,7 +67,7 @@ def test_what_an_island_must_compute_is_told_by_its_layer(core: str, tmp_path: P
     near = [step.name for step in bundle.steps if not step.checked]
     assert near[0] == "island_0.matmul"
     r = next(step for step in bundle.steps if step.name == "island_0.matmul").outputs[0]
-    assert r["shape"] == [1, 8, 12, 12]
+    assert r.shape == (1, 8, 12, 12)
     image = bytearray(bundle.bench.read_bytes())
     floats = np.frombuffer(bytes(image), np.uint8)
     at = _float_run(floats, 8 * 12 * 12)
