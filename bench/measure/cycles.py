@@ -79,7 +79,7 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
         return []
     text = _disassembled({encoding for block in blocks for encoding in block}, target)
     mark, start = ("@", [".syntax unified"]) if target.arch == "arm-m" else ("#", [])
-    attributes = "+all" if target.hosted else ",".join(f"+{feature}" for feature in sorted(target.features))
+    attributes = "+all" if target.platform.tells_features else ",".join(f"+{feature}" for feature in sorted(target.features))
     lines = list(start)
     for index, block in enumerate(blocks):
         code = (text[encoding] for encoding in block)
