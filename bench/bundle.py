@@ -14,8 +14,8 @@ from edgec.compiler.emit import bundle as emit
 class Bundle(emit.Bundle):
     """A bundle on disk, with methods to run its model on a device.
 
-    `device` is `local` or `emulator`; with None it is this machine where the bundle can run here, and the
-    target's emulator otherwise.
+    `device` is `local`, `emulator`, `ssh://HOST` or another that docs/devices.md lists; with None it is this
+    machine where the bundle can run here, and the target's emulator otherwise.
     """
 
     @classmethod

@@ -5,32 +5,13 @@ Run `python docs/operators.py` after changing a table; a test compares the page 
 
 from pathlib import Path
 
-from edgec.compiler.compress.policy import RULES
-from edgec.compiler.operators import unary
-from edgec.compiler.operators.movement import MOVEMENTS
-from edgec.compiler.operators.products import PRODUCTS
-from edgec.compiler.operators.table import LAYERS, SAME_SCALE
+from edgec.compiler.operators.row import OnnxOperator
+from edgec.compiler.operators.table import OPERATORS
 
 PAGE = Path(__file__).with_suffix(".md")
 
 PRODUCT, WITH_SCALE, WITHOUT_SCALE = "product of weights", "new scale", "its input's scale"
 MOVEMENT, TABLE = "no arithmetic", "table of 256 bytes"
-LIMITS = {
-    "AveragePool": "1-D and 2-D, explicit padding, no dilation",
-    "Clip": "constant limits; free behind a product, an addition or a mean",
-    "Conv": "1-D and 2-D; constant weights; any stride, padding, dilation and number of groups",
-    "Gather": "one constant index along an axis",
-    "Gemm": "constant weights, A not transposed",
-    "MatMul": "the second operand a constant matrix",
-    "MaxPool": "1-D and 2-D, explicit padding, no indices",
-    "Pad": "constant padding by constant amounts, none negative, no chosen axes",
-    "ReduceMean": "constant axes",
-    "Relu": "free behind a product, an addition or a mean",
-    "Resize": "nearest neighbour of images by whole factors, where that is repetition",
-    "Slice": "constant bounds",
-}
-"""What of the operator has an integer form, where that isn't all of it."""
-
 NORMALIZED = {"MatMul": "Gemm"}
 """What the frontend makes of an operator before scales are chosen."""
 
@@ -55,26 +36,28 @@ BatchNormalization is folded into the layer before it.
 """
 
 
-def computed_as() -> dict[str, str]:
-    """Return every operator with an integer form, and the kind of form."""
-    scalar = {name: f"{TABLE}, with one constant operand" for name in unary.WITH_SCALAR}
-    found = (
-        scalar
-        | dict.fromkeys(unary.PLAIN | unary.WITH_ATTRIBUTES, TABLE)
-        | dict.fromkeys(MOVEMENTS, MOVEMENT)
-    )
-    for name in LAYERS:
-        kind = PRODUCT if name in PRODUCTS else WITH_SCALE
-        found[name] = f"{kind}; {found[name]}" if name in scalar else kind
-    return found | dict.fromkeys(SAME_SCALE, WITHOUT_SCALE)
+def computed_as(row: OnnxOperator) -> str:
+    """Return the kinds of form that an operator has."""
+    kinds = []
+    if row.integer is not None and row.integer.keeps_scale:
+        kinds.append(WITHOUT_SCALE)
+    elif row.integer is not None:
+        kinds.append(PRODUCT if row.role == "product" else WITH_SCALE)
+    if row.move is not None:
+        kinds.append(MOVEMENT)
+    if row.function is not None:
+        kinds.append(TABLE)
+    if row.of_two is not None:
+        kinds.append(f"{TABLE}, with one constant operand")
+    return "; ".join(kinds)
 
 
 def page() -> str:
     """Return the page's text."""
     rows = []
-    for name, kind in sorted(computed_as().items()):
-        quantized = "yes" if NORMALIZED.get(name, name) in RULES else "no"
-        rows.append(f"| {name} | {kind} | {quantized} | {LIMITS.get(name, '')} |\n")
+    for name, row in sorted(OPERATORS.items()):
+        quantized = "yes" if OPERATORS[NORMALIZED.get(name, name)].quantized else "no"
+        rows.append(f"| {name} | {computed_as(row)} | {quantized} | {row.limits} |\n")
     return HEAD + "".join(rows)
 
 

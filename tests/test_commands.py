@@ -76,6 +76,8 @@ def test_a_build_that_tunes_says_what_it_gained_and_a_bundle_is_tuned_in_place(f
     again = command("tune", "tuned", "--budget", "3s", "--json", cwd=folder)
     assert again.returncode == 0, again.stderr
     retuned = json.loads(again.stdout)
+    assert {"system", "load_average"} <= retuned["tuning"]["conditions"].keys()
+    assert "conditions: system Linux" in again.stderr
     assert retuned["manifest"]["files"]["model.onnx"] == data["manifest"]["files"]["model.onnx"]
     records = folder / "tuned" / "tuning.jsonl"
     same = command(*build, "--output", "same", "--records", records, "--json", cwd=folder)

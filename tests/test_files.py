@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec import files
+from edgec import cache, files
 from edgec.compiler import npz
 from edgec.compiler.dumps import Dumps
 from edgec.compiler.frontend.load import load
-from edgec.compiler.native import objects
 from edgec.compiler.records import records
 from edgec.errors import DataError, ModelError, OutputError, TargetError, TuningError
 from edgec.targets import loader
@@ -83,7 +82,7 @@ def test_what_is_no_file_is_one_line_for_whoever_reads_it(
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
     assert records.user() == records.NONE
-    assert objects.read_entry(path) is None
+    assert cache.read(path) is None
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300, "y/" * 3000, "\ud800"])

@@ -16,11 +16,12 @@ import onnx
 import pytest
 from rich.table import Table
 
+from edgec import cache as kept
 from edgec import cli, output
 from edgec.bench import tuning
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
-from edgec.compiler.native import objects, toolchain
+from edgec.compiler.native import toolchain
 from edgec.compiler.records import records
 from edgec.compiler.tune import tune
 from edgec.compiler.tune.tune import Tuning
@@ -271,8 +272,8 @@ def test_a_cache_that_cannot_be_written_costs_time_and_no_build(
         users.mkdir()
     found = toolchain._global_cache(users)
     assert (found == users) == (cache == "m.onnx")
-    objects.write_entry(Path(cache) / "edgec" / "x.o", b"code")
-    assert objects.read_entry(Path(cache) / "edgec" / "x.o") is None
+    kept.write(Path(cache) / "edgec" / "x.o", b"code")
+    assert kept.read(Path(cache) / "edgec" / "x.o") is None
 
 
 def test_the_compiler_has_a_time_limit_and_is_stopped(

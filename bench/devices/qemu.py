@@ -1,14 +1,13 @@
 """QEMU itself, whichever of its programs: its version, and the plugin that counts instructions."""
 
+import functools
 import hashlib
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
-import platformdirs
-
+from edgec import cache, files
 from edgec.bench.devices import process
 from edgec.bench.devices.device import checked
 from edgec.bench.measure import instructions, riscv, thumb
@@ -32,7 +31,7 @@ _CLASSES = {
 """Program -> what tells the class of its CPUs' encodings."""
 
 
-@cache
+@functools.cache
 def version(program: Path) -> tuple[int, int]:
     """Return the major and minor version of QEMU."""
     said = process.run("emulator", [program.resolve(), "--version"], {}, {}, _VERSION_SECONDS).stdout
@@ -76,16 +75,16 @@ def _built_counter(version: tuple[int, int]) -> Path:
     header = _COUNTER.with_name("qemu_plugin.h").read_text("utf-8")
     source = f"#define QEMU_PLUGIN_INTERFACE {interface}\n" + _COUNTER.read_text("utf-8")
     digest = hashlib.sha256((header + source).encode()).hexdigest()[:16]
-    built = platformdirs.user_cache_path("edgec") / f"qemu-counter-{digest}.so"
+    built = cache.folder() / f"qemu-counter-{digest}.so"
     if built.is_file():
         return built
     built.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=built.parent) as name:
+    with tempfile.TemporaryDirectory(prefix="edgec-") as name:
         folder = Path(name)
         (folder / "qemu_plugin.h").write_text(header, "utf-8", newline="\n")
         (folder / "qemu_counter.c").write_text(source, "utf-8", newline="\n")
         machine = loader.describe(detect.host_arch(), "fp32")
         toolchain.compile_c(machine, ["qemu_counter.c"], "qemu_counter.o", folder)
         toolchain.link_shared(machine, ["qemu_counter.o"], built.name, folder)
-        (folder / built.name).replace(built)  # in one step: another edgec may be looking for it
+        files.write(built, (folder / built.name).read_bytes(), DeviceError)
     return built

@@ -1,10 +1,11 @@
 """Measurements and verifications for people to read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from edgec.bench.devices.machine import Conditions
 from edgec.bench.measure.instructions import CLASSES, MAC_CLASSES
 from edgec.bench.measure.measurement import Layer, Measurement
 from edgec.bench.measure.peak import Peak
@@ -26,9 +27,14 @@ def print_measurement(console: Console, found: Measurement) -> None:
         print_peak(console, found.peak)
     if found.instruction_classes is not None:
         console.print(_classes(found.instruction_classes))
-    conditions = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.conditions.items())
-    console.print(f"conditions: {conditions}", markup=False, highlight=False, soft_wrap=True)
-    for warning in found.warnings:
+    print_conditions(console, found.conditions, found.warnings)
+
+
+def print_conditions(console: Console, conditions: Conditions, warnings: Sequence[str]) -> None:
+    """Print what a device was like, and what disturbed it."""
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in conditions.items())
+    console.print(f"conditions: {words}", markup=False, highlight=False, soft_wrap=True)
+    for warning in warnings:
         console.print(f"WARNING: {warning}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 import onnx_ir
 
-from edgec.compiler.compress.policy import CLIPS, RULES, Role, activations, finite
-from edgec.compiler.graph import constant, only_consumer
+from edgec.compiler.compress.policy import activations, is_product, rule
+from edgec.compiler.operators.nodes import tail
+from edgec.compiler.operators.row import OnnxOperator, Role
+
+_CLAMPING = ("product", "binary", "reduction")
+"""Roles of operations that limit their results on the way out: the ends of the int8 range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,10 +17,16 @@ class Unit:
     """One int8 operator: a node, and the Relu and Clip nodes that its own clamping computes."""
 
     node: onnx_ir.Node
+    row: OnnxOperator
+    """Of the node's operator."""
     tail: tuple[onnx_ir.Node, ...]
-    role: Role
     inputs: tuple[onnx_ir.Value, ...]
     """Its activations."""
+
+    @property
+    def role(self) -> Role:
+        """What the operator does with scales."""
+        return self.row.role
 
     @property
     def outputs(self) -> tuple[onnx_ir.Value, ...]:
@@ -36,17 +46,14 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
     found: list[Unit] = []
     taken: set[onnx_ir.Node] = set()
     for node in graph:
-        rule = RULES.get(node.op_type)
-        if rule is None or node.domain or node in taken or node in in_float:
+        row = None if node in taken or node in in_float else rule(node)
+        inputs = None if row is None else activations(node, row)
+        if row is None or inputs is None:
             continue
-        inputs = activations(node, rule)
-        if inputs is None or not rule.accepts(node) or not finite(node):
+        if row.role != "product" and not available.issuperset(inputs):
             continue
-        if rule.role != "product" and not available.issuperset(inputs):
-            continue
-        tail = _tail(node) if rule.role in ("product", "binary", "reduction") else ()
-        unit = Unit(node, tail, rule.role, tuple(inputs))
-        taken.update(tail)
+        unit = Unit(node, row, tail(node) if row.role in _CLAMPING else (), tuple(inputs))
+        taken.update(unit.tail)
         available.update(unit.outputs)
         found.append(unit)
     return _worthwhile(found)
@@ -77,24 +84,11 @@ def _read_by_product(node: onnx_ir.Node) -> bool:
     front = [node]
     while front:
         for reader in {usage.node for output in front.pop().outputs for usage in output.uses()} - seen:
-            rule = RULES.get(reader.op_type)
-            if rule is not None and rule.role == "product" and not reader.domain:
+            if is_product(reader):
                 return True
             seen.add(reader)
             front.append(reader)
     return False
-
-
-def _tail(node: onnx_ir.Node) -> tuple[onnx_ir.Node, ...]:
-    """Return the Relu and Clip nodes that alone read the node's result, one after the other."""
-    tail: list[onnx_ir.Node] = []
-    follower = only_consumer(node.outputs[0])
-    while follower is not None and follower.op_type in CLIPS and not follower.domain:
-        if any(value is not None and constant(value) is None for value in follower.inputs[1:]):
-            break
-        tail.append(follower)
-        follower = only_consumer(follower.outputs[0])
-    return tuple(tail)
 
 
 def _worthwhile(found: list[Unit]) -> tuple[Unit, ...]:

@@ -10,7 +10,7 @@ from edgec.compiler.compress.calibration import Calibration
 from edgec.compiler.compress.insert_qdq import insert_qdq
 from edgec.compiler.compress.int8_regions import units
 from edgec.compiler.compress.observers import observe
-from edgec.compiler.compress.policy import RULES
+from edgec.compiler.compress.policy import is_product
 from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
 from edgec.compiler.compress.scales import observed, scales
 from edgec.compiler.frontend.infer_shapes import infer_shapes
@@ -68,8 +68,7 @@ def quantize(
 def _check_weights(graph: onnx_ir.Graph) -> None:
     """Raise ModelError, naming it, for a layer's constant that no scale fits."""
     for node in graph:
-        rule = RULES.get(node.op_type)
-        if rule is None or rule.role != "product" or node.domain:
+        if not is_product(node):
             continue
         for value in node.inputs:
             array = constant(value)

@@ -7,7 +7,6 @@ import onnx_ir
 
 from edgec.compiler.compress.int8_regions import Unit
 from edgec.compiler.compress.observers import Range
-from edgec.compiler.compress.policy import RULES
 from edgec.compiler.graph import constant
 from edgec.kernels.operations import Quantization
 
@@ -86,8 +85,7 @@ def _chosen(known: Quantization | None, ends: list[float], fills: list[float]) -
 
 def _fixed(units: Sequence[Unit]) -> dict[onnx_ir.Value, Quantization]:
     """Return the tensors whose range is known without looking at samples."""
-    known = {unit: RULES[unit.node.op_type].output for unit in units}
-    return {unit.outputs[0]: Quantization(*output) for unit, output in known.items() if output is not None}
+    return {unit.outputs[0]: unit.row.output for unit in units if unit.row.output is not None}
 
 
 def _read_only_by(group: Sequence[onnx_ir.Value], concat: Unit, units: Sequence[Unit]) -> bool:

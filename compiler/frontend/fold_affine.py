@@ -8,6 +8,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.compiler.graph import add_initializer, attribute, constant, only_consumer, replace_value, shape_of
+from edgec.compiler.operators.product_form import bias_of, output_axis, unscaled
 
 _PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -52,12 +53,8 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
     consumer = only_consumer(node.outputs[0])
     if consumer is None or consumer.op_type not in _AFFINE or consumer.domain or weights is None:
         return False
-    if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
+    if not unscaled(node):
         return False  # a Gemm that normalize_gemm couldn't put in its one form
-    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = constant(bias_value)
-    if bias_value is not None and (bias is None or bias.ndim != 1):
-        return False
     first = consumer.inputs[0] is node.outputs[0]
     channels = _per_channel(
         constant(consumer.inputs[first]), shape_of(node.outputs[0]), shape_of(consumer.outputs[0])
@@ -67,13 +64,15 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
     factors, offsets = _AFFINE[consumer.op_type](channels, first)
     if factors is None and offsets is None:
         return False
-    old = np.zeros(len(channels)) if bias is None else bias.astype(np.float64)
+    old = bias_of(node, len(channels))
+    if old is None:
+        return False
     new_weights = None if factors is None else _scaled(node, weights, factors)
     new_bias = (old if factors is None else old * factors) + (0 if offsets is None else offsets)
     if new_weights is not None:
         value = add_initializer(graph, f"{node.name}_weights", new_weights.astype(weights.dtype))
         node.replace_input_with(1, value)
-    if bias is not None or offsets is not None:
+    if (len(node.inputs) > 2 and node.inputs[2] is not None) or offsets is not None:
         node.resize_inputs(3)
         value = add_initializer(graph, f"{node.name}_bias", new_bias.astype(weights.dtype))
         node.replace_input_with(2, value)
@@ -98,8 +97,7 @@ def _scaled(node: onnx_ir.Node, weights: NDArray[Any], channels: NDArray[np.floa
     """Return the weights in float64, each output channel multiplied by its factor."""
     wide = weights.astype(np.float64)
     if node.op_type != "ConvTranspose":
-        axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
-        return wide * channels.reshape([-1 if i == axis else 1 for i in range(wide.ndim)])
+        return wide * channels.reshape([-1 if i == output_axis(node) else 1 for i in range(wide.ndim)])
     groups = attribute(node, "group", 1)  # weights [inputs, outputs / groups, ...]: an input's group decides
     per_input = np.repeat(channels.reshape(groups, -1), wide.shape[0] // groups, axis=0)
     return wide * per_input.reshape(*per_input.shape, *[1] * (wide.ndim - 2))

@@ -12,6 +12,7 @@ from edgec.compiler.graph import (
     replace_value,
     shape_of,
 )
+from edgec.compiler.operators.product_form import output_axis, per_channel
 
 
 def normalize_gemm(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -86,8 +87,8 @@ def _from_gemm(node: onnx_ir.Node) -> None:
     if not isinstance(graph, onnx_ir.Graph) or weights is None or (bias_value is not None and bias is None):
         return
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    columns = weights.shape[0 if attribute(node, "transB", 0) else 1]
-    if bias is not None and bias.size != 1 and (bias.size, bias.shape[-1]) != (columns, columns):
+    columns = weights.shape[output_axis(node)]
+    if bias is not None and not per_channel(bias, columns):
         return  # a different bias for every row
     if not attribute(node, "transB", 0) or alpha != 1.0:
         matrix = weights if attribute(node, "transB", 0) else weights.T

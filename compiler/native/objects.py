@@ -9,20 +9,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
-from edgec import files
+from edgec import cache
 from edgec.compiler.program import Function, Program
-from edgec.errors import OutputError, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.kernels.version import code_version
 from edgec.targets.descriptor import Target
 
 Progress = Callable[[str, bool], None]
 """Called as each object is ready: (symbol, whether it came from the cache)."""
-
-_HASH_BYTES = hashlib.sha256().digest_size
-_LIMIT = 256 * files.MEBIBYTE
-"""Bytes of an object: a thousand times the largest kernel."""
 
 
 def compile_objects(program: Program, on_progress: Progress | None = None) -> dict[str, bytes]:
@@ -34,7 +28,7 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
     """
     report = on_progress or (lambda _symbol, _cached: None)
     entries = {symbol: _entry(function, program.target) for symbol, function in program.functions.items()}
-    objects = {symbol: code for symbol, path in entries.items() if (code := read_entry(path)) is not None}
+    objects = {symbol: code for symbol, path in entries.items() if (code := cache.read(path)) is not None}
     for symbol in objects:
         report(symbol, True)
     missing = [f for symbol, f in program.functions.items() if symbol not in objects]
@@ -46,11 +40,12 @@ def compile_objects(program: Program, on_progress: Progress | None = None) -> di
                     symbol = futures[future]
                     with _named(program, symbol):
                         objects[symbol] = future.result()
-                    write_entry(entries[symbol], objects[symbol])
+                    cache.write(entries[symbol], objects[symbol])
                     report(symbol, False)
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
+        cache.trim()
     return {symbol: objects[symbol] for symbol in program.functions}
 
 
@@ -70,7 +65,7 @@ def is_cached(function: Function, target: Target) -> bool:
 
 
 def _entry(function: Function, target: Target) -> Path:
-    return platformdirs.user_cache_path("edgec") / "objects" / f"{_content_key(function, target)}.o"
+    return cache.folder() / "objects" / f"{_content_key(function, target)}.o"
 
 
 def _compile(function: Function, target: Target) -> bytes:
@@ -89,23 +84,3 @@ def _content_key(function: Function, target: Target) -> str:
         code_version(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def read_entry(path: Path) -> bytes | None:
-    """Return the object at `path`, or None where there is none or it isn't what was written."""
-    try:
-        data = files.read(path, OutputError, _LIMIT)
-    except OutputError:
-        return None
-    code, digest = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def write_entry(path: Path, code: bytes) -> None:
-    """Write the object and its hash.
-
-    A cache that can't be written (a full disk, a read-only home) costs time, not the build.
-    """
-    with contextlib.suppress(OSError, OutputError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, code + hashlib.sha256(code).digest())

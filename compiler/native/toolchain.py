@@ -1,6 +1,7 @@
 """The C compiler, linker and archiver: clang and lld from the `ziglang` package, for every target."""
 
 import atexit
+import functools
 import importlib.util
 import os
 import re
@@ -8,12 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-import platformdirs
-
-from edgec import processes
+from edgec import cache, processes
 from edgec.errors import LimitError, ToolchainError
 from edgec.targets.descriptor import Board, Target
 
@@ -107,9 +105,9 @@ def zig(folder: Path, *arguments: str) -> None:
     group of its own: Ctrl-C in a terminal stops edgec, and edgec what it has begun (`stop`).
     """
     tool = "the archiver" if arguments[0] == "ar" else "the C compiler"
-    cache = _global_cache(platformdirs.user_cache_path("edgec") / "zig")
+    shared = _global_cache(cache.folder() / "zig")
     environment = dict(os.environ)
-    environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache)
+    environment["ZIG_GLOBAL_CACHE_DIR"] = str(shared)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
     for variable in ("TMPDIR", "TMP", "TEMP"):  # the caller's folder may be missing, or full
         environment[variable] = str(folder)
@@ -138,7 +136,7 @@ def zig(folder: Path, *arguments: str) -> None:
             _kill(process)
     if process.returncode == 0:
         return
-    for place in (folder, cache):
+    for place in (folder, shared):
         if shutil.disk_usage(place).free < _NO_SPACE:
             raise ToolchainError(f"{tool} failed: no space left on the device of {place}")
     if process.returncode < 0:
@@ -161,7 +159,7 @@ def _kill(process: "subprocess.Popen[str]") -> None:
         processes.end(process)
 
 
-@cache
+@functools.cache
 def _global_cache(users: Path) -> Path:
     """Return the user's cache; where that can't be written, a folder for this process alone.
 

@@ -10,9 +10,8 @@ from edgec.compiler.graph import attribute, constant
 from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import CODES, Builder, Codes, Seen, quantized
 from edgec.compiler.operators.constants import is_known, known
-from edgec.compiler.operators.layer import Layer, Request, emit, every_input
-from edgec.compiler.operators.resizing import no_repetition
-from edgec.kernels.operations import Concat, Pad, Quantization, Rearrange
+from edgec.compiler.operators.row import Request, emit
+from edgec.kernels.operations import Concat, Pad, Rearrange
 
 
 def runs(node: onnx_ir.Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, tuple[int, ...]]:
@@ -23,7 +22,8 @@ def runs(node: onnx_ir.Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, tu
     return outer, tuple(math.prod(shape[axis] for axis in order[position:]) for shape in shapes)
 
 
-def _concat(builder: Builder, request: Request) -> Codes:
+def concat(builder: Builder, request: Request) -> Codes:
+    """Concatenate int8 tensors, each by a table where its scale isn't the result's."""
     parts = [builder.natural(codes, request.name) for codes in request.inputs]
     tables = [quantized(codes.real, request.output) for codes in parts]
     operation = Concat(
@@ -34,9 +34,8 @@ def _concat(builder: Builder, request: Request) -> Codes:
     return emit(builder, request, operation, tensors, view.natural(request.shape))
 
 
-def accepts_pad(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
+def refuses_pad(node: onnx_ir.Node) -> str | None:
     """Return why no kernel pads so, or None."""
-    del sources
     if attribute(node, "mode", "constant") != "constant":
         return "only constant padding has an integer kernel"
     if len(node.inputs) > 3 and node.inputs[3] is not None:
@@ -50,13 +49,14 @@ def accepts_pad(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> s
 def padding(node: onnx_ir.Node, rank: int) -> tuple[tuple[tuple[int, int], ...], float]:
     """Return the pads of a tensor in natural order, before and after each dimension, and the number."""
     pads, value = constant(node.inputs[1]), known((*node.inputs, None)[2])
-    assert pads is not None, "accepts() saw them"
+    assert pads is not None, "refuses() saw them"
     order = view.natural_order(rank)
     filling = 0.0 if value is None else float(value.reshape(()))
     return tuple((int(pads[axis]), int(pads[axis + rank])) for axis in order), filling
 
 
-def _pad(builder: Builder, request: Request) -> Codes:
+def pad(builder: Builder, request: Request) -> Codes:
+    """Pad with a number of the result's scale, which the input is brought to."""
     codes = builder.requantize(request.inputs[0], request.output, f"{request.name}_scale")
     codes = builder.natural(codes, request.name)
     shape = codes.view.shape
@@ -66,12 +66,6 @@ def _pad(builder: Builder, request: Request) -> Codes:
         int(quantized(np.array([filling]), request.output)[0]),
     )  # fmt: skip
     return emit(builder, request, operation, (codes.tensor,), view.natural(request.shape))
-
-
-def accepts_resize(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
-    """Return why this Resize doesn't repeat pixels, or None."""
-    del sources
-    return no_repetition(node)
 
 
 def repeated(builder: Builder, source: Seen, shape: tuple[int, ...]) -> Rearrange:
@@ -84,16 +78,8 @@ def repeated(builder: Builder, source: Seen, shape: tuple[int, ...]) -> Rearrang
     return Rearrange(sizes, strides, source.view.offset, tensor.dtype, math.prod(tensor.shape))
 
 
-def _resize(builder: Builder, request: Request) -> Codes:
+def resize(builder: Builder, request: Request) -> Codes:
     """Nearest-neighbour Resize at its input's own scale."""
     source = request.inputs[0]
     operation = repeated(builder, source, request.shape)
     return emit(builder, request, operation, (source.tensor,), view.natural(request.shape))
-
-
-ARRANGEMENTS = {
-    "Concat": Layer(_concat, inputs=every_input, clamps=False),
-    "Pad": Layer(_pad, accepts_pad, clamps=False),
-}
-
-REPETITIONS = {"Resize": Layer(_resize, accepts_resize)}

@@ -1,22 +1,15 @@
 """Add and Mul of two int8 tensors, read by strides so that broadcasting and transposing cost no copy."""
 
-from functools import partial
-
 import numpy as np
-import onnx_ir
 
 from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import Builder, Codes, S, Seen
-from edgec.compiler.operators.layer import Layer, Request, emit, every_input
-from edgec.kernels.operations import Binary, Quantization
+from edgec.compiler.operators.row import Request, emit
+from edgec.kernels.operations import Binary
 
 
-def _accepts(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
-    del node
-    return None if len(sources) == 2 else "not two operands"
-
-
-def _binary(kind: str, builder: Builder, request: Request) -> Codes:
+def arithmetic(kind: str, builder: Builder, request: Request) -> Codes:
+    """Add or multiply (`add`, `mul`) two int8 tensors."""
     shape, output = request.shape, request.output
     order = result_order(request.inputs, shape)
     a, b = (operand(builder, codes, order, request.name) for codes in request.inputs)
@@ -46,9 +39,3 @@ def operand(builder: Builder, value: S, order: tuple[int, ...], name: str) -> S:
     if value.tensor in builder.constants and rank == len(order):
         return builder.arranged(value, view.ordered(value.view.shape, order), name)
     return builder.natural(value, name) if value.view.offset else value
-
-
-BINARIES = {
-    "Add": Layer(partial(_binary, "add"), _accepts, inputs=every_input),
-    "Mul": Layer(partial(_binary, "mul"), _accepts, inputs=every_input),
-}

@@ -11,14 +11,13 @@ import onnx_ir
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.operators import view, window
 from edgec.compiler.operators.builder import Builder, Codes, S
-from edgec.compiler.operators.layer import Layer, Request, emit
+from edgec.compiler.operators.row import Request, emit
 from edgec.compiler.operators.view import View
-from edgec.kernels.operations import AveragePool, MaxPool, Mean, Quantization, Softmax
+from edgec.kernels.operations import AveragePool, MaxPool, Mean, Softmax
 
 
-def accepts_pool(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
+def refuses_pool(node: onnx_ir.Node) -> str | None:
     """Return why no kernel pools so, or None."""
-    del sources
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return "pooling that also returns indices has no integer kernel"
     if reason := window.refusal(node):
@@ -63,17 +62,18 @@ def dilations(node: onnx_ir.Node) -> tuple[int, int]:
     return window.window(node, tuple(attribute(node, "kernel_shape", ()))).dilations
 
 
-def _max_pool(builder: Builder, request: Request) -> Codes:
+def max_pool(builder: Builder, request: Request) -> Codes:
     """MaxPool at its input's own scale."""
     source, geometry = pooled(builder, request.node, request.inputs[0])
     operation = MaxPool(**geometry, dilations=dilations(request.node))
     return emit(builder, request, operation, (source.tensor,), window.result(request.shape))
 
 
-def _average_pool(builder: Builder, request: Request) -> Codes:
+def average_pool(builder: Builder, request: Request) -> Codes:
+    """Average over windows, as a mean where one covers the image."""
     node, source = request.node, request.sources[0]
     if covers_image(node):
-        return _mean(builder, request)
+        return mean(builder, request)
     codes, geometry = pooled(builder, request.node, request.inputs[0])
     counts = window_counts(node, geometry)
     operation = AveragePool(
@@ -125,9 +125,8 @@ def _reduced_axes(node: onnx_ir.Node) -> tuple[int, ...] | None:
     return tuple(sorted(axis % rank for axis in given))
 
 
-def accepts_mean(node: onnx_ir.Node, sources: tuple[Quantization, ...] = ()) -> str | None:
+def refuses_mean(node: onnx_ir.Node) -> str | None:
     """Return why no kernel computes this mean, or None."""
-    del sources
     return "its axes aren't known at compile time" if _reduced_axes(node) is None else None
 
 
@@ -146,7 +145,7 @@ class Averaged(Generic[S]):
 def averaged(builder: Builder, node: onnx_ir.Node, source: S) -> Averaged[S]:
     """Bring the dimensions that a mean reduces next to each other."""
     axes = _reduced_axes(node)
-    assert axes is not None, "accepts() saw them"
+    assert axes is not None, "refuses() saw them"
     shape, name = source.view.shape, str(node.name)
     source = builder.dense(source, name)
     order = view.dense_order(source.view)
@@ -168,16 +167,17 @@ def averaged(builder: Builder, node: onnx_ir.Node, source: S) -> Averaged[S]:
     )
 
 
-def _mean(builder: Builder, request: Request) -> Codes:
-    mean = averaged(builder, request.node, request.inputs[0])
+def mean(builder: Builder, request: Request) -> Codes:
+    """Average over whole dimensions."""
+    given = averaged(builder, request.node, request.inputs[0])
     source, output = request.sources[0], request.output
     operation = Mean(
-        outer=mean.outer, reduced=mean.reduced, inner=mean.inner,
-        multiplier=float(np.float32(source.scale / (output.scale * mean.reduced))),
+        outer=given.outer, reduced=given.reduced, inner=given.inner,
+        multiplier=float(np.float32(source.scale / (output.scale * given.reduced))),
         input_zero_point=source.zero_point, output_zero_point=output.zero_point,
         low=request.low, high=request.high,
     )  # fmt: skip
-    return emit(builder, request, operation, (mean.source.tensor,), mean.result)
+    return emit(builder, request, operation, (given.source.tensor,), given.result)
 
 
 def _adjacent(shape: tuple[int, ...], order: tuple[int, ...], axes: tuple[int, ...]) -> bool:
@@ -186,7 +186,8 @@ def _adjacent(shape: tuple[int, ...], order: tuple[int, ...], axes: tuple[int, .
     return True not in reduced or all(reduced[reduced.index(True) :][: sum(reduced)])
 
 
-def _softmax(builder: Builder, request: Request) -> Codes:
+def softmax(builder: Builder, request: Request) -> Codes:
+    """Exponentials of a row, from a table, divided by their sum."""
     shape = request.inputs[0].view.shape
     axis = attribute(request.node, "axis", -1) % len(shape)
     codes = builder.dense(request.inputs[0], request.name)
@@ -214,13 +215,3 @@ def _exponentials(scale: float, bits: int) -> "np.ndarray[Any, np.dtype[np.int32
     with decimal.localcontext(prec=40):
         exact = [(decimal.Decimal(-i * scale).exp() * 2**bits).to_integral_value() for i in range(256)]
     return np.array([int(value) for value in exact], np.int32)
-
-
-REDUCTIONS = {
-    "AveragePool": Layer(_average_pool, accepts_pool),
-    "GlobalAveragePool": Layer(_mean, accepts_mean),
-    "ReduceMean": Layer(_mean, accepts_mean),
-    "Softmax": Layer(_softmax, clamps=False),
-}
-
-MAX_POOLS = {"MaxPool": Layer(_max_pool, accepts_pool)}

@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edgec.compiler.graph import attribute, constant, shape_of
+from edgec.compiler.graph import attribute, constant
 from edgec.compiler.operators import view, window
 from edgec.compiler.operators.builder import Builder, Codes
-from edgec.compiler.operators.constants import is_known, known
-from edgec.compiler.operators.layer import Layer, Request, emit
+from edgec.compiler.operators.product_form import bias_of, output_axis
+from edgec.compiler.operators.row import Request, emit
 from edgec.kernels.operations import Conv2d, Quantization
 
 _DTYPES = ("int8", "uint8", "int4", "uint4")
@@ -45,7 +45,7 @@ def _weights(node: onnx_ir.Node) -> Weights | None:
         if len(dequantize.inputs) > 2 and dequantize.inputs[2] is not None:
             return None
         zero_points = np.zeros(1, np.int8)
-    axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
+    axis = output_axis(node)
     if scales.size > 1 and attribute(dequantize, "axis", 1) % integers.ndim != axis:
         return None
     channels = integers.shape[axis]
@@ -56,16 +56,6 @@ def _weights(node: onnx_ir.Node) -> Weights | None:
     fits = np.abs(wide).max(initial=0) <= 127
     steps = np.broadcast_to(scales.astype(np.float64).reshape(-1), channels)
     return Weights(wide.astype(np.int8) if fits else wide, steps)
-
-
-def _bias(node: onnx_ir.Node, channels: int) -> NDArray[np.float64] | None:
-    """Return the bias as real numbers, one per output channel; None where it is no such constant."""
-    if len(node.inputs) < 3 or node.inputs[2] is None:
-        return np.zeros(channels)
-    bias = known(node.inputs[2])
-    if bias is None or (bias.size != 1 and (bias.size, bias.shape[-1]) != (channels, channels)):
-        return None
-    return np.broadcast_to(bias.astype(np.float64).reshape(-1), channels)
 
 
 def _steps(weights: Weights, source: Quantization, bias: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,43 +71,23 @@ def _steps(weights: Weights, source: Quantization, bias: NDArray[np.float64]) ->
     return np.where(dead & (bias != 0), finest, steps)
 
 
-def _accepts(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
-    """Return why a product has no integer form, its geometry left aside; None if it has one."""
+def refuses(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
+    """Return why a product has no integer form, its own form left aside; None if it has one."""
     weights = _weights(node)
     if weights is None:
         return "its weights aren't int8 constants with one scale, or one per output channel"
-    bias = _bias(node, len(weights.integers))
-    if bias is None:
-        return "its bias isn't a constant per output channel"
+    bias = bias_of(node, len(weights.integers))
+    assert bias is not None, "the row's refuses() saw it"
     rows = np.abs(weights.integers.reshape(len(weights.integers), -1).astype(np.int64))
     largest = np.abs(np.rint(bias / _steps(weights, sources[0], bias))) + _REACH * rows.sum(axis=1)
     return "its sums may leave int32" if largest.max(initial=0) > _LARGEST_SUM else None
 
 
-def _accepts_conv(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
-    return window.refusal(node) or _accepts(node, sources)
-
-
-def _accepts_gemm(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
-    if any(attribute(node, name, 1.0) != 1.0 for name in ("alpha", "beta")) or attribute(node, "transA", 0):
-        return "alpha, beta and transA have no integer form"
-    return _accepts(node, sources)
-
-
-def _accepts_matmul(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
-    value = node.inputs[1]
-    if value is None or not is_known(value):
-        return "a product of two activations has no integer kernel"
-    if len(shape_of(value) or ()) != 2:
-        return "a product by a stack of matrices has no integer kernel"
-    return _accepts(node, sources)
-
-
 def _product(request: Request, weights: Weights, kernel: NDArray[Any], **geometry: Any) -> Conv2d:
     """Return the operation; `kernel` are the weights as [outputs, kernel height, kernel width, inputs]."""
     source, output = request.sources[0], request.output
-    bias = _bias(request.node, len(kernel))
-    assert bias is not None, "accepts() saw it"
+    bias = bias_of(request.node, len(kernel))
+    assert bias is not None, "refuses() saw it"
     steps = _steps(weights, source, bias)
     return Conv2d(
         weights=np.ascontiguousarray(kernel), bias=np.rint(bias / steps).astype(np.int32),
@@ -127,9 +97,10 @@ def _product(request: Request, weights: Weights, kernel: NDArray[Any], **geometr
     )  # fmt: skip
 
 
-def _conv(builder: Builder, request: Request) -> Codes:
+def conv(builder: Builder, request: Request) -> Codes:
+    """Convolve an image or, one-dimensional, an image of one row."""
     weights = _weights(request.node)
-    assert weights is not None, "accepts() saw them"
+    assert weights is not None, "refuses() saw them"
     source = window.image(builder, request.inputs[0], request.name)
     n, c, h, w = source.view.shape
     place = window.window(request.node, weights.integers.shape[2:])
@@ -142,19 +113,13 @@ def _conv(builder: Builder, request: Request) -> Codes:
     return emit(builder, request, operation, (source.tensor,), window.result(request.shape))
 
 
-def _matrix_product(builder: Builder, request: Request) -> Codes:
+def matrix_product(builder: Builder, request: Request) -> Codes:
+    """Multiply rows by a matrix, as a convolution of pixels."""
     weights = _weights(request.node)
-    assert weights is not None, "accepts() saw them"
+    assert weights is not None, "refuses() saw them"
     source = builder.row_major(request.inputs[0], request.name)
     *rows, inputs = source.view.shape
     operation = _product(
         request, weights, weights.integers[:, None, None, :], input_shape=(1, 1, math.prod(rows), inputs)
     )
     return emit(builder, request, operation, (source.tensor,), view.row_major(request.shape))
-
-
-PRODUCTS = {
-    "Conv": Layer(_conv, _accepts_conv),
-    "Gemm": Layer(_matrix_product, _accepts_gemm),
-    "MatMul": Layer(_matrix_product, _accepts_matmul),
-}

@@ -1,13 +1,202 @@
-"""The ONNX operators that have an integer kernel. A new one is a line in the table of its family."""
+"""Every ONNX operator that edgec computes itself: one row each.
 
-from edgec.compiler.operators.arrangement import ARRANGEMENTS, REPETITIONS
-from edgec.compiler.operators.binary import BINARIES
-from edgec.compiler.operators.layer import Layer
-from edgec.compiler.operators.pooling import MAX_POOLS, REDUCTIONS
-from edgec.compiler.operators.products import PRODUCTS
+The quantizer, the lowering, `check` and the page of supported operators all read it. What isn't here, or what
+a row refuses, is left to float islands.
+"""
 
-LAYERS: dict[str, Layer] = PRODUCTS | BINARIES | REDUCTIONS | ARRANGEMENTS
-"""Operators that compute numbers of a new scale: they need a QuantizeLinear behind them."""
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-SAME_SCALE: dict[str, Layer] = MAX_POOLS | REPETITIONS
-"""Operators whose results are elements of their input: int8 stays as it is."""
+import numpy as np
+
+from edgec.compiler.graph import attribute
+from edgec.compiler.operators import (
+    arrangement,
+    binary,
+    float_layers,
+    movement,
+    pooling,
+    product_form,
+    products,
+    resizing,
+    unary,
+)
+from edgec.compiler.operators.row import FloatForm, IntegerForm, OnnxOperator, Real, every_input
+from edgec.kernels.operations import Quantization
+
+_UNIT_INTERVAL = Quantization(1 / 256, -128)
+"""Covers [0, 1) whatever the calibration samples show."""
+
+_FREE = "free behind a product, an addition or a mean"
+
+
+def _curve(function: Callable[[Real], Any], **keywords: Any) -> OnnxOperator:
+    """Return the row of a function of one element that has no attributes."""
+    return OnnxOperator("unary", function=lambda node, x: function(x), **keywords)
+
+
+_left_alone = partial(_curve, quantized=False)
+_of_two = partial(OnnxOperator, "unary", quantized=False)
+
+OPERATORS: dict[str, OnnxOperator] = {
+    # Products by constant weights.
+    "Conv": OnnxOperator(
+        "product",
+        product_form.refuses_conv,
+        integer=IntegerForm(products.conv, products.refuses),
+        floating=FloatForm(float_layers.conv),
+        limits="1-D and 2-D; constant weights; any stride, padding, dilation and number of groups",
+    ),
+    "Gemm": OnnxOperator(
+        "product",
+        product_form.refuses_gemm,
+        integer=IntegerForm(products.matrix_product, products.refuses),
+        floating=FloatForm(float_layers.gemm),
+        limits="constant weights, A not transposed",
+    ),
+    "MatMul": OnnxOperator(  # where normalize_gemm made no Gemm of it
+        "product",
+        product_form.refuses_matmul,
+        integer=IntegerForm(products.matrix_product, products.refuses),
+        quantized=False,
+        limits="the second operand a constant matrix",
+    ),
+    # Two tensors, or one and a constant.
+    "Add": OnnxOperator(
+        "binary",
+        inputs=every_input,
+        integer=IntegerForm(partial(binary.arithmetic, "add")),
+        floating=FloatForm(partial(float_layers.arithmetic, "add")),
+        of_two=np.add,
+    ),
+    "Mul": OnnxOperator(
+        "binary",
+        inputs=every_input,
+        integer=IntegerForm(partial(binary.arithmetic, "mul")),
+        floating=FloatForm(partial(float_layers.arithmetic, "mul")),
+        of_two=np.multiply,
+    ),
+    "Div": _of_two(of_two=np.divide),
+    "Max": _of_two(of_two=np.maximum),
+    "Min": _of_two(of_two=np.minimum),
+    "PRelu": _of_two(unary.refuses_prelu, of_two=lambda x, slope: np.where(x < 0, slope * x, x)),
+    "Pow": _of_two(of_two=np.power),
+    "Sub": _of_two(of_two=np.subtract),
+    # Means and softmax.
+    "AveragePool": OnnxOperator(
+        "reduction",
+        pooling.refuses_pool,
+        integer=IntegerForm(pooling.average_pool),
+        floating=FloatForm(float_layers.average_pool),
+        limits="1-D and 2-D, explicit padding, no dilation",
+    ),
+    "GlobalAveragePool": OnnxOperator(
+        "reduction",
+        pooling.refuses_mean,
+        integer=IntegerForm(pooling.mean),
+        floating=FloatForm(float_layers.mean),
+    ),
+    "ReduceMean": OnnxOperator(
+        "reduction",
+        pooling.refuses_mean,
+        integer=IntegerForm(pooling.mean),
+        floating=FloatForm(float_layers.mean),
+        limits="constant axes",
+    ),
+    "Softmax": OnnxOperator(
+        "unary", integer=IntegerForm(pooling.softmax, clamps=False), output=_UNIT_INTERVAL
+    ),
+    # Elements in other places.
+    "Concat": OnnxOperator(
+        "concat",
+        inputs=every_input,
+        integer=IntegerForm(arrangement.concat, clamps=False),
+        floating=FloatForm(float_layers.concat, clips=False),
+    ),
+    "Pad": OnnxOperator(
+        "movement",
+        arrangement.refuses_pad,
+        integer=IntegerForm(arrangement.pad, clamps=False),
+        floating=FloatForm(float_layers.pad, clips=False),
+        limits="constant padding by constant amounts, none negative, no chosen axes",
+    ),
+    "MaxPool": OnnxOperator(
+        "movement",
+        pooling.refuses_pool,
+        integer=IntegerForm(pooling.max_pool, keeps_scale=True),
+        floating=FloatForm(float_layers.max_pool, clips=False),
+        limits="1-D and 2-D, explicit padding, no indices",
+    ),
+    "Resize": OnnxOperator(
+        "movement",
+        resizing.no_repetition,
+        integer=IntegerForm(arrangement.resize, keeps_scale=True),
+        floating=FloatForm(float_layers.resize, clips=False),
+        limits="nearest neighbour of images by whole factors, where that is repetition",
+    ),
+    "DepthToSpace": OnnxOperator("movement", movement.refuses, move=movement.depth_to_space),
+    "Flatten": OnnxOperator("movement", movement.refuses, move=movement.to_output_shape),
+    "Gather": OnnxOperator(
+        "movement",
+        movement.refuses_gather,
+        move=movement.gather,
+        limits="one constant index along an axis",
+    ),
+    "Identity": OnnxOperator("movement", movement.refuses, move=movement.same, quantized=False),
+    "Reshape": OnnxOperator("movement", movement.refuses, move=movement.to_output_shape),
+    "Slice": OnnxOperator("movement", movement.refuses_slice, move=movement.take, limits="constant bounds"),
+    "SpaceToDepth": OnnxOperator("movement", movement.refuses, move=movement.space_to_depth),
+    "Split": OnnxOperator("movement", movement.refuses, move=movement.split),
+    "Squeeze": OnnxOperator("movement", movement.refuses, move=movement.to_output_shape),
+    "Transpose": OnnxOperator("movement", movement.refuses_transpose, move=movement.transpose),
+    "Unsqueeze": OnnxOperator("movement", movement.refuses, move=movement.to_output_shape),
+    # Functions of one element, of which edgec makes tables.
+    "Abs": _curve(np.abs),
+    "Acos": _left_alone(np.arccos),
+    "Acosh": _left_alone(np.arccosh),
+    "Asin": _left_alone(np.arcsin),
+    "Asinh": _left_alone(np.arcsinh),
+    "Atan": _left_alone(np.arctan),
+    "Atanh": _left_alone(np.arctanh),
+    "Ceil": _left_alone(np.ceil),
+    "Celu": OnnxOperator("unary", function=unary.celu),
+    "Clip": OnnxOperator(
+        "unary",
+        unary.refuses_clip,
+        function=unary.clip,
+        clamps=True,
+        limits=f"constant limits; {_FREE}",
+    ),
+    "Cos": _left_alone(np.cos),
+    "Cosh": _left_alone(np.cosh),
+    "Elu": OnnxOperator("unary", function=unary.elu),
+    "Erf": _curve(unary.erf),
+    "Exp": _curve(np.exp),
+    "Floor": _left_alone(np.floor),
+    "Gelu": OnnxOperator("unary", function=unary.gelu),
+    "HardSigmoid": OnnxOperator("unary", function=unary.hard_sigmoid),
+    "HardSwish": _curve(lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    "LeakyRelu": OnnxOperator(
+        "unary", function=lambda node, x: np.where(x < 0, attribute(node, "alpha", 0.01) * x, x)
+    ),
+    "Log": _left_alone(np.log),
+    "Mish": _curve(lambda x: x * np.tanh(np.logaddexp(0, x))),
+    "Neg": _curve(np.negative),
+    "Reciprocal": _left_alone(lambda x: 1 / x),
+    "Relu": _curve(lambda x: np.maximum(x, 0), clamps=True, limits=_FREE),
+    "Round": _left_alone(np.rint),
+    "Selu": OnnxOperator("unary", function=unary.selu),
+    "Shrink": OnnxOperator("unary", function=unary.shrink, quantized=False),
+    "Sigmoid": _curve(lambda x: 1 / (1 + np.exp(-x)), output=_UNIT_INTERVAL),
+    "Sign": _left_alone(np.sign),
+    "Sin": _left_alone(np.sin),
+    "Sinh": _left_alone(np.sinh),
+    "Softplus": _curve(lambda x: np.logaddexp(0, x)),
+    "Softsign": _curve(lambda x: x / (1 + np.abs(x))),
+    "Sqrt": _left_alone(np.sqrt),
+    "Swish": OnnxOperator("unary", function=unary.swish, quantized=False),
+    "Tan": _left_alone(np.tan),
+    "Tanh": _curve(np.tanh),
+    "ThresholdedRelu": OnnxOperator("unary", function=unary.thresholded),
+}

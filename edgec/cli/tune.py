@@ -33,17 +33,23 @@ def tune(
     with show.stages(out) as progress:
         progress("start", "")
         from edgec.bench import tuning
+        from edgec.bench.devices import machine
         from edgec.bench.measure.levels import running
         from edgec.bench.report import tables
         from edgec.compiler import pipeline
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []
+        before = connected.conditions
         level = level and running(chosen, connected)
         tuner = tuning.tuner(connected, seconds, partial(progress.bar, seconds), found.append, level)
         rebuilt = pipeline.retune(opened, tuner, progress)
+        after = connected.conditions
+    conditions, warnings = machine.during(before, after), machine.warnings(before, after)
     tables.print_tuning(out, found[0])
+    tables.print_conditions(out, conditions, warnings)
     show.print_build(out, str(rebuilt.path), rebuilt.manifest, rebuilt.digest)
     if as_json:
         data = {"bundle": str(rebuilt.path), "sha256": rebuilt.digest, "manifest": rebuilt.manifest}
-        show.print_json(data | {"tuning": tuning.to_json(found[0])})
+        measured = tuning.to_json(found[0]) | {"conditions": conditions, "warnings": warnings}
+        show.print_json(data | {"tuning": measured})

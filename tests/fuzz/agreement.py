@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.compiler.compress.policy import RULES
+from edgec.compiler.operators.table import OPERATORS
 from edgec.kernels import reference
 from edgec.kernels.operations import Network
 from edgec.kernels.reference import oracle
@@ -158,9 +158,9 @@ def _reach(model: bytes, samples: Arrays, noise: float) -> dict[str, NDArray[Any
             largest = noise * np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0)
             found[name] = np.maximum(found.get(name, 0), np.full(array.shape, largest))
     for node in onnx.load_from_string(model).graph.node:
-        rule = RULES.get(node.op_type)
-        if rule is not None and rule.output is not None and node.output[0] in found:
-            scale, _ = rule.output  # probabilities have steps of 1/256, however small they all are
+        row = OPERATORS.get(node.op_type)
+        if row is not None and row.output is not None and node.output[0] in found:
+            scale = row.output.scale  # probabilities have steps of 1/256, however small they all are
             found[node.output[0]] = np.maximum(found[node.output[0]], noise * scale * 256)
     return found
 

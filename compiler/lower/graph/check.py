@@ -13,8 +13,7 @@ from edgec.compiler.lower.islands import refusals
 from edgec.compiler.lower.islands.inline_functions import FUNCTIONS
 from edgec.compiler.model import Model, serialize
 from edgec.compiler.names import C_TYPES
-from edgec.compiler.operators import movement, unary
-from edgec.compiler.operators.table import LAYERS, SAME_SCALE
+from edgec.compiler.operators.nodes import moves, operand, row_of
 from edgec.errors import UnsupportedError
 from edgec.targets.descriptor import Target
 
@@ -90,7 +89,7 @@ def _control_flow(node: onnx_ir.Node) -> str | None:
 def _integers(node: onnx_ir.Node) -> str | None:
     if node.op_type in _INTEGER_OPERATORS:
         return "only QDQ models are read as quantized: export it with QuantizeLinear and DequantizeLinear"
-    if movement.accepts(node) or not any(value.dtype in INT8 for value in node.outputs):
+    if moves(node) or not any(value.dtype in INT8 for value in node.outputs):
         return None
     if node.op_type != "QuantizeLinear":
         return "only QuantizeLinear may compute 8-bit integers"
@@ -179,8 +178,9 @@ def _refused_alone(model: Model, target: Target) -> dict[onnx_ir.Node, str]:
 def _has_integer_form(node: onnx_ir.Node, target: Target) -> bool:
     if target.precision != "int8" or node.domain:
         return False
-    listed = node.op_type in (*_QDQ, *LAYERS, *SAME_SCALE, *movement.MOVEMENTS)
-    return listed or unary.operand(node) is not None
+    row = row_of(node)
+    listed = row is not None and (row.integer is not None or row.move is not None)
+    return listed or node.op_type in _QDQ or operand(node) is not None
 
 
 def _known(*values: onnx_ir.Value) -> bool:

@@ -6,10 +6,11 @@ import onnx_ir
 from edgec.compiler.lower.graph.partition import Nodes, lies_anywhere, partition
 from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
 from edgec.compiler.model import Model
-from edgec.compiler.operators import movement, unary, view
+from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import Builder, Seen
 from edgec.compiler.operators.constants import is_known, known
-from edgec.compiler.operators.float_layers import FLOAT_LAYERS, FloatRequest
+from edgec.compiler.operators.nodes import float_form, limits, move, moves, row_of
+from edgec.compiler.operators.row import FloatRequest
 from edgec.kernels.operations import Island, Network
 
 _REASON = "no float kernel for this operator"
@@ -60,9 +61,9 @@ class _Lowering:
                 self.values[value] = self._constant(value)
             elif node in self.partition.islands:
                 self._island(self.partition.islands[node])
-            elif movement.accepts(node):
+            elif moves(node):
                 source = self._value(_given(node.inputs[0]))
-                moved = movement.move(self.builder, node, source)
+                moved = move(self.builder, node, source)
                 self.values.update(zip(node.outputs, moved, strict=True))
             else:
                 self.values[value] = self._layer(self.partition.owners.get(node, node))
@@ -75,13 +76,12 @@ class _Lowering:
 
     def _layer(self, node: onnx_ir.Node) -> Seen:
         """Return the result of a layer and its tail."""
-        layer = FLOAT_LAYERS[node.op_type]
-        limits = np.array([-np.inf, np.inf])
-        for clip in self.partition.tails[node]:
-            limits = unary.evaluate(clip, limits)
-        low, high = (float(np.float32(limit)) for limit in limits)
-        inputs = tuple(self._value(_given(node.inputs[index])) for index in layer.inputs(node))
-        return layer.lower(self.builder, FloatRequest(node, inputs, low, high))
+        row, form = row_of(node), float_form(node)
+        assert row is not None, "the partition saw it"
+        assert form is not None, "the partition saw it"
+        low, high = (float(np.float32(limit)) for limit in limits(self.partition.tails[node]))
+        inputs = tuple(self._value(_given(node.inputs[index])) for index in row.inputs(node))
+        return form.lower(self.builder, FloatRequest(node, inputs, low, high))
 
     def _island(self, nodes: Nodes) -> None:
         """Emit nodes that have no kernel as one operator; in the order that kernels want, if in any."""

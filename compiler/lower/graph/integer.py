@@ -9,11 +9,11 @@ from edgec.compiler.graph import constant
 from edgec.compiler.lower.graph.values import INT8, Analysis, FoundLayer, parameters
 from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
 from edgec.compiler.model import Model
-from edgec.compiler.operators import movement, unary, view
+from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import CODES, Builder, Codes, affine, quantized
 from edgec.compiler.operators.constants import known
-from edgec.compiler.operators.layer import Request
-from edgec.compiler.operators.table import SAME_SCALE
+from edgec.compiler.operators.nodes import evaluate, limits, move, moves, operand, row_of
+from edgec.compiler.operators.row import IntegerForm, OnnxOperator, Request
 from edgec.kernels.operations import (
     Dequantize,
     Island,
@@ -79,17 +79,17 @@ class _Lowering:
             elif (quantization := parameters(node)) is not None:
                 codes = self._input_codes(node, 0)
                 self.codes[value] = Codes(codes.tensor, codes.view, affine(quantization), quantization)
-            elif movement.accepts(node):
-                moved = movement.move(self.builder, node, self._input_codes(node, 0))
+            elif moves(node):
+                moved = move(self.builder, node, self._input_codes(node, 0))
                 self.codes.update(zip(node.outputs, moved, strict=True))
-            elif node.op_type in SAME_SCALE:
+            elif (index := operand(node)) is not None:
+                codes = self._input_codes(node, index)
+                self.codes[value] = Codes(codes.tensor, codes.view, evaluate(node, codes.real), None)
+            else:  # one that keeps its input's scale
                 codes = self._input_codes(node, 0)
                 assert codes.quantization is not None, "the analysis saw it"
                 request = Request(node, (codes,), codes.quantization, -128, 127)
-                self.codes[value] = SAME_SCALE[node.op_type].lower(self.builder, request)
-            else:
-                codes = self._input_codes(node, unary.operand(node) or 0)
-                self.codes[value] = Codes(codes.tensor, codes.view, unary.evaluate(node, codes.real), None)
+                self.codes[value] = _form(row_of(node)).lower(self.builder, request)
         return self.codes[value]
 
     def _input_codes(self, node: onnx_ir.Node, index: int) -> Codes:
@@ -133,20 +133,18 @@ class _Lowering:
             operation = Quantize(math.prod(shape), quantization.scale, quantization.zero_point)
             tensor = self.builder.emit(name, operation, (self._plain(source.value),), shape, quantization)
             codes = Codes(tensor, view.row_major(shape), affine(quantization), quantization)
-        for move in source.moves:
-            (codes,) = movement.move(self.builder, move, codes)
+        for mover in source.moves:
+            (codes,) = move(self.builder, mover, codes)
         return codes
 
     def _layer(self, found: FoundLayer, quantization: Quantization) -> Codes:
         """Return the result of an integer operation; Relu and Clip behind it are its clamps."""
-        limits = np.array([-np.inf, np.inf])
-        for node in found.tail:
-            limits = unary.evaluate(node, limits)
-        low, high = (int(code) for code in quantized(limits, quantization))
-        inputs = tuple(self._input_codes(found.node, i) for i in found.layer.inputs(found.node))
+        form = _form(found.row)
+        low, high = (int(code) for code in quantized(limits(found.tail), quantization))
+        inputs = tuple(self._input_codes(found.node, i) for i in found.row.inputs(found.node))
         request = Request(found.node, inputs, quantization, low, high)
-        codes = found.layer.lower(self.builder, request)
-        if found.layer.clamps:
+        codes = form.lower(self.builder, request)
+        if form.clamps:
             return codes
         table = np.clip(CODES, low, high).astype(np.int8)
         return self.builder.mapped(codes, table, quantization, f"{found.node.name}_clamp")
@@ -194,3 +192,9 @@ class _Lowering:
         reasons = tuple((str(node.name), node.op_type, self.analysis.reason(node)) for node in nodes)
         names = tuple(self.plain[value] for value in outputs)
         self.builder.append(f"island_{level}", Island(model, reasons), tensors, names)
+
+
+def _form(row: OnnxOperator | None) -> IntegerForm:
+    assert row is not None, "the analysis saw it"
+    assert row.integer is not None, "the analysis saw it"
+    return row.integer

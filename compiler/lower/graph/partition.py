@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 import onnx_ir
 
-from edgec.compiler.graph import only_consumer, shape_of
-from edgec.compiler.operators import movement, unary
+from edgec.compiler.graph import shape_of
 from edgec.compiler.operators.constants import is_known
-from edgec.compiler.operators.float_layers import FLOAT_LAYERS, has_kernel
-
-_CLIPS = ("Relu", "Clip")
+from edgec.compiler.operators.nodes import elementwise, float_form, moves, tail
 
 Nodes = tuple[onnx_ir.Node, ...]
 
@@ -28,31 +25,20 @@ class Partition:
 
 def partition(graph: onnx_ir.Graph) -> Partition:
     """Return which node of a float model is computed how."""
-    tails = {node: _tail(node) for node in graph if has_kernel(node)}
-    owners = {clip: node for node, tail in tails.items() for clip in tail}
+    forms = {node: form for node in graph if (form := float_form(node)) is not None}
+    tails = {node: tail(node) if form.clips else () for node, form in forms.items()}
+    owners = {clip: node for node, clips in tails.items() for clip in clips}
     known = {node for node in graph if node.outputs and is_known(node.outputs[0])}
     rest = [node for node in graph if node not in tails and node not in owners and node not in known]
     return Partition(tails, owners, _islands(graph, _inside(rest)))
 
 
-def _tail(layer: onnx_ir.Node) -> Nodes:
-    """Return the clips behind a layer, as far as nobody else reads what is between."""
-    tail: list[onnx_ir.Node] = []
-    value = layer.outputs[0]
-    while FLOAT_LAYERS[layer.op_type].clips and (reader := only_consumer(value)) is not None:
-        if reader.op_type not in _CLIPS or unary.operand(reader) != 0 or reader.inputs[0] is not value:
-            break
-        tail.append(reader)
-        value = reader.outputs[0]
-    return tuple(tail)
-
-
 def _inside(rest: list[onnx_ir.Node]) -> set[onnx_ir.Node]:
     """Return the nodes of islands: those without a kernel, and movements between nothing but them."""
-    islands = {node for node in rest if not movement.accepts(node)}
+    islands = {node for node in rest if not moves(node)}
     between: set[onnx_ir.Node] = set()
     for node in rest:
-        source = node.inputs[0].producer() if movement.accepts(node) and node.inputs[0] is not None else None
+        source = node.inputs[0].producer() if moves(node) and node.inputs[0] is not None else None
         if source in islands or source in between:
             between.add(node)
     for node in reversed(rest):
@@ -91,7 +77,7 @@ def lies_anywhere(island: Nodes) -> bool:
     """Whether an island computes element by element, so that its tensors may lie in any one order."""
     for node in island:
         values = [value for value in node.inputs if value is not None and not value.is_initializer()]
-        if unary.operand(node) is None and node.op_type not in FLOAT_ELEMENTWISE:
+        if not elementwise(node):
             return False
         if any(shape_of(value) != shape_of(node.outputs[0]) for value in values):
             return False
@@ -100,7 +86,3 @@ def lies_anywhere(island: Nodes) -> bool:
         if any(shape_of(value) not in scalars for value in constants):
             return False
     return True
-
-
-FLOAT_ELEMENTWISE = ("Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub")
-"""Operators on tensors of one shape that compute element by element."""

@@ -13,14 +13,12 @@ from typing import Literal
 import onnx_ir
 
 from edgec.compiler.graph import constant, only_consumer
-from edgec.compiler.operators import movement, unary
 from edgec.compiler.operators.constants import is_known
-from edgec.compiler.operators.layer import Layer
-from edgec.compiler.operators.table import LAYERS, SAME_SCALE
+from edgec.compiler.operators.nodes import clamps, moves, operand, row_of
+from edgec.compiler.operators.row import OnnxOperator
 from edgec.kernels.operations import Quantization
 
 INT8 = (onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
-_CLIPS = ("Relu", "Clip")
 
 _UNQUANTIZED = "its result isn't quantized right behind it, or is also read as it is"
 
@@ -37,7 +35,8 @@ class FoundLayer:
     """Relu and Clip, in order."""
     moves: tuple[onnx_ir.Node, ...]
     """Movements between it and its QuantizeLinear, in order: they can as well be done with the codes."""
-    layer: Layer
+    row: OnnxOperator
+    """Of its operator, which has an integer form."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +91,14 @@ class Analysis:
             return "float"
         if (quantization := parameters(node)) is not None and node.op_type != "QuantizeLinear":
             return quantization
-        if movement.accepts(node):
+        if moves(node):
             return self._input_kind(node, 0)
-        if (index := unary.operand(node)) is not None:
+        if (index := operand(node)) is not None:
             return "float" if self._input_kind(node, index) == "float" else "mapped"
-        if node.op_type in SAME_SCALE and value is node.outputs[0]:
-            source = self._input_kind(node, 0)
-            refused = not isinstance(source, Quantization) or SAME_SCALE[node.op_type].accepts(
-                node, (source,)
-            )
-            return "float" if refused else source
+        row = row_of(node)
+        if row is not None and row.integer is not None and row.integer.keeps_scale:
+            accepted = value is node.outputs[0] and self.refusal(node) is None
+            return self._input_kind(node, 0) if accepted else "float"
         return "float"
 
     def _input_kind(self, node: onnx_ir.Node, index: int) -> Kind:
@@ -119,15 +116,16 @@ class Analysis:
         if value is None or self.kind(value) != "float" or parameters(quantize) is None:
             return None
         tail: list[onnx_ir.Node] = []
-        moves: list[onnx_ir.Node] = []
+        moved: list[onnx_ir.Node] = []
         while only_consumer(value) is not None and (node := value.producer()) is not None:
-            if node.op_type in LAYERS:
+            row = row_of(node)
+            if row is not None and row.integer is not None and not row.integer.keeps_scale:
                 refused = self.refusal(node) is not None
-                return None if refused else FoundLayer(node, tuple(tail), tuple(moves), LAYERS[node.op_type])
-            if node.op_type in _CLIPS and unary.operand(node) == 0:
+                return None if refused else FoundLayer(node, tuple(tail), tuple(moved), row)
+            if clamps(node):
                 tail.insert(0, node)
             elif _moves_alone(node):
-                moves.insert(0, node)
+                moved.insert(0, node)
             else:
                 return None
             assert node.inputs[0] is not None, "clips and movements have an input"
@@ -138,32 +136,32 @@ class Analysis:
         """Return what a QuantizeLinear that closes no layer quantizes."""
         value = quantize.inputs[0]
         assert value is not None, "QuantizeLinear has an input"
-        moves: list[onnx_ir.Node] = []
+        moved: list[onnx_ir.Node] = []
         while self.kind(value) == "float" and only_consumer(value) is not None:
             node = value.producer()
             if node is None or not _moves_alone(node):
                 break
-            moves.insert(0, node)
+            moved.insert(0, node)
             assert node.inputs[0] is not None, "movements have an input"
             value = node.inputs[0]
-        return Source(value, tuple(moves))
+        return Source(value, tuple(moved))
 
     def refusal(self, node: onnx_ir.Node) -> str | None:
         """Return why a node is no integer layer, leaving aside what reads its result; None if it is one."""
-        layer = LAYERS.get(node.op_type) or SAME_SCALE.get(node.op_type)
-        if layer is None or node.domain:
+        row = row_of(node)
+        if row is None or row.integer is None:
             quantizes = node.op_type in ("QuantizeLinear", "DequantizeLinear")
             return "not 8 bits with one scale" if quantizes else "no integer kernel for this operator"
-        sources = [self._input_kind(node, index) for index in layer.inputs(node)]
+        sources = [self._input_kind(node, index) for index in row.inputs(node)]
         quantized = tuple(source for source in sources if isinstance(source, Quantization))
         if len(quantized) < len(sources):
             return "its input isn't quantized"
-        return layer.accepts(node, quantized)
+        return row.refuses(node) or row.integer.refuses(node, quantized)
 
     def reason(self, node: onnx_ir.Node) -> str:
         """Return why a node is computed in float."""
-        if movement.accepts(node) or unary.operand(node) is not None:
-            index = unary.operand(node) or 0
+        if moves(node) or operand(node) is not None:
+            index = operand(node) or 0
             return "its input isn't quantized" if self._input_kind(node, index) == "float" else _UNQUANTIZED
         return self.refusal(node) or _UNQUANTIZED
 
@@ -222,4 +220,4 @@ class Analysis:
 
 def _moves_alone(node: onnx_ir.Node) -> bool:
     """Whether a node moves elements to one result."""
-    return movement.accepts(node) and len(node.outputs) == 1
+    return moves(node) and len(node.outputs) == 1

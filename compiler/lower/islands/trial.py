@@ -7,25 +7,25 @@ kept, in the user's cache too: a node's shapes, types and attributes decide one,
 Deaths aren't kept there.
 """
 
+import functools
 import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import platformdirs
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edgec import cache
 from edgec.compiler.lower.islands import refusals
 from edgec.compiler.lower.islands.trial_data import feeds
-from edgec.compiler.native.objects import read_entry, write_entry
 from edgec.errors import UnsupportedError
 from edgec.kernels.reference import oracle
 from edgec.kernels.reference.isolation import Died, isolated
@@ -87,7 +87,7 @@ def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
     missing: dict[str, onnx.ModelProto] = {}
     for key, single in zip(keys, models, strict=True):
         if key not in _verdicts and key not in missing:
-            stored = read_entry(_entry(key))
+            stored = cache.read(_entry(key))
             if stored is None:
                 missing[key] = single
             else:
@@ -103,7 +103,8 @@ def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
                 _verdicts[key] = refusals.form(single)
             else:
                 _verdicts[key] = result
-                write_entry(_entry(key), result.encode())
+                cache.write(_entry(key), result.encode())
+        cache.trim()
     return [_verdicts[key] for key in keys]
 
 
@@ -226,10 +227,10 @@ def _key(single: onnx.ModelProto) -> str:
 
 
 def _entry(key: str) -> Path:
-    return platformdirs.user_cache_path("edgec") / "nodes" / key
+    return cache.folder() / "nodes" / key
 
 
-@cache
+@functools.cache
 def _sources() -> bytes:
     """Return what else decides a verdict: versions, and how this folder converts and judges nodes."""
     packages = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime")

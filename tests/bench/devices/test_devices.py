@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from edgec import cache
 from edgec.bench import devices, tuning
 from edgec.bench.bundle import Bundle
-from edgec.bench.devices import CountingDevice, checked, process, qemu
+from edgec.bench.devices import CountingDevice, checked, process
 from edgec.bench.devices.emulator import QemuUser
 from edgec.compiler.native import toolchain
 from edgec.errors import BundleError, DeviceError
@@ -147,7 +148,7 @@ def test_instructions_are_counted_exactly_and_by_class(counted: Bundle) -> None:
 
 @pytest.mark.usefixtures("arm_emulator")
 def test_the_counter_is_built_once(counted: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu.platformdirs, "user_cache_path", lambda name: tmp_path / "a,comma" / name)
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "a,comma" / "edgec")
     device = devices.connect("emulator", RPI5)
     first = device.count(counted.bench, ["--markers"])
     (built,) = (tmp_path / "a,comma" / "edgec").glob("*.so")

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from edgec.compiler.operators import movement
+from edgec.compiler.operators.nodes import moves
 
 
 def node(operator: str, *parameters: np.ndarray, **attributes: object) -> onnx_ir.Node:
@@ -36,4 +36,4 @@ ENDS = np.array([2], np.int64)
 )
 def test_parameters_have_the_form_that_onnx_gives_them(made: onnx_ir.Node, accepted: bool) -> None:
     """Damaged files have others, which ONNX's shape inference lets pass."""
-    assert movement.accepts(made) == accepted
+    assert moves(made) == accepted

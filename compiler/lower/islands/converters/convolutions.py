@@ -1,10 +1,13 @@
 """Transposed convolutions whose pads follow from the shape that they are to have."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import relax
+from tvm.ir import Expr
+from tvm.te import Tensor
 
-from edgec.compiler.lower.islands.converters.given import Converter, Given, shape_of
+from edgec.compiler.lower.islands.converters.given import Converter, Given, Result, shape_of
 
 _LAYOUTS = {
     3: (relax.op.nn.conv1d_transpose, "NCW", "IOW"),
@@ -13,7 +16,7 @@ _LAYOUTS = {
 }
 
 
-def _conv_transpose(given: Given) -> Any:
+def _conv_transpose(given: Given) -> Expr:
     """Take pads, or halve the total that output_shape or auto_pad leaves; the rest is output padding."""
     source, weights, result = shape_of(given.data), shape_of(given.inputs[1]), given.shape
     operation, layout, kernel_layout = _LAYOUTS[len(source)]
@@ -52,7 +55,7 @@ def _begin(given: Given, i: int, count: int, total: int) -> int:
     return total // 2 if automatic == "SAME_UPPER" else total - total // 2
 
 
-def _max_pool(given: Given) -> Any:
+def _max_pool(given: Given) -> Result:
     """Return indices of the maxima as well: of the first in a window, counted over the whole tensor."""
     if len(given.results) == 1:
         return None
@@ -70,17 +73,17 @@ def _max_pool(given: Given) -> Any:
     spatial = list(range(count))[:: -1 if given.attributes.get("storage_order", 0) else 1]
     lowest = float("-inf") if given.dtype.startswith("float") else 0
 
-    def best(a: Any, b: Any) -> Any:
+    def best(a: Sequence[Expr], b: Sequence[Expr]) -> tuple[Expr, Expr]:
         return tirx.Select(a[1] >= b[1], a[0], b[0]), tirx.Select(a[1] >= b[1], a[1], b[1])
 
     reducer = te.comm_reducer(
         best, lambda _, kind: (tirx.const(0, "int64"), tirx.const(lowest, kind)), "max_pool_indices"
     )
 
-    def pool(x: Any) -> Any:
+    def pool(x: Tensor) -> Expr:
         window = [te.reduce_axis((0, k), f"k{i}") for i, k in enumerate(kernel)]
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             places = [position[i + 2] * strides[i] - pads[i] + window[i] * dilations[i] for i in range(count)]
             inside = [c for p, n in zip(places, source[2:], strict=True) for c in (p >= 0, p < n)]
             flat: Any = position[0].astype("int64") * source[1] + position[1]

@@ -1,18 +1,19 @@
 """Operators that compute element by element, where TVM's own converters miss ONNX's corners."""
 
 from collections.abc import Callable
-from typing import Any
 
 from tvm import relax, te, tirx, topi
+from tvm.ir import Expr
+from tvm.te import Tensor
 
-from edgec.compiler.lower.islands.converters.given import Converter, Given, array, dtype_of, is_float
+from edgec.compiler.lower.islands.converters.given import Converter, Given, Result, array, dtype_of, is_float
 
 
-def _broadcast(given: Given, function: Callable[[Any, Any], Any], kinds: str | None = None) -> Any:
+def _broadcast(given: Given, function: Callable[[Expr, Expr], Expr], kinds: str | None = None) -> Expr:
     """Apply a function of two elements, by ONNX's broadcasting; `kinds` is what both are cast to first."""
     shape, dtype = given.shape, given.dtype
 
-    def compute(a: Any, b: Any) -> Any:
+    def compute(a: Tensor, b: Tensor) -> Expr:
         if kinds is not None:
             a, b = topi.cast(a, kinds), topi.cast(b, kinds)
         a, b = topi.broadcast_to(a, shape), topi.broadcast_to(b, shape)
@@ -21,17 +22,17 @@ def _broadcast(given: Given, function: Callable[[Any, Any], Any], kinds: str | N
     return given.compute(compute, *given.inputs[:2])
 
 
-def _chain(operation: Callable[[Any, Any], Any]) -> Converter:
-    def convert(given: Given) -> Any:
-        result, *others = given.inputs
-        for other in others:
+def _chain(operation: Callable[[Expr, Expr], Expr]) -> Converter:
+    def convert(given: Given) -> Expr:
+        result: Expr = given.data
+        for other in given.inputs[1:]:
             result = given.emit(operation(result, other))
         return result
 
     return convert
 
 
-def _clip(given: Given) -> Any:
+def _clip(given: Given) -> Expr:
     low, high = given.input(1), given.input(2)
     if given.opset < 11:
         low, high = (
@@ -44,14 +45,14 @@ def _clip(given: Given) -> Any:
     return result if high is None else relax.op.minimum(result, high)
 
 
-def _divide(given: Given) -> Any:
+def _divide(given: Given) -> Result:
     """Integers are divided towards zero; what ONNX doesn't define, a division by zero, is 0 and no trap."""
     if is_float(given.dtype):
         return None
     return _broadcast(given, lambda a, b: _guarded(tirx.truncdiv, a, b))
 
 
-def _guarded(divide: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+def _guarded(divide: Callable[[Expr, Expr], Expr], a: Expr, b: Expr) -> Expr:
     one, zero = tirx.const(1, b.ty.dtype), tirx.const(0, a.ty.dtype)
     if str(b.ty.dtype).startswith("uint"):
         return tirx.Select(b == 0, zero, divide(a, tirx.Select(b == 0, one, b)))
@@ -61,14 +62,14 @@ def _guarded(divide: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
     return tirx.Select(b == 0, zero, tirx.Select(b == -1, minus, divide(a, safe)))
 
 
-def _mod(given: Given) -> Any:
+def _mod(given: Given) -> Expr:
     """Of the divisor's sign, or with fmod of the dividend's."""
     fmod = bool(given.attributes.get("fmod", 0))
     if not is_float(given.dtype):
         return _broadcast(given, lambda a, b: _guarded(tirx.truncmod if fmod else tirx.floormod, a, b))
     wide = "float64" if given.dtype == "float64" else "float32"
 
-    def floored(a: Any, b: Any) -> Any:
+    def floored(a: Expr, b: Expr) -> Expr:
         rest = tirx.Mod(a, b)  # of floats: what C calls fmod
         zero = tirx.const(0, wide)
         other = tirx.any(tirx.all(rest < zero, b > zero), tirx.all(rest > zero, b < zero))
@@ -77,7 +78,7 @@ def _mod(given: Given) -> Any:
     return _broadcast(given, floored, wide)
 
 
-def _power(given: Given) -> Any:
+def _power(given: Given) -> Result:
     base, exponent = (dtype_of(x) for x in given.inputs)
     if base == exponent and base in ("float32", "float16"):
         return None
@@ -85,12 +86,12 @@ def _power(given: Given) -> Any:
     return _broadcast(given, lambda a, b: tirx.call_intrin(wide, "tirx.pow", a, b), wide)
 
 
-def _bit_shift(given: Given) -> Any:
+def _bit_shift(given: Given) -> Expr:
     """Shifts by the width or more leave nothing but, to the right, the sign."""
     left = given.attributes["direction"] == "LEFT"
     bits = int(given.dtype.lstrip("uint"))
 
-    def shift(a: Any, b: Any) -> Any:
+    def shift(a: Expr, b: Expr) -> Expr:
         zero = tirx.const(0, given.dtype)
         within = tirx.shift_right(b, tirx.const(bits.bit_length() - 1, given.dtype)) == 0
         amount = tirx.bitwise_and(b, tirx.const(bits - 1, given.dtype))
@@ -103,7 +104,7 @@ def _bit_shift(given: Given) -> Any:
     return _broadcast(given, shift)
 
 
-def _is_inf(given: Given) -> Any:
+def _is_inf(given: Given) -> Expr:
     kind, (x,) = dtype_of(given.data), given.inputs
     high, low = (array(sign * float("inf"), kind) for sign in (1, -1))
     found = [
@@ -116,34 +117,34 @@ def _is_inf(given: Given) -> Any:
     return found[0] if len(found) == 1 else relax.op.logical_or(*found)
 
 
-def _prelu(given: Given) -> Any:
+def _prelu(given: Given) -> Expr:
     """Slopes are broadcast from the last dimension on, whatever the rank."""
     zero = array(0, given.dtype)
     below = given.emit(relax.op.multiply(given.data, given.inputs[1]))
     return relax.op.where(given.emit(relax.op.less(given.data, zero)), below, given.data)
 
 
-def _sign(given: Given) -> Any:
+def _sign(given: Given) -> Result:
     """Of NaN, NaN."""
     dtype = given.dtype
     if dtype.startswith("uint"):
         return None
 
-    def sign(x: Any) -> Any:
+    def sign(x: Expr) -> Expr:
         one, zero = tirx.const(1, dtype), tirx.const(0, dtype)
         return tirx.Select(x > zero, one, tirx.Select(x < zero, tirx.const(-1, dtype), x))
 
     return given.compute(lambda x: te.compute(given.shape, lambda *i: sign(x(*i))), given.data)
 
 
-def _thresholded_relu(given: Given) -> Any:
+def _thresholded_relu(given: Given) -> Expr:
     """Make 0 of what isn't above the limit, of NaN too."""
     limit = array(given.attributes.get("alpha", 1.0), given.dtype)
     above = given.emit(relax.op.greater(given.data, limit))
     return relax.op.where(above, given.data, array(0, given.dtype))
 
 
-def _dropout(given: Given) -> Any:
+def _dropout(given: Given) -> Result:
     """Do what it does at inference: nothing. A training_mode that isn't known is refused."""
     training = given.constant(2)
     if given.input(2) is not None and (training is None or training):
@@ -152,19 +153,19 @@ def _dropout(given: Given) -> Any:
     return [given.data, *mask] if mask else given.data
 
 
-def _cast(given: Given) -> Any:
+def _cast(given: Given) -> Expr:
     """Cast to the second input's type (CastLike); where C would leave it open, integers wrap around."""
     return relax.op.astype(given.data, given.dtype)
 
 
-def _bit_cast(given: Given) -> Any:
+def _bit_cast(given: Given) -> Expr:
     source = dtype_of(given.data)
     if source == given.dtype:
         return given.data
     if "bool" in (source, given.dtype):
         raise NotImplementedError("bits of booleans")
 
-    def same_bits(x: Any) -> Any:
+    def same_bits(x: Tensor) -> Expr:
         return te.compute(given.shape, lambda *i: tirx.reinterpret(given.dtype, x(*i)))
 
     return given.compute(same_bits, given.data)

@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from numpy.typing import NDArray
 from tvm import relax
+from tvm.ir import Expr
 
 Shape = tuple[int, ...]
 
@@ -27,9 +28,10 @@ class Given:
     builder: Any
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Expr:
         """The first input."""
-        return self.inputs[0]
+        first: Expr = self.inputs[0]
+        return first
 
     @property
     def shape(self) -> Shape:
@@ -57,25 +59,28 @@ class Given:
         """Return the node's axis, counted from the front."""
         return int(self.attributes.get("axis", default)) % max(1, len(shape_of(self.data)))
 
-    def emit(self, expression: Any) -> Any:
+    def emit(self, expression: Expr) -> Expr:
         """Give an expression a name, so that others can read it."""
-        return self.builder.emit(expression)
+        named: Expr = self.builder.emit(expression)
+        return named
 
-    def compute(self, function: Callable[..., Any], *tensors: Any) -> Any:
+    def compute(self, function: Callable[..., Expr], *tensors: Expr) -> Expr:
         """Return a tensor expression of other tensors."""
-        return self.builder.emit_te(function, *tensors, primfunc_name_hint=self.kind.lower())
+        computed: Expr = self.builder.emit_te(function, *tensors, primfunc_name_hint=self.kind.lower())
+        return computed
 
 
-Converter = Callable[[Given], Any]
+Result = Expr | list[Expr] | None
+Converter = Callable[[Given], Result]
 """Returns an expression, a list of them for several results, or None: then TVM's own converter is asked."""
 
 
-def shape_of(expression: Any) -> Shape:
+def shape_of(expression: Expr) -> Shape:
     """Return the static shape of an expression."""
     return tuple(int(extent) for extent in expression.ty.shape)
 
 
-def dtype_of(expression: Any) -> str:
+def dtype_of(expression: Expr) -> str:
     """Return the dtype of an expression's elements."""
     return str(expression.ty.dtype)
 
@@ -85,6 +90,6 @@ def is_float(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
-def array(value: Any, dtype: str) -> Any:
+def array(value: Any, dtype: str) -> Expr:
     """Return a constant."""
     return relax.const(np.asarray(value, dtype), dtype)  # untold, it would make int64 int32

@@ -5,16 +5,22 @@ from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
+from tvm.ir import Expr
+from tvm.te import Tensor
 
 from edgec.compiler.lower.islands.converters.axes import fitting_axes, reduced
 from edgec.compiler.lower.islands.converters.given import (
     Converter,
     Given,
+    Result,
     array,
     dtype_of,
     is_float,
     shape_of,
 )
+
+Reduction = Callable[[Given, Expr, list[int], bool], Expr]
+"""Of a tensor, along axes, which are kept or not."""
 
 
 def _choices(given: Given) -> list[list[int]]:
@@ -33,12 +39,12 @@ def _choices(given: Given) -> list[list[int]]:
 
 def _reduce(
     reduction: Callable[[Given, Any, list[int], bool], Any],
-    before: Callable[[Given, Any], Any] = lambda given, x: x,
-    after: Callable[[Given, Any], Any] = lambda given, x: x,
+    before: Callable[[Given, Expr], Expr] = lambda given, x: x,
+    after: Callable[[Given, Expr], Expr] = lambda given, x: x,
 ) -> Converter:
     """Reduce before(x), and apply after() to that: these two even where there are no axes to reduce."""
 
-    def convert(given: Given) -> Any:
+    def convert(given: Given) -> Expr:
         x, keep = before(given, given.data), bool(given.attributes.get("keepdims", 1))
         choices = _choices(given)
         results = [given.emit(reduction(given, x, axes, keep)) if axes else x for axes in choices]
@@ -47,14 +53,14 @@ def _reduce(
     return convert
 
 
-def _chosen(given: Given, choices: list[list[int]], results: list[Any]) -> Any:
+def _chosen(given: Given, choices: list[list[int]], results: list[Expr]) -> Expr:
     """Return the result of those axes that the node's second input lists when it runs."""
     rank = len(shape_of(given.data))
     if len(results) == 1:
         return results[0]
 
-    def choose(listed: Any, *tensors: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def choose(listed: Tensor, *tensors: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             value = tensors[0](*position)
             for axes, tensor in zip(choices[1:], tensors[1:], strict=True):
                 entries = range(int(listed.shape[0]))
@@ -67,10 +73,10 @@ def _chosen(given: Given, choices: list[list[int]], results: list[Any]) -> Any:
     return given.compute(choose, given.inputs[1], *results)
 
 
-def _extreme(operation: Callable[[Any, Any], Any], sign: int) -> Callable[[Given, Any, list[int], bool], Any]:
+def _extreme(operation: Callable[[Expr, Expr], Expr], sign: int) -> Reduction:
     """Return a maximum or minimum; TVM's own start from the largest finite number."""
 
-    def reduce(given: Given, x: Any, axes: list[int], keep: bool) -> Any:
+    def reduce(given: Given, x: Expr, axes: list[int], keep: bool) -> Expr:
         kind = dtype_of(x)
         if kind == "bool":
             x, kind = given.emit(relax.op.astype(x, "uint8")), "uint8"
@@ -82,12 +88,12 @@ def _extreme(operation: Callable[[Any, Any], Any], sign: int) -> Callable[[Given
         source = shape_of(x)
         reducer = te.comm_reducer(lambda a, b: operation(a, b), lambda _: start)  # it counts parameters
 
-        def compute(t: Any) -> Any:
+        def compute(t: Tensor) -> Expr:
             along = {axis: te.reduce_axis((0, source[axis]), f"k{axis}") for axis in axes}
 
-            def at(*position: Any) -> Any:
+            def at(*position: Expr) -> Expr:
                 rest = list(position)
-                index = [along.get(axis) if axis in along else None for axis in range(len(source))]
+                index: list[Any] = [along.get(axis) for axis in range(len(source))]
                 for axis in range(len(source)):
                     if axis in along:
                         if keep:
@@ -104,26 +110,26 @@ def _extreme(operation: Callable[[Any, Any], Any], sign: int) -> Callable[[Given
     return reduce
 
 
-def _relax(operation: Callable[..., Any]) -> Callable[[Given, Any, list[int], bool], Any]:
+def _relax(operation: Callable[..., Expr]) -> Reduction:
     return lambda given, x, axes, keep: operation(x, axes, keepdims=keep)
 
 
-def _applied(operation: Callable[[Any], Any]) -> Callable[[Given, Any], Any]:
+def _applied(operation: Callable[[Expr], Expr]) -> Callable[[Given, Expr], Expr]:
     return lambda given, x: given.emit(operation(x))
 
 
-def _squared(given: Given, x: Any) -> Any:
+def _squared(given: Given, x: Expr) -> Expr:
     return given.emit(relax.op.multiply(x, x))
 
 
-def _root(given: Given, x: Any) -> Any:
+def _root(given: Given, x: Expr) -> Expr:
     if is_float(dtype_of(x)):
         return given.emit(relax.op.sqrt(x))
     wide = given.emit(relax.op.astype(x, "float64"))
     return given.emit(relax.op.astype(given.emit(relax.op.sqrt(wide)), given.dtype))
 
 
-def _log_sum_exp(given: Given, x: Any, axes: list[int], keep: bool) -> Any:
+def _log_sum_exp(given: Given, x: Expr, axes: list[int], keep: bool) -> Expr:
     """Return log(sum(exp(x))), relative to the largest element, that nothing overflows."""
     largest = given.emit(_extreme(tirx.max, 1)(given, x, axes, True))
     finite = given.emit(relax.op.less(given.emit(relax.op.abs(largest)), array(np.inf, given.dtype)))
@@ -134,16 +140,16 @@ def _log_sum_exp(given: Given, x: Any, axes: list[int], keep: bool) -> Any:
     return relax.op.reshape(total, reduced(shape_of(x), axes, keep))
 
 
-def _arg(operation: Callable[..., Any]) -> Converter:
+def _arg(operation: Callable[..., Expr]) -> Converter:
     """Find the first of equal elements, or the last."""
 
-    def convert(given: Given) -> Any:
+    def convert(given: Given) -> Expr:
         axis, keep = given.axis(), bool(given.attributes.get("keepdims", 1))
         if not given.attributes.get("select_last_index", 0):
             return relax.op.astype(given.emit(operation(given.data, axis, keep)), "int64")
         last = shape_of(given.data)[axis] - 1
 
-        def turn(x: Any) -> Any:
+        def turn(x: Tensor) -> Expr:
             return te.compute(x.shape, lambda *i: x(*i[:axis], last - i[axis], *i[axis + 1 :]))
 
         turned = given.compute(turn, given.data)
@@ -156,7 +162,7 @@ def _arg(operation: Callable[..., Any]) -> Converter:
 def _cumulative(times: bool) -> Converter:
     """Sum or multiply up to an element; along which axis may be read when it runs."""
 
-    def convert(given: Given) -> Any:
+    def convert(given: Given) -> Expr:
         source, kind = shape_of(given.data), given.dtype
         exclusive, reverse = (bool(given.attributes.get(name, 0)) for name in ("exclusive", "reverse"))
         operation = (lambda a, b: a * b) if times else (lambda a, b: a + b)
@@ -164,10 +170,10 @@ def _cumulative(times: bool) -> Converter:
         reducer = te.comm_reducer(operation, lambda _: start)
         known = given.constant(1)
 
-        def along(x: Any, axis: int) -> Any:
+        def along(x: Tensor, axis: int) -> Expr:
             k = te.reduce_axis((0, source[axis]), "k")
 
-            def at(*position: Any) -> Any:
+            def at(*position: Expr) -> Expr:
                 index = list(position)
                 index[axis] = k
                 a, b = (position[axis], k) if reverse else (k, position[axis])
@@ -181,8 +187,8 @@ def _cumulative(times: bool) -> Converter:
         choices = [given.compute(lambda x, a=axis: along(x, a), given.data) for axis in range(len(source))]
         wanted = given.emit(relax.op.reshape(given.inputs[1], ()))
 
-        def chosen(axis: Any, *results: Any) -> Any:
-            def at(*position: Any) -> Any:
+        def chosen(axis: Tensor, *results: Tensor) -> Expr:
+            def at(*position: Expr) -> Expr:
                 value = results[0](*position)
                 for number in range(1, len(source)):
                     here = tirx.any(axis() == number, axis() == number - len(source))
@@ -196,7 +202,7 @@ def _cumulative(times: bool) -> Converter:
     return convert
 
 
-def _top_k(given: Given) -> Any:
+def _top_k(given: Given) -> Result:
     """Sorted by rank: how many elements come before one, of equal ones those in front of it.
 
     Floats are compared as integers of the same order, in which NaN is the largest: places would lie outside
@@ -206,10 +212,10 @@ def _top_k(given: Given) -> Any:
     largest = bool(given.attributes.get("largest", 1))
     count, length = given.shape[axis], source[axis]
 
-    def ranks(x: Any) -> Any:
+    def ranks(x: Tensor) -> Expr:
         k = te.reduce_axis((0, length), "k")
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             other = [*position[:axis], k, *position[axis + 1 :]]
             mine, its = x(*position), x(*other)
             before = its > mine if largest else its < mine
@@ -218,10 +224,10 @@ def _top_k(given: Given) -> Any:
 
         return te.compute(source, at)
 
-    def places(rank: Any) -> Any:
+    def places(rank: Tensor) -> Expr:
         k = te.reduce_axis((0, length), "k")
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             other = [*position[:axis], k, *position[axis + 1 :]]
             here = rank(*other) == position[axis].astype("int32")
             return te.sum(tirx.Select(here, k, 0).astype("int64"), axis=[k])
@@ -231,8 +237,8 @@ def _top_k(given: Given) -> Any:
     keys = given.compute(_ordered, given.data) if is_float(given.dtype) else given.data
     indices = given.compute(places, given.compute(ranks, keys))
 
-    def taken(x: Any, index: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def taken(x: Tensor, index: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             return x(*position[:axis], index(*position), *position[axis + 1 :])
 
         return te.compute((*source[:axis], count, *source[axis + 1 :]), at)
@@ -240,12 +246,12 @@ def _top_k(given: Given) -> Any:
     return [given.compute(taken, given.data, indices), indices]
 
 
-def _ordered(x: Any) -> Any:
+def _ordered(x: Tensor) -> Expr:
     """Integers in the order of floats, equal for the two zeros; NaN is the largest."""
     bits = 64 if str(x.dtype) == "float64" else 32
     integer = f"int{bits}"
 
-    def key(*position: Any) -> Any:
+    def key(*position: Expr) -> Expr:
         value = x(*position).astype(f"float{bits}")
         same_bits = tirx.reinterpret(integer, value)
         below = tirx.const(-(2 ** (bits - 1)), integer) - same_bits
@@ -255,7 +261,7 @@ def _ordered(x: Any) -> Any:
     return te.compute(x.shape, key)
 
 
-def _layer_normalization(given: Given) -> Any:
+def _layer_normalization(given: Given) -> Result:
     """Over the dimensions from the axis on; mean and inverse deviation are results, too."""
     if len(given.results) == 1 and given.dtype == "float32":
         return None
@@ -272,7 +278,7 @@ def _layer_normalization(given: Given) -> Any:
     return [result, *map(given.emit, others)] if others else result
 
 
-def _lp_normalization(given: Given) -> Any:
+def _lp_normalization(given: Given) -> Expr:
     """Divide by the length of a row; one of zeros stays."""
     axes, x = [given.axis(-1)], given.data
     if given.attributes.get("p", 2) == 1:
@@ -284,7 +290,7 @@ def _lp_normalization(given: Given) -> Any:
     return relax.op.divide(x, given.emit(relax.op.where(is_zero, one, length)))
 
 
-def _scaled(given: Given, normal: Any) -> Any:
+def _scaled(given: Given, normal: Expr) -> Expr:
     if given.dtype != "float32":
         normal = given.emit(relax.op.astype(normal, given.dtype))
     result = given.emit(relax.op.multiply(normal, given.inputs[1]))
@@ -292,10 +298,10 @@ def _scaled(given: Given, normal: Any) -> Any:
     return result if bias is None else given.emit(relax.op.add(result, bias))
 
 
-def _in_float32(operation: Callable[[Any, Given], Any]) -> Converter:
+def _in_float32(operation: Callable[[Expr, Given], Expr]) -> Converter:
     """Half precision is summed in single precision, as ONNX Runtime does."""
 
-    def convert(given: Given) -> Any:
+    def convert(given: Given) -> Result:
         if given.dtype != "float16":
             return None
         wide = given.emit(relax.op.astype(given.data, "float32"))
@@ -304,7 +310,7 @@ def _in_float32(operation: Callable[[Any, Given], Any]) -> Converter:
     return convert
 
 
-def _product(given: Given) -> Any:
+def _product(given: Given) -> Result:
     if given.dtype != "float16" or len(shape_of(given.data)) < 2 or len(shape_of(given.inputs[1])) < 2:
         return None
     wide = given.emit(relax.op.matmul(given.data, given.inputs[1], out_dtype="float32"))

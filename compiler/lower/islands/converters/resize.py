@@ -5,12 +5,14 @@ no constant is read when it runs; how many elements a result has, its declared s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tvm import te, tirx
+from tvm.ir import Expr
+from tvm.te import Tensor
 
 from edgec.compiler.lower.islands.converters.given import Converter, Given, array, is_float, shape_of
 
@@ -33,7 +35,7 @@ class _Axis:
     """First and last place of a crop, from 0 to 1."""
 
 
-def _f(value: float) -> Any:
+def _f(value: float) -> Expr:
     return tirx.const(float(np.float32(value)), "float32")
 
 
@@ -81,7 +83,7 @@ _FILTERS: dict[str, tuple[int, Callable[[Float, float], Float]]] = {
 """By mode: how far the filter reaches, and its weight at a distance."""
 
 
-def _resize(given: Given) -> Any:
+def _resize(given: Given) -> Expr:
     attributes = given.attributes
     mode = attributes.get("mode", "nearest")
     upsample = given.kind == "Upsample" or given.opset < 11
@@ -146,19 +148,19 @@ def _is_rounded(axis: _Axis) -> bool:
     return axis.scale is None or abs(axis.scale * axis.extent - axis.result) > 1e-3
 
 
-def _scale(axis: _Axis, scales: Any) -> Float:
-    return _f(axis.scale) if axis.scale is not None else scales(axis.entry)
+def _scale(axis: _Axis, scales: Sequence[Tensor]) -> Float:
+    return _f(axis.scale) if axis.scale is not None else scales[0](axis.entry)
 
 
-def _gathered(given: Given, axes: list[_Axis], scales: Any, transformation: str, rounding: str) -> Any:
+def _gathered(given: Given, axes: list[_Axis], scales: Expr, transformation: str, rounding: str) -> Expr:
     """Read the nearest element, of all dimensions at once."""
 
-    def gather(x: Any, *variable: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def gather(x: Tensor, *variable: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             index = list(position)
             for axis in axes:
                 place = position[axis.axis].astype("float32")
-                source = _SOURCES[transformation](axis, _scale(axis, variable and variable[0]), place)
+                source = _SOURCES[transformation](axis, _scale(axis, variable), place)
                 nearest = _NEAREST[rounding](source).astype("int32")
                 index[axis.axis] = tirx.max(tirx.min(nearest, axis.extent - 1), 0)
             return x(*index)
@@ -168,7 +170,7 @@ def _gathered(given: Given, axes: list[_Axis], scales: Any, transformation: str,
     return given.compute(gather, given.data, *([] if scales is None else [scales]))
 
 
-def _filtered(given: Given, data: Any, axis: _Axis, scales: Any, transformation: str) -> Any:
+def _filtered(given: Given, data: Expr, axis: _Axis, scales: Expr, transformation: str) -> Expr:
     """Replace one dimension by weighted sums along it."""
     attributes = given.attributes
     reach, weigh = _FILTERS[attributes.get("mode", "nearest")]
@@ -177,17 +179,17 @@ def _filtered(given: Given, data: Any, axis: _Axis, scales: Any, transformation:
     taps = 2 * (math.ceil(reach * axis.extent / axis.result) + 1 if antialias else reach)
     inside_only = bool(attributes.get("exclude_outside", 0))
 
-    def first(i: Any, scale: Float) -> tuple[Float, Any]:
+    def first(i: Expr, scale: Float) -> tuple[Float, Any]:
         place = _SOURCES[transformation](axis, scale, i.astype("float32"))
         return place, te.floor(place).astype("int32") - (taps // 2 - 1)
 
-    def weights(*variable: Any) -> Any:
-        scale = _scale(axis, variable and variable[0])
+    def weights(*variable: Tensor) -> Expr:
+        scale = _scale(axis, variable)
 
-        def at(i: Any, k: Any) -> Any:
+        def at(i: Expr, k: Expr) -> Expr:
             place, begin = first(i, scale)
             distance = te.abs(place - (begin + k).astype("float32"))
-            weight = weigh(distance * scale if antialias else distance, a)
+            weight: Expr = weigh(distance * scale if antialias else distance, a)
             if not inside_only:
                 return weight
             inside = tirx.all(begin + k >= 0, begin + k < axis.extent)
@@ -195,7 +197,7 @@ def _filtered(given: Given, data: Any, axis: _Axis, scales: Any, transformation:
 
         return te.compute((axis.result, taps), at)
 
-    def normal(weight: Any) -> Any:
+    def normal(weight: Tensor) -> Expr:
         k = te.reduce_axis((0, taps), "k")
         total = te.compute((axis.result,), lambda i: te.sum(weight(i, k), axis=[k]))
         return te.compute(weight.shape, lambda i, j: weight(i, j) / total(i))
@@ -208,12 +210,12 @@ def _filtered(given: Given, data: Any, axis: _Axis, scales: Any, transformation:
     shape[axis.axis] = axis.result
     dtype = given.dtype
 
-    def sums(x: Any, weight: Any, *variable: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def sums(x: Tensor, weight: Tensor, *variable: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             i = position[axis.axis]
-            _, begin = first(i, _scale(axis, variable and variable[0]))
+            _, begin = first(i, _scale(axis, variable))
 
-            def term(k: Any) -> Any:
+            def term(k: Expr | int) -> Expr:
                 index = list(position)
                 index[axis.axis] = tirx.max(tirx.min(begin + k, axis.extent - 1), 0)
                 return x(*index).astype("float32") * weight(i, k)
@@ -228,12 +230,12 @@ def _filtered(given: Given, data: Any, axis: _Axis, scales: Any, transformation:
     return given.compute(sums, data, table, *variable)
 
 
-def _extrapolated(given: Given, data: Any, axes: list[_Axis]) -> Any:
+def _extrapolated(given: Given, data: Expr, axes: list[_Axis]) -> Expr:
     """Put a value wherever a place is outside of the source."""
     value = array(given.attributes.get("extrapolation_value", 0.0), given.dtype)
 
-    def choose(x: Any, filling: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def choose(x: Tensor, filling: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             outside = []
             for axis in axes:
                 place = position[axis.axis].astype("float32")

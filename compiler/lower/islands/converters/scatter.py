@@ -4,14 +4,18 @@ An element of the result looks through the updates for the last that is written 
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
+from tvm.ir import Expr
+from tvm.te import Tensor
 
 from edgec.compiler.lower.islands.converters.given import Converter, Given, dtype_of, shape_of
 
-_COMBINED: dict[str, Callable[[Any, Any], Any]] = {
+Hit = tuple[Expr, Callable[[Tensor], Expr]]
+"""Whether a candidate is written to an element, and how its value is read from the updates."""
+
+_COMBINED: dict[str, Callable[[Expr, Expr], Expr]] = {
     "none": lambda a, b: b,
     "add": lambda a, b: a + b,
     "mul": lambda a, b: a * b,
@@ -20,7 +24,7 @@ _COMBINED: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _combined(given: Given, count: int, hit: Callable[..., tuple[Any, Callable[[Any], Any]]]) -> Any:
+def _combined(given: Given, count: int, hit: Callable[[Tensor, Sequence[Expr], Expr], Hit]) -> Expr:
     """Return the tensor with `count` candidates for every element combined into it.
 
     `hit` gets the indices' tensor, an element's position and a candidate's number, and returns whether that
@@ -29,12 +33,12 @@ def _combined(given: Given, count: int, hit: Callable[..., tuple[Any, Callable[[
     reduction = given.attributes.get("reduction", "none")
     combine, kind = _COMBINED[reduction], dtype_of(given.data)
 
-    def last(indices: Any) -> Any:
+    def last(indices: Tensor) -> Expr:
         """Return the number of the last candidate that is written, plus 1; 0 for none."""
         k = te.reduce_axis((0, count), "k")
         numbers = te.comm_reducer(lambda a, b: tirx.max(a, b), lambda _: tirx.const(0, "int32"))
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             written, _ = hit(indices, position, k)
             return numbers(tirx.Select(written, k.var.astype("int32") + 1, tirx.const(0, "int32")), axis=[k])
 
@@ -43,8 +47,8 @@ def _combined(given: Given, count: int, hit: Callable[..., tuple[Any, Callable[[
     if reduction == "none":
         found = given.compute(last, given.inputs[1])
 
-        def place(x: Any, indices: Any, updates: Any, number: Any) -> Any:
-            def at(*position: Any) -> Any:
+        def place(x: Tensor, indices: Tensor, updates: Tensor, number: Tensor) -> Expr:
+            def at(*position: Expr) -> Expr:
                 entry = number(*position)
                 _, read = hit(indices, position, tirx.max(entry - 1, 0))
                 return tirx.if_then_else(entry > 0, read(updates), x(*position))
@@ -62,10 +66,10 @@ def _combined(given: Given, count: int, hit: Callable[..., tuple[Any, Callable[[
     start = starts[reduction]
     reducer = te.comm_reducer(lambda a, b: combine(a, b), lambda _: start)
 
-    def gather(indices: Any, updates: Any) -> Any:
+    def gather(indices: Tensor, updates: Tensor) -> Expr:
         k = te.reduce_axis((0, count), "k")
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             written, read = hit(indices, position, k)
             return reducer(tirx.if_then_else(written, read(updates), start), axis=[k])
 
@@ -73,17 +77,17 @@ def _combined(given: Given, count: int, hit: Callable[..., tuple[Any, Callable[[
 
     gathered = given.compute(gather, given.inputs[1], given.inputs[2])
 
-    def join(x: Any, other: Any) -> Any:
+    def join(x: Tensor, other: Tensor) -> Expr:
         return te.compute(given.shape, lambda *i: combine(x(*i), other(*i)))
 
     return given.compute(join, given.data, gathered)
 
 
-def _scatter_nd(given: Given) -> Any:
+def _scatter_nd(given: Given) -> Expr:
     source, indices = shape_of(given.data), shape_of(given.inputs[1])
     depth, outer = indices[-1], indices[:-1]
 
-    def hit(listed: Any, position: Any, number: Any) -> tuple[Any, Callable[[Any], Any]]:
+    def hit(listed: Tensor, position: Sequence[Expr], number: Expr) -> Hit:
         entry = _unravelled(number, outer)
         same = []
         for axis in range(depth):
@@ -94,11 +98,11 @@ def _scatter_nd(given: Given) -> Any:
     return _combined(given, math.prod(outer), hit)
 
 
-def _scatter_elements(given: Given) -> Any:
+def _scatter_elements(given: Given) -> Expr:
     source, indices, axis = shape_of(given.data), shape_of(given.inputs[1]), given.axis()
     others = [a for a in range(len(source)) if a != axis]
 
-    def hit(listed: Any, position: Any, number: Any) -> tuple[Any, Callable[[Any], Any]]:
+    def hit(listed: Tensor, position: Sequence[Expr], number: Expr) -> Hit:
         # Of the other dimensions only the beginning may have updates.
         inside = [position[a] < indices[a] for a in others]
         entry = [tirx.min(p, n - 1) for p, n in zip(position, indices, strict=True)]
@@ -110,8 +114,8 @@ def _scatter_elements(given: Given) -> Any:
     return _combined(given, indices[axis], hit)
 
 
-def _unravelled(number: Any, extents: tuple[int, ...]) -> list[Any]:
-    entry: list[Any] = []
+def _unravelled(number: Expr, extents: tuple[int, ...]) -> list[Expr]:
+    entry: list[Expr] = []
     for extent in reversed(extents):
         entry.insert(0, tirx.floormod(number, extent))
         number = tirx.floordiv(number, extent)

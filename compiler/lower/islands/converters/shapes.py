@@ -10,54 +10,56 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
 from tvm import relax, te, tirx
+from tvm.ir import Expr
+from tvm.te import Tensor
 
-from edgec.compiler.lower.islands.converters.given import Converter, Given, array, dtype_of, shape_of
+from edgec.compiler.lower.islands.converters.given import Converter, Given, Result, array, dtype_of, shape_of
 
 
-def _reshape(given: Given) -> Any:
+def _reshape(given: Given) -> Expr:
     return relax.op.reshape(given.data, given.shape)
 
 
-def _expand(given: Given) -> Any:
+def _expand(given: Given) -> Expr:
     return relax.op.broadcast_to(given.data, given.shape)
 
 
-def _tile(given: Given) -> Any:
+def _tile(given: Given) -> Expr:
     source = shape_of(given.data)
 
-    def tile(x: Any) -> Any:
+    def tile(x: Tensor) -> Expr:
         return te.compute(given.shape, lambda *at: x(*(i % n for i, n in zip(at, source, strict=True))))
 
     return given.compute(tile, given.data)
 
 
-def _shape(given: Given) -> Any:
+def _shape(given: Given) -> Expr:
     start, end = given.attributes.get("start", 0), given.attributes.get("end", None)
     return array(shape_of(given.data)[start:end], "int64")
 
 
-def _size(given: Given) -> Any:
+def _size(given: Given) -> Expr:
     return array(math.prod(shape_of(given.data)), "int64")
 
 
-def _constant_of_shape(given: Given) -> Any:
+def _constant_of_shape(given: Given) -> Expr:
     value = given.attributes.get("value")
     return array(np.full(given.shape, 0 if value is None else _number(value)), given.dtype)
 
 
-def _number(tensor: Any) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.to_array(tensor).reshape(())
+def _number(tensor: onnx.TensorProto) -> NDArray[Any]:
+    return onnx.numpy_helper.to_array(tensor).reshape(())
 
 
-def _eye_like(given: Given) -> Any:
+def _eye_like(given: Given) -> Expr:
     rows, columns = given.shape
     return array(np.eye(rows, columns, int(given.attributes.get("k", 0))), given.dtype)
 
 
-def _split(given: Given) -> Any:
+def _split(given: Given) -> Result:
     axis, sizes = given.axis(), [shape[given.axis()] for shape, _ in given.results]
     if len(sizes) == 1:
         return given.data
@@ -65,7 +67,7 @@ def _split(given: Given) -> Any:
     return [given.emit(relax.TupleGetItem(parts, i)) for i in range(len(sizes))]
 
 
-def _slice(given: Given) -> Any:
+def _slice(given: Given) -> Result:
     """Read starts, axes and steps when it runs: where it ends, the declared shape says."""
     if all(given.input(i) is None or given.constant(i) is not None for i in range(1, 5)):
         return None
@@ -74,14 +76,14 @@ def _slice(given: Given) -> Any:
     axes = given.input(3) or array(range(count), "int64")
     steps = given.input(4) or array([1] * count, "int64")
 
-    def cut(x: Any, starts: Any, axes: Any, steps: Any) -> Any:
-        def place(axis: int, entry: int, position: Any) -> Any:
+    def cut(x: Tensor, starts: Tensor, axes: Tensor, steps: Tensor) -> Expr:
+        def place(axis: int, entry: int, position: Expr) -> Expr:
             extent, step, start = source[axis], _wide(steps(entry)), _wide(starts(entry))
             start = tirx.Select(start < 0, start + extent, start)
             start = tirx.max(tirx.min(start, tirx.Select(step < 0, extent - 1, extent)), 0)
             return tirx.max(tirx.min(start + position * step, extent - 1), 0)
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             index = [_wide(i) for i in position]
             for axis, entry in itertools.product(range(len(source)), range(count)):
                 here = tirx.any(axes(entry) == axis, axes(entry) == axis - len(source))
@@ -93,16 +95,16 @@ def _slice(given: Given) -> Any:
     return given.compute(cut, given.data, starts, axes, steps)
 
 
-def _wide(index: Any) -> Any:
+def _wide(index: Expr) -> Expr:
     return index.astype("int64")
 
 
-def _gather(given: Given) -> Any:
+def _gather(given: Given) -> Expr:
     # "wrap" is right for negative indices too; TVM's default reads outside the tensor.
     return relax.op.take(given.data, given.inputs[1], given.axis(), mode="wrap")
 
 
-def _pad(given: Given) -> Any:
+def _pad(given: Given) -> Result:
     """Read pads that are no constants when it runs: the result's declared shape says what is after."""
     mode = given.attributes.get("mode", "constant")
     source, result = shape_of(given.data), given.shape
@@ -114,10 +116,10 @@ def _pad(given: Given) -> Any:
     if known is not None and axes is None and mode == "constant" and value is None:
         return None
 
-    def pad(x: Any, *parts: Any) -> Any:
+    def pad(x: Tensor, *parts: Tensor) -> Expr:
         before, filling = parts[0], parts[-1]
 
-        def at(*position: Any) -> Any:
+        def at(*position: Expr) -> Expr:
             index, inside = [], []
             for axis, (place, extent) in enumerate(zip(position, source, strict=True)):
                 if axis not in listed:
@@ -138,7 +140,7 @@ def _pad(given: Given) -> Any:
     return given.compute(pad, given.data, *([pads] if known is None else []), filling)
 
 
-def _reflected(place: Any, extent: int) -> Any:
+def _reflected(place: Expr, extent: int) -> Expr:
     if extent == 1:
         return tirx.const(0, "int64")
     period = 2 * (extent - 1)
@@ -146,7 +148,7 @@ def _reflected(place: Any, extent: int) -> Any:
     return tirx.min(turned, period - turned)
 
 
-_PLACES: dict[str, Callable[[Any, int], Any]] = {
+_PLACES: dict[str, Callable[[Expr, int], Expr]] = {
     "constant": lambda place, extent: tirx.max(tirx.min(place, extent - 1), 0),
     "edge": lambda place, extent: tirx.max(tirx.min(place, extent - 1), 0),
     "reflect": _reflected,
@@ -155,13 +157,13 @@ _PLACES: dict[str, Callable[[Any, int], Any]] = {
 """By mode of Pad: which element of a dimension lies at a place outside of it."""
 
 
-def _one_hot(given: Given) -> Any:
+def _one_hot(given: Given) -> Expr:
     rank = len(given.shape)
     axis = int(given.attributes.get("axis", -1)) % rank
     depth = given.shape[axis]
 
-    def hot(indices: Any, values: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def hot(indices: Tensor, values: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             index = indices(*position[:axis], *position[axis + 1 :]).astype("int64")
             index = tirx.Select(index < 0, index + depth, index)
             return tirx.Select(index == _wide(position[axis]), values(1), values(0))
@@ -171,24 +173,24 @@ def _one_hot(given: Given) -> Any:
     return given.compute(hot, given.data, given.inputs[2])
 
 
-def _range(given: Given) -> Any:
+def _range(given: Given) -> Expr:
     start, _, delta = given.inputs
     kind = given.dtype
 
-    def run(first: Any, step: Any) -> Any:
+    def run(first: Tensor, step: Tensor) -> Expr:
         return te.compute(given.shape, lambda i: first() + i.astype(kind) * step())
 
     return given.compute(run, start, delta)
 
 
-def _trilu(given: Given) -> Any:
+def _trilu(given: Given) -> Expr:
     upper = bool(given.attributes.get("upper", 1))
     k = given.input(1)
     k = array(0, "int64") if k is None else given.emit(relax.op.reshape(k, ()))
     zero = tirx.const(0, dtype_of(given.data))
 
-    def triangle(x: Any, diagonal: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def triangle(x: Tensor, diagonal: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             off = position[-1].astype("int64") - position[-2].astype("int64")
             kept = off >= diagonal() if upper else off <= diagonal()
             return tirx.Select(kept, x(*position), zero)
@@ -198,7 +200,7 @@ def _trilu(given: Given) -> Any:
     return given.compute(triangle, given.data, k)
 
 
-def _space_to_depth(given: Given) -> Any:
+def _space_to_depth(given: Given) -> Expr:
     """Blocks to channels: [n, c, h/b, b, w/b, b], the two b before c or behind it."""
     n, c, h, w = shape_of(given.data)
     b = int(given.attributes["blocksize"])
@@ -207,13 +209,13 @@ def _space_to_depth(given: Given) -> Any:
     return relax.op.reshape(given.emit(relax.op.permute_dims(blocks, order)), given.shape)
 
 
-def _reverse_sequence(given: Given) -> Any:
+def _reverse_sequence(given: Given) -> Expr:
     batch, time = int(given.attributes.get("batch_axis", 1)), int(given.attributes.get("time_axis", 0))
 
-    def reverse(x: Any, lengths: Any) -> Any:
-        def at(*position: Any) -> Any:
+    def reverse(x: Tensor, lengths: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
             length, place = lengths(position[batch]), position[time].astype("int64")
-            index = list(position)
+            index: list[Expr] = list(position)
             index[time] = tirx.Select(place < length, length - 1 - place, place)
             return x(*index)
 

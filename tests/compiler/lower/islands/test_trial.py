@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import platformdirs
 import pytest
 
+from edgec import cache
 from edgec.compiler.lower.islands import trial
 from edgec.compiler.lower.islands.converters import CONVERTERS
 from edgec.kernels.reference.isolation import Died
@@ -16,7 +16,7 @@ from tests.compiler import onnx_models
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda _: tmp_path)
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
     monkeypatch.setattr(trial, "_verdicts", {})
 
 

@@ -1,0 +1,146 @@
+"""A new thing of a kind is one file and its line in a table: added here in a copy of edgec, and then used."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.bench.conftest import HOST_TARGET, build
+from tests.compiler import onnx_models
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class House:
+    """A copy of edgec."""
+
+    folder: Path
+
+    def add(self, path: str, text: str) -> None:
+        """Add a file."""
+        assert not (self.folder / path).exists()
+        (self.folder / path).write_text(text)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Change a place of a file that is there."""
+        text = (self.folder / path).read_text()
+        assert text.count(old) == 1
+        (self.folder / path).write_text(text.replace(old, new))
+
+    def edgec(self, *arguments: object) -> str:
+        """Run the copy; returns what it says on stdout."""
+        return self.python("-m", "edgec", *arguments)
+
+    def python(self, *arguments: object) -> str:
+        """Run Python with the copy; returns what it says on stdout."""
+        command = [sys.executable, *map(str, arguments)]
+        environment = os.environ | {"PYTHONPATH": str(self.folder)}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    folder = tmp_path / "house"
+    folder.mkdir()
+    for name in ("bench", "compiler", "edgec", "kernels", "targets"):
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return House(folder)
+
+
+DEVICE = '''
+"""This machine, by a shell of its own."""
+
+from edgec.bench.devices import remote
+from edgec.bench.devices.device import Scheme
+
+
+def connect(address, target, timeout_seconds):
+    """Return it."""
+    connection = remote.Connection(f"shell:{address}", ["sh", "-c", remote.SHELL_COMMAND], str.strip)
+    return remote.connect(connection, target, timeout_seconds)
+
+
+SCHEME = Scheme("shell:NAME", connect)
+'''
+
+
+def test_a_scheme_of_devices(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = "bench/devices/__init__.py"
+    house.add("bench/devices/shell.py", DEVICE)
+    house.replace(table, "serial, ssh\n", "serial, shell, ssh\n")
+    house.replace(table, '    "ssh": ssh.SCHEME,\n', '    "ssh": ssh.SCHEME,\n    "shell": shell.SCHEME,\n')
+    bundle = build(HOST_TARGET, tmp_path)
+    files = ("--input", bundle.path / "golden/inputs.npz", "--output", tmp_path / "out.npz")
+    said = json.loads(house.edgec("run", bundle.path, *files, "--device", "shell:mine", "--json"))
+    assert said["device"] == "shell:mine"
+    assert (tmp_path / "out.npz").exists()
+    measured = json.loads(house.edgec("bench", bundle.path, "--device", "shell:mine", "--json", "--runs", 3))
+    assert measured["latency_ms"]["min"] > 0
+    assert not list((tmp_path / "cache" / "edgec").glob("run-*"))
+
+
+OPERATOR = '''
+"""The maximum of each channel of an image, at its input's own scale."""
+
+from edgec.compiler.graph import shape_of
+from edgec.compiler.operators import window
+from edgec.compiler.operators.row import IntegerForm, OnnxOperator, emit
+from edgec.kernels.operations import MaxPool
+
+
+def _refuses(node):
+    shape = shape_of(node.inputs[0])
+    return None if shape is not None and len(shape) == 4 else "only maxima of images have an integer kernel"
+
+
+def _lower(builder, request):
+    image = window.image(builder, request.inputs[0], request.name)
+    n, c, h, w = image.view.shape
+    operation = MaxPool((n, h, w, c), (n, 1, 1, c), (h, w), (1, 1), (0, 0))
+    return emit(builder, request, operation, (image.tensor,), window.result(request.shape))
+
+
+ROW = OnnxOperator(
+    "movement", _refuses, integer=IntegerForm(_lower, keeps_scale=True), limits="images"
+)
+'''
+
+
+@pytest.mark.slow
+def test_an_operator(house: House, tmp_path: Path) -> None:
+    table = "compiler/operators/table.py"
+    house.add("compiler/operators/global_max.py", OPERATOR)
+    house.replace(table, "    float_layers,\n", "    float_layers,\n    global_max,\n")
+    rows = "OPERATORS: dict[str, OnnxOperator] = {\n"
+    house.replace(table, rows, f'{rows}    "GlobalMaxPool": global_max.ROW,\n')
+    weights = np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    model = onnx_models.model(
+        "(float[1,3,9,7] x) => (float y) { c = Conv(x, w) m = GlobalMaxPool(c) y = Conv(m, v) }",
+        {"w": weights, "v": weights[:, :1, :1, :1].repeat(8, axis=1)},
+    )
+    onnx.save(model, tmp_path / "toy.onnx")
+    bundle, dump = tmp_path / "toy.edgec", tmp_path / "dump"
+    house.edgec("build", tmp_path / "toy.onnx", "--target", HOST_TARGET, "--output", bundle, "--dump", dump)
+    network = (dump / "network.txt").read_text()
+    assert "globalmaxpool_1: MaxPool(" in network
+    assert "Island" not in network
+    assert "exact" in house.edgec("verify", bundle)
+    house.add("operators.py", (ROOT / "docs/operators.py").read_text())
+    house.python("operators.py")
+    page = (house.folder / "operators.md").read_text()
+    assert "| GlobalMaxPool | its input's scale | yes | images |" in page
