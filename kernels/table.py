@@ -64,7 +64,7 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32")
 
 
-def _mcu(family: str, codes: Codes, isa: mcu_conv2d.CompactSet | DepthwiseRows | DepthwiseAny) -> Kernel:
+def _mcu(family: str, codes: Codes, isa: mcu_conv2d.McuSet | DepthwiseRows | DepthwiseAny) -> Kernel:
     name, bound = f"{family}_{isa.name}", partial(codes, isa)
     return Kernel(name, Conv2d, isa.features, isa.arch, bound, isa.requantization)
 
@@ -150,7 +150,7 @@ KERNELS: tuple[Kernel, ...] = (
     _chained(arm64.DOTPROD, arm64.DEPTHWISE_DOTPROD),
     _chained(arm64.NEON, arm64.DEPTHWISE_NEON),
     _chained(x86.SSE2, x86.DEPTHWISE_SSE2),
-    Kernel("chain_compact", Chain, frozenset(), "arm-m", partial(mcu_chain.codes, _MCU)),
+    Kernel("chain_mcu", Chain, frozenset(), "arm-m", partial(mcu_chain.codes, _MCU)),
     _chained(Generic(), GenericDepthwise()),
     _float("float_depthwise", float_depthwise.codes, fma.AVX512),
     _float("float_depthwise", float_depthwise.codes, fma.AVX2),

@@ -99,15 +99,16 @@ class Connection:
         self,
         line: str,
         content: bytes = b"",
-        seconds: float = ANSWER_SECONDS,
+        seconds: float | None = None,
         most: Sequence[int] = (),
         late: str = "",
     ) -> Answer:
         """Return the answer to a line of shell with `content` behind it; `most` limits its parts' bytes.
 
-        Raises DeviceError where it takes more than `seconds`, saying `late`, or the connection is lost; what
-        was begun is then ended, there too.
+        Raises DeviceError where it takes more than `seconds` (ANSWER_SECONDS), saying `late`, or the
+        connection is lost; what was begun is then ended, there too.
         """
+        seconds = ANSWER_SECONDS if seconds is None else seconds
         late = late or f"it did not answer within {duration(seconds)}"
         try:
             self._open()
@@ -289,7 +290,7 @@ class RemoteMachine:
 def connect(connection: Connection, target: Target, timeout_seconds: float) -> RemoteMachine:
     """Return the machine at the far end; raises DeviceError where bundles for `target` can't run there."""
     found = _described(connection)
-    if not target.hosted or found.arch != target.arch:
+    if not target.platform.loads_programs or found.arch != target.arch:
         what = found.arch or f"'{printable(found.uname)}'"
         raise DeviceError(
             f"the bundle is for {target.arch} and '{connection.name}' is {what}: build it for that"

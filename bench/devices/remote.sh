@@ -7,7 +7,7 @@
 
 umask 077
 export LC_ALL=C
-cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/edgec
+cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/edgec/programs # beside what an edgec that runs there caches
 mkdir -p "$cache" && work=$(mktemp -d "$cache/run-XXXXXX") || exit 1
 group=
 

@@ -9,7 +9,6 @@ from typing import cast
 from edgec.compiler.accuracy import LIMITS_DB, Accuracy
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
-from edgec.compiler.emit.library import Sizes
 from edgec.compiler.emit.linking import Kernels
 from edgec.compiler.emit.manifest import (
     Compared,
@@ -26,6 +25,7 @@ from edgec.compiler.emit.manifest import (
     Versions,
     recorded,
 )
+from edgec.compiler.emit.platforms.emission import Sizes
 from edgec.compiler.program import Call, Plan, Program
 from edgec.compiler.provenance import Provenance
 from edgec.kernels.codegen import elf

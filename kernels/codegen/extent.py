@@ -1,7 +1,7 @@
-"""What of an image a call of a compact kernel covers: all of it, or a stripe of rows.
+"""What of an image a call of a kernel for microcontrollers covers: all of it, or a stripe of rows.
 
 A stripe is an image with other padding. So the kernels read these three numbers at run time, from an array
-of their own, and whoever calls them for a stripe (`compact_chain`) gives another one.
+of their own, and whoever calls them for a stripe (`conv/mcu/chain.py`) gives another one.
 """
 
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ChainPlan:
     """A chain cut into tiles of some steps each."""
 
     stages: tuple[Stage, ...]
@@ -92,7 +92,7 @@ class Plan:
         last = self.stages[-1]
         return last.start + _stripe(last.shape)
 
-    def of(self, rows: int) -> "Plan":
+    def of(self, rows: int) -> "ChainPlan":
         """Return the plan with steps of `rows` rows."""
         computed = fresh = advance = rows
         stages: list[Stage] = []
@@ -132,7 +132,7 @@ def codes(
 ) -> Iterator[KernelCode]:
     """Code of a chain on an instruction set; none where one of its convolutions isn't exact there.
 
-    None for microcontrollers either: what `compact_chain` doesn't take is faster layer by layer.
+    None for microcontrollers either: what `mcu/chain.py` doesn't take is faster layer by layer.
     """
     if not target.hosted:
         return
@@ -150,9 +150,9 @@ def _one_by_one(channelwise: DepthwiseSet, operation: Conv2d) -> bool:
 
 def plans(
     dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, target: Target
-) -> Iterator[Plan]:
+) -> Iterator[ChainPlan]:
     """Yield the ways to cut a chain, the one expected to be fastest first."""
-    found: dict[Plan, None] = {}
+    found: dict[ChainPlan, None] = {}
     most = max(1, operation.output_shape[1] // stripe.LEAST_TILES)
     for pixels in _PIXELS:
         smallest = _plan(dense, channelwise, operation, 1, pixels)
@@ -166,11 +166,13 @@ def plans(
     yield from found
 
 
-def _bytes(plan: Plan) -> int:
+def _bytes(plan: ChainPlan) -> int:
     return plan.elements * tir.lanes_bytes(plan.stages[-1].shape.dtype)
 
 
-def _plan(dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, rows: int, pixels: int) -> Plan:
+def _plan(
+    dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, rows: int, pixels: int
+) -> ChainPlan:
     """Return the plan whose steps compute `rows` rows; found from the last convolution to the first."""
     assert (dense.panel, dense.panel_offset) == (channelwise.panel, channelwise.panel_offset), "one scratch"
     _, read_rows, read_columns, _ = operation.output_shape
@@ -182,7 +184,7 @@ def _plan(dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, ro
         read_rows, read_columns = stages[0].read
     first = replace(stages[0].shape, direct=_in_place(dense, channelwise, operation.stages[0], stages[0]))
     stages[0] = replace(stages[0], shape=first)
-    return Plan(tuple(stages)).of(rows)
+    return ChainPlan(tuple(stages)).of(rows)
 
 
 def _geometry(
@@ -214,7 +216,7 @@ def _in_place(dense: InstructionSet, channelwise: DepthwiseSet, operation: Conv2
     return conv2d.reduction(stage.shape).run % dense.group == 0
 
 
-def code(dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, plan: Plan) -> KernelCode:
+def code(dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, plan: ChainPlan) -> KernelCode:
     """Return the code of one plan."""
     constants: list[tuple[NDArray[Any], ...]] = []
     for convolution, stage in zip(operation.stages, plan.stages, strict=True):
@@ -240,7 +242,9 @@ def code(dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, pla
     )
 
 
-def _function(dense: InstructionSet, channelwise: DepthwiseSet, plan: Plan, weights: Sequence[int]) -> object:
+def _function(
+    dense: InstructionSet, channelwise: DepthwiseSet, plan: ChainPlan, weights: Sequence[int]
+) -> object:
     first, last = plan.stages[0].shape, plan.stages[-1]
     rows, columns = last.shape.rows, last.shape.columns
     outputs = last.shape.images * rows * columns * last.shape.outputs
@@ -264,7 +268,9 @@ def _function(dense: InstructionSet, channelwise: DepthwiseSet, plan: Plan, weig
     )
 
 
-def _body(dense: InstructionSet, channelwise: DepthwiseSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
+def _body(
+    dense: InstructionSet, channelwise: DepthwiseSet, plan: ChainPlan, x: Buffer, *buffers: Any
+) -> None:
     *given, y, scratch, begin, end = buffers
     other = given.pop(0) if plan.stages[-1].ending.residual else None
     writers = []
@@ -329,7 +335,7 @@ def _each(count: Expr, body: Callable[[Expr], None]) -> None:
 class _Step:
     """One step: all convolutions, each for the rows that the next one reads."""
 
-    plan: Plan
+    plan: ChainPlan
     writers: Sequence[_Writer]
     x: Buffer
     y: Buffer

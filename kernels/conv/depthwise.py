@@ -176,7 +176,7 @@ def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[Kern
 def _rows_share(isa: DepthwiseSet, operation: Conv2d, rows: int) -> bool:
     """Whether output rows have interleaved taps in common, and multiply no more than one after the other.
 
-    Each has weights of its own, which compact ones have not.
+    Each has weights of its own, which those with `compact` set have not.
     """
     kernel, stride = operation.weights.shape[1:3], operation.strides[0]
     alone, together = (_products(isa, kernel, stride, count) for count in (1, rows))

@@ -66,7 +66,7 @@ def _guard(index: Expr, limit: int, extent: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WinogradPlan:
     """A convolution cut into tiles."""
 
     transform: Transform
@@ -124,7 +124,7 @@ def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCod
             yield code(isa, operation, plan)
 
 
-def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Plan]:
+def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[WinogradPlan]:
     """Yield the exact ways to cut a convolution, whether they pay or not; none but for 3x3 at stride 1."""
     window = operation.weights.shape[1:3], operation.strides, operation.dilations, operation.groups
     if window == ((3, 3), (1, 1), (1, 1), 1) and isa.accepts(operation.weights):
@@ -146,7 +146,7 @@ def _plan(
     stored: bool,
     limit: int,
     scale: int,
-) -> Plan:
+) -> WinogradPlan:
     """Return the plan with about `scale` tiles per lane in a job, and `limit` bytes of them, at most."""
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
@@ -172,7 +172,7 @@ def _plan(
         operation.pads[:2], (3, 3), (1, 1), down_job * size, across * size, register_tile, isa.panel,
         isa.panel_offset,
     )  # fmt: skip
-    return Plan(transform, shape, rows, columns, parts, chunk, epilogue.epilogue(operation))
+    return WinogradPlan(transform, shape, rows, columns, parts, chunk, epilogue.epilogue(operation))
 
 
 def _chunk(isa: WordSet, row: int, transform: Transform, width: int, target: Target) -> int:
@@ -185,7 +185,7 @@ def _chunk(isa: WordSet, row: int, transform: Transform, width: int, target: Tar
     return next((size for size in sizes if size <= limit), row)
 
 
-def _cycles(isa: WordSet, plan: Plan, target: Target) -> float:
+def _cycles(isa: WordSet, plan: WinogradPlan, target: Target) -> float:
     """Return what the plan takes by a coarse model: products, transforms, weights from memory."""
     shape, transform = plan.shape, plan.transform
     vectors = -(-shape.outputs // isa.lanes)
@@ -209,7 +209,7 @@ def _direct_cycles(operation: Conv2d, target: Target) -> float:
     return operation.macs / int16.direct_products(target, operation.weights) + loads
 
 
-def code(isa: WordSet, operation: Conv2d, plan: Plan) -> KernelCode:
+def code(isa: WordSet, operation: Conv2d, plan: WinogradPlan) -> KernelCode:
     """Return the code of one plan."""
     bias = conv2d.folded_bias(operation, isa.panel_offset).astype(np.int64)
     height, vectors = plan.shape.register_tile
@@ -262,7 +262,7 @@ class _Scratch:
     points: int
 
     @staticmethod
-    def of(isa: WordSet, plan: Plan) -> "_Scratch":
+    def of(isa: WordSet, plan: WinogradPlan) -> "_Scratch":
         tiles = plan.down * plan.across
         row = tile.padded_run(isa, plan.reduction)
         width = 2 * isa.lanes * min(plan.shape.register_tile[1], -(-plan.shape.outputs // isa.lanes))
@@ -293,7 +293,7 @@ def _lines(elements: int) -> int:
     return (-(-elements // _LINE) | 1) * _LINE
 
 
-def _function(isa: WordSet, plan: Plan, weights: int) -> object:
+def _function(isa: WordSet, plan: WinogradPlan, weights: int) -> object:
     shape = plan.shape
     pixels = shape.images * plan.rows * plan.columns
     channels = shape.outputs + shape.register_tile[1] * isa.lanes
@@ -313,7 +313,7 @@ def _function(isa: WordSet, plan: Plan, weights: int) -> object:
     )
 
 
-def _body(isa: WordSet, plan: Plan, x: Buffer, *buffers: Any) -> None:
+def _body(isa: WordSet, plan: WinogradPlan, x: Buffer, *buffers: Any) -> None:
     *others, weights, bias, multiplier, parameters, y, scratch, begin, end = buffers
     shape, transform = plan.shape, plan.transform
     local = _Locals(
@@ -357,7 +357,7 @@ class _Job:
     """The code of some rows of tiles."""
 
     isa: WordSet
-    plan: Plan
+    plan: WinogradPlan
     scratch: _Scratch
     local: _Locals
     where: stripe.Tile

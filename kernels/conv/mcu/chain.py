@@ -59,7 +59,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RingPlan:
     """A chain cut into steps."""
 
     stages: tuple[Stage, ...]
@@ -116,7 +116,7 @@ class _Callee:
 
 
 def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterator[KernelCode]:
-    """Code of a chain of which each convolution is one of `layers`', compact kernels that read an extent."""
+    """Code of a chain of which each convolution is one of `layers`', kernels that read an extent."""
     if "thumb2" not in target.features:  # of whose instructions its own loops are
         return
     found = [_layer(layers, stage, target) for stage in operation.stages]
@@ -126,7 +126,7 @@ def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterato
     scratch = max(code.scratch_bytes for _, code in parts)
     stages = tuple(map(_stage, operation.stages))
     plans = [
-        Plan(stages, rows, operation.input_shape[0], scratch)
+        RingPlan(stages, rows, operation.input_shape[0], scratch)
         for rows in range(min(_MOST_ROWS, stages[-1].rows), 0, -1)
     ]
     limit = operation.scratch
@@ -139,7 +139,7 @@ def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterato
         for kernel, code in parts
     )
     yield KernelCode(
-        key=f"compact_chain {callees} {plan} {residual} {inplace}",
+        key=f"mcu_chain {callees} {plan} {residual} {inplace}",
         make=partial(_function, plan, callees, residual, bool(inplace)),
         constants=tuple(array for _, code in parts for array in code.constants[:-1]),
         tiles=plan.images,
@@ -182,7 +182,7 @@ def _greatest(one: Rows, two: Rows | int) -> Rows:
     return max(one, two) if isinstance(one, int) and isinstance(two, int) else T.max(one, two)
 
 
-def _function(plan: Plan, callees: Sequence[_Callee], residual: bool, aliased: bool) -> object:
+def _function(plan: RingPlan, callees: Sequence[_Callee], residual: bool, aliased: bool) -> object:
     return tir.kernel(
         [
             ("int8", _ANY),
@@ -196,7 +196,7 @@ def _function(plan: Plan, callees: Sequence[_Callee], residual: bool, aliased: b
     )
 
 
-def _body(plan: Plan, callees: Sequence[_Callee], residual: bool, x: Buffer, *buffers: Any) -> None:
+def _body(plan: RingPlan, callees: Sequence[_Callee], residual: bool, x: Buffer, *buffers: Any) -> None:
     *given, y, scratch, begin, end = buffers
     other = given.pop(0) if residual else None
     count = len(plan.stages)
@@ -224,7 +224,7 @@ def _body(plan: Plan, callees: Sequence[_Callee], residual: bool, x: Buffer, *bu
 class _Writer:
     """What writes the code of a step."""
 
-    plan: Plan
+    plan: RingPlan
     callees: Sequence[_Callee]
     x: Buffer
     other: Buffer | None

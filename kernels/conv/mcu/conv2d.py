@@ -29,7 +29,7 @@ _ANY = 1 << 28
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ConvParameters:
     """Run-time parameters: int32, in this order behind the epilogue's, but for the first, the extent."""
 
     extent: Extent
@@ -79,7 +79,7 @@ class Geometry:
         return ((image * self.extent.in_rows + row) * self.in_columns + column) * self.channels
 
 
-_FIELDS = len(Geometry.__dataclass_fields__) - 1
+_FIELDS = len(ConvParameters.__dataclass_fields__) - 1
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Layer:
     """What a block of code works on."""
 
     variant: Variant
-    geometry: Geometry
+    geometry: ConvParameters
     ending: Epilogue
     values: Sequence[Expr]
     """The epilogue's parameters."""
@@ -150,7 +150,7 @@ class Form:
     aliased: bool
 
 
-class CompactSet(Protocol):
+class McuSet(Protocol):
     """An instruction set as this convolution sees it."""
 
     name: str
@@ -185,7 +185,7 @@ class CompactSet(Protocol):
         """Write the loop over output channels; `pixels` are the output's, counted over all images."""
 
 
-def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(isa: McuSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
     """Code of a convolution of any geometry, but for groups of single channels."""
     weights = operation.weights
     del target
@@ -211,7 +211,7 @@ def codes(isa: CompactSet, operation: Conv2d, target: Target) -> Iterator[Kernel
     variant = isa.variant(largest, Form(dense, pointwise and not dense, scattered, bool(inplace)))
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
-        key=f"compact_conv2d {isa.name} {variant}",
+        key=f"mcu_conv2d {isa.name} {variant}",
         make=partial(_function, isa, variant),
         constants=(*_packed(isa, groups, length, dense), *_parameters(operation, length)[: 2 - dense]),
         tiles=images,
@@ -236,9 +236,7 @@ def _groups(operation: Conv2d) -> Iterator[Conv2d]:
         )  # fmt: skip
 
 
-def _packed(
-    isa: CompactSet, groups: Sequence[Conv2d], length: int, dense: bool
-) -> Iterator[NDArray[np.generic]]:
+def _packed(isa: McuSet, groups: Sequence[Conv2d], length: int, dense: bool) -> Iterator[NDArray[np.generic]]:
     """Yield the instruction set's constants, those of one group after those of another."""
     for parts in zip(*(isa.pack(group, length, dense) for group in groups), strict=True):
         yield parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -249,7 +247,7 @@ def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDAr
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, taken = operation.weights.shape
-    geometry = Geometry(
+    geometry = ConvParameters(
         Extent(rows, in_rows, operation.pads[0]), columns, outputs // operation.groups,
         pitch(operation.runs, outputs), length, channels, in_columns,
         *operation.strides, operation.pads[1], kernel_rows, kernel_columns,
@@ -261,12 +259,12 @@ def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDAr
         row_dilation=operation.dilations[0],
         column_dilation=operation.dilations[1],
     )  # fmt: skip
-    _, *values = (getattr(geometry, name) for name in Geometry.__dataclass_fields__)
+    _, *values = (getattr(geometry, name) for name in ConvParameters.__dataclass_fields__)
     parameters = np.concatenate([epilogue.parameters(operation, 0), np.array(values, np.int32)])
     return parameters, geometry.extent.array
 
 
-def _function(isa: CompactSet, variant: Variant) -> object:
+def _function(isa: McuSet, variant: Variant) -> object:
     # What else an epilogue may know isn't worth another function.
     ending = Epilogue(variant.residual, variant.saturating, bounded=False, short=False, unsigned=False)
     return tir.kernel(
@@ -284,7 +282,7 @@ def _function(isa: CompactSet, variant: Variant) -> object:
     )
 
 
-def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Any) -> None:
+def _body(isa: McuSet, variant: Variant, ending: Epilogue, x: Buffer, *buffers: Any) -> None:
     *others, y, scratch, begin, end = buffers
     other = others.pop(0) if variant.residual else None
     covered = Extent(*map(T.int32, (1, 1, 0)))
@@ -292,7 +290,7 @@ def _body(isa: CompactSet, variant: Variant, ending: Epilogue, x: Buffer, *buffe
         covered = Extent(*tir.registers(others.pop(), extent.FIELDS))
     parameters = others.pop()
     values = tir.registers(parameters, ending.parameters + _FIELDS)
-    geometry = Geometry(covered, *values[ending.parameters :])
+    geometry = ConvParameters(covered, *values[ending.parameters :])
     values = values[: ending.parameters]
 
     def pixels(image: Expr, group: Expr, chosen: list[Expr]) -> None:
@@ -335,7 +333,7 @@ class Window:
     """Bytes of the whole window before that first element."""
 
 
-def window(g: Geometry, image: Expr, pixel: Expr) -> Window:
+def window(g: ConvParameters, image: Expr, pixel: Expr) -> Window:
     """Return where the pixel's window, which isn't dilated, lies."""
     row, column = g.corner(pixel)
     above, before = T.max(T.int32(0) - row, 0), T.max(T.int32(0) - column, 0)

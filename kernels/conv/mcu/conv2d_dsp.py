@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.conv import conv2d
-from edgec.kernels.conv.mcu.conv2d import Form, Geometry, Layer, Variant, Window, scattered, window
+from edgec.kernels.conv.mcu.conv2d import ConvParameters, Form, Layer, Variant, Window, scattered, window
 from edgec.kernels.conv.mcu.conv2d_thumb import copy_taps
 from edgec.kernels.isa import dsp
 from edgec.kernels.isa.assembly import Assembly, address
@@ -17,7 +17,7 @@ from edgec.kernels.tir import Buffer, Expr, T
 
 
 class Dsp:
-    """A `compact_conv2d.CompactSet`."""
+    """A `conv2d.McuSet`."""
 
     name = "dsp"
     arch: str | None = "arm-m"
@@ -41,7 +41,7 @@ class Dsp:
         return bool(reach < 2**31 // dsp.SCALE and exact.all())
 
     def variant(self, operation: Conv2d, form: Form) -> Variant:
-        """See `CompactSet.variant`."""
+        """See `McuSet.variant`."""
         ragged = len(operation.weights) % _width(form.dense) > 0
         words = form.dense or (operation.input_shape[3] % 4 == 0 and not form.scattered)
         residual, pointwise = operation.residual is not None, form.pointwise and words
@@ -65,7 +65,7 @@ class Dsp:
         return 4 * length + (0 if variant.words else 2 * length)
 
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
-        """See `CompactSet.functions`."""
+        """See `McuSet.functions`."""
         if variant.dense:
             return dsp.WIDEN_DENSE, _columns(variant)
         if variant.pointwise:
@@ -74,7 +74,7 @@ class Dsp:
         return dsp.WIDEN_PAIR, *gathering, _columns(variant)
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `CompactSet.gather`."""
+        """See `McuSet.gather`."""
         g, panel = layer.geometry, address(layer.scratch, 0)
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment
@@ -89,7 +89,7 @@ class Dsp:
             _gather_bytes(layer, image, pixels[0])
 
     def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
-        """See `CompactSet.columns`."""
+        """See `McuSet.columns`."""
         g, (stream,), variant = layer.geometry, layer.weights, layer.variant
         panel, count = address(layer.scratch, 0), g.length // self.step
         width = _width(variant.dense)
@@ -148,7 +148,7 @@ def _width(dense: bool) -> int:
 
 
 def _gather_words(
-    g: Geometry, x: Buffer, panel: Buffer, windows: Sequence[Window], image: Expr, first: Expr
+    g: ConvParameters, x: Buffer, panel: Buffer, windows: Sequence[Window], image: Expr, first: Expr
 ) -> None:
     """Widen both windows into the panel: together where no part of them is padding."""
     between = g.pitch - g.segment

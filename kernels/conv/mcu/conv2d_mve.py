@@ -16,7 +16,7 @@ from edgec.kernels.tir import Expr, T
 
 
 class Mve:
-    """A `compact_conv2d.CompactSet`."""
+    """A `conv2d.McuSet`."""
 
     name = "mve"
     arch: str | None = "arm-m"
@@ -30,7 +30,7 @@ class Mve:
         return operation.weights.dtype == np.int8
 
     def variant(self, operation: Conv2d, form: Form) -> Variant:
-        """See `CompactSet.variant`; the loops take any number of bytes and channels, and any bounds."""
+        """See `McuSet.variant`; the loops take any number of bytes and channels, and any bounds."""
         residual = operation.residual is not None
         ragged = residual and len(operation.weights) % 4 > 0
         return Variant(
@@ -53,12 +53,12 @@ class Mve:
         return pixels * (length + (-(-outputs // 4) * 4 if variant.residual else 0))
 
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
-        """See `CompactSet.functions`."""
+        """See `McuSet.functions`."""
         filling = () if variant.dense or variant.pointwise else (mve.FILL,)
         return mve.COPY, *filling, _columns(variant)
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `CompactSet.gather`."""
+        """See `McuSet.gather`."""
         g = layer.geometry
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment
@@ -91,7 +91,7 @@ class Mve:
         mve.COPY.call(None, *places, size, taps, step, size)
 
     def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
-        """See `CompactSet.columns`."""
+        """See `McuSet.columns`."""
         g, scratch = layer.geometry, layer.scratch
         outputs = [address(layer.y, layer.first_output(pixel)) for pixel in pixels]
         behind = g.length * len(pixels)

@@ -1,4 +1,4 @@
-"""Convolution for any core without an FPU: what `compact_thumb` does in assembler, as loops for LLVM."""
+"""Convolution for any core without an FPU: what `conv2d_thumb` does in assembler, as loops for LLVM."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from edgec.kernels.tir import Buffer, Expr, T
 
 
 class Plain(Thumb):
-    """A `compact_conv2d.CompactSet` of no instruction set in particular."""
+    """A `conv2d.McuSet` of no instruction set in particular."""
 
     name = "plain"
     arch: str | None = None
@@ -25,7 +25,7 @@ class Plain(Thumb):
         return ()
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `CompactSet.gather`."""
+        """See `McuSet.gather`."""
         g, panel = layer.geometry, layer.scratch
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment

@@ -32,7 +32,7 @@ Form = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Geometry:
+class DepthwiseParameters:
     """Run-time parameters: int32, in this order behind low, high, zero point, but for the first, the extent.
 
     A row is what the loops go along.
@@ -81,7 +81,7 @@ class RowShape(Protocol):
         """Bytes from one of them to the next."""
 
 
-_FIELDS = len(Geometry.__dataclass_fields__) - 1
+_FIELDS = len(DepthwiseParameters.__dataclass_fields__) - 1
 
 
 class DepthwiseRows(Protocol):
@@ -117,12 +117,12 @@ class DepthwiseRows(Protocol):
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
         """Write the filling of `size` bytes from `to` on."""
 
-    def copy(self, g: Geometry, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
+    def copy(self, g: DepthwiseParameters, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
         """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
 
     def outputs(
-        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
-        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+        self, g: DepthwiseParameters, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer,
+        first: Expr, y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """Write the computation of a row of outputs of a block."""
 
@@ -154,7 +154,7 @@ def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
     weights = operation.weights[..., 0]
     parameters, length = _parameters(isa, operation, turned)
     return KernelCode(
-        key=f"compact_depthwise {isa.name} {form} {bool(inplace)}",
+        key=f"mcu_depthwise {isa.name} {form} {bool(inplace)}",
         make=partial(_function, isa, form, bool(inplace)),
         constants=(isa.pack(operation, weights.swapaxes(1, 2) if turned else weights), *parameters),
         tiles=images,
@@ -187,12 +187,12 @@ def _parameters(
     steps = [(columns * step, step), (in_columns * channels, channels)]
     if turned:
         steps = [(step, rows * step), (channels, in_rows * channels)]
-    geometry = Geometry(
+    geometry = DepthwiseParameters(
         Extent(rows, in_rows, top), isa.padding(operation.input_zero_point), channels // isa.channels,
         columns, *steps[0], in_columns, *steps[1], stride, stride, left, length,
         in_rows * in_columns * channels, rows * columns * step,
     )  # fmt: skip
-    _, *values = (getattr(geometry, name) for name in Geometry.__dataclass_fields__)
+    _, *values = (getattr(geometry, name) for name in DepthwiseParameters.__dataclass_fields__)
     parameters = np.concatenate([epilogue.parameters(operation, 0)[:3], np.array(values, np.int32)])
     return (parameters, geometry.extent.array), length
 
@@ -218,7 +218,7 @@ def _body(
 ) -> None:  # fmt: skip
     values = tir.registers(parameters, 3 + _FIELDS)
     whole = Extent(*tir.registers(covered, extent.FIELDS))
-    g, zero_point = Geometry(whole, *values[3:]), values[2]
+    g, zero_point = DepthwiseParameters(whole, *values[3:]), values[2]
     row_bytes = g.length * isa.pixel_bytes
 
     def image(index: Expr) -> None:

@@ -1,6 +1,6 @@
 """Depthwise convolution of any window for microcontrollers: any size, stride, dilation, outputs per channel.
 
-A few channels at a time, as in `compact_depthwise`, but the rows that a window sees lie one after another
+A few channels at a time, as in `depthwise.py`, but the rows that a window sees lie one after another
 and move up as it goes down: then loops need no more than a pitch, whatever the window. What moves is a row or
 two of a few channels; the products of an output are many more.
 """
@@ -28,7 +28,7 @@ _ANY = 1 << 28
 
 
 @dataclass(frozen=True)
-class Geometry:
+class WindowParameters:
     """Run-time parameters: int32, in this order, behind low, high, zero point.
 
     Rows are the columns of an image that is turned, the only one then.
@@ -68,7 +68,7 @@ class Geometry:
     """Of a block's constants."""
 
 
-_FIELDS = len(Geometry.__dataclass_fields__)
+_FIELDS = len(WindowParameters.__dataclass_fields__)
 
 
 class DepthwiseAny(Protocol):
@@ -118,7 +118,7 @@ class DepthwiseAny(Protocol):
 class Work:
     """A row of outputs of a block of channels."""
 
-    geometry: Geometry
+    geometry: WindowParameters
     form: Form
     rows: Buffer
     """Of the window."""
@@ -189,7 +189,7 @@ def _code(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> KernelCode:
     apart, form = is_apart(isa, operation), isa.form(seen)
     parameters, scratch_bytes = _parameters(isa, seen, turned)
     return KernelCode(
-        key=f"compact_depthwise_any {isa.name} {form} {apart} {bool(inplace)}",
+        key=f"mcu_depthwise_any {isa.name} {form} {apart} {bool(inplace)}",
         make=partial(_function, isa, form, apart, bool(inplace)),
         constants=(isa.constants(seen).reshape(-1), parameters),
         tiles=images,
@@ -231,14 +231,14 @@ def _parameters(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> tuple[NDA
     # Up to the window of an odd last pair of outputs, of an even number of taps; and even, for rows of words.
     length = -(-max(columns * column_stride + wide + 1, left + in_columns) // 2) * 2
     blocks, step = -(-outputs // isa.channels), pitch(operation.runs, outputs)
-    geometry = Geometry(
+    geometry = WindowParameters(
         isa.padding(operation.input_zero_point), blocks, outputs, outputs // channels,
         rows, columns, *_steps(rows, columns, step, turned),
         in_rows, in_columns, *_steps(in_rows, in_columns, channels, turned),
         stride, column_stride, top, left, kernel_rows, row_dilation, reach,
         length, kernel_columns, column_dilation, isa.constants(operation).size // blocks,
     )  # fmt: skip
-    values = [getattr(geometry, name) for name in Geometry.__dataclass_fields__]
+    values = [getattr(geometry, name) for name in WindowParameters.__dataclass_fields__]
     own = epilogue.parameters(operation, 0)[:3]
     return np.concatenate([own, np.array(values, np.int32)]), reach * length * isa.pixel_bytes
 
@@ -262,7 +262,7 @@ def _body(
     parameters: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr,
 ) -> None:  # fmt: skip
     low, high, zero_point, *values = tir.registers(parameters, 3 + _FIELDS)
-    g = Geometry(*values)
+    g = WindowParameters(*values)
     output = Output(low, high, zero_point, bounded=False, short=False)
     row_bytes = g.length * isa.pixel_bytes
     row_step, in_row_step = g.row_step, g.in_row_step

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels.conv import conv2d
 from edgec.kernels.conv.mcu import depthwise_loops
-from edgec.kernels.conv.mcu.depthwise import Form, Geometry, RowShape
+from edgec.kernels.conv.mcu.depthwise import DepthwiseParameters, Form, RowShape
 from edgec.kernels.conv.mcu.depthwise_any import Work, blocked, extent
 from edgec.kernels.isa import dsp
 from edgec.kernels.isa.assembly import Assembly, address
@@ -70,8 +70,8 @@ class DspRows:
             single(g.in_columns - 1)
 
     def outputs(
-        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
-        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+        self, g: DepthwiseParameters, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer,
+        first: Expr, y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """See `DepthwiseRows.outputs`."""
         _, saturating = form

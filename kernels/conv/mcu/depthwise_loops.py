@@ -1,4 +1,4 @@
-"""Loops of `compact_depthwise_any`: a row of outputs of a depthwise convolution of any window.
+"""Loops of `depthwise_any.py`: a row of outputs of a depthwise convolution of any window.
 
 Each takes the first row of the window's and the pitch from it to the next, so that size, stride and dilation
 are arguments, as far as they aren't offsets in the loads themselves.

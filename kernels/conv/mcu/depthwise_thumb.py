@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels.conv import conv2d
 from edgec.kernels.conv.mcu import depthwise_loops
-from edgec.kernels.conv.mcu.depthwise import Form, Geometry, RowShape
+from edgec.kernels.conv.mcu.depthwise import DepthwiseParameters, Form, RowShape
 from edgec.kernels.conv.mcu.depthwise_any import Work, blocked, extent, taps_of_row
 from edgec.kernels.isa import dsp, thumb
 from edgec.kernels.isa.assembly import Assembly, address
@@ -57,8 +57,8 @@ class ThumbRows:
         thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
 
     def outputs(
-        self, g: Geometry, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer, first: Expr,
-        y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
+        self, g: DepthwiseParameters, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer,
+        first: Expr, y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
         """Channel by channel."""
         (ending,) = form

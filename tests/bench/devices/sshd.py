@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,15 +119,41 @@ class Far:
 
     folder: Path
 
+    @property
+    def cache(self) -> Path:
+        """Where programs are kept."""
+        return self.folder / "cache" / "edgec" / "programs"
+
     def runs(self) -> list[str]:
         """The folders of sessions that are there."""
-        return [path.name for path in (self.folder / "cache" / "edgec").glob("run-*")]
+        return [path.name for path in self.cache.glob("run-*")]
+
+    def kept(self) -> list[Path]:
+        """What its cache holds."""
+        return [path for path in self.cache.iterdir() if path.is_file()]
 
     def show(self, path: str, text: str) -> None:
         """Let /proc or /sys say something."""
         shown = self.folder / "root" / path
         shown.parent.mkdir(parents=True, exist_ok=True)
         shown.write_text(text)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether something holds within ten seconds."""
+    for _ in range(200):
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def gone(file: Path) -> bool:
+    """Whether the process whose number the file holds has ended."""
+    try:
+        return Path(f"/proc/{file.read_text().strip()}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @contextmanager

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from edgec.bench.measure.measurement import to_json
 from edgec.bench.verify import verify
 from edgec.errors import DeviceError
 from edgec.targets import loader
-from tests.bench.devices.sshd import Far, far_side
+from tests.bench.devices.sshd import Far, eventually, far_side, gone
 
 RPI5 = loader.load("rpi5-int8")
 BOARD = "ssh://board"
@@ -41,14 +40,6 @@ def far(started: Far, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
         ssh._connection(f"ssh://{name}", ("--", name)).close()
     ssh._connection.cache_clear()
     assert eventually(lambda: not started.runs())
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    for _ in range(200):
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def board(seconds: float = 60, name: str = BOARD) -> RemoteMachine:
@@ -114,11 +105,10 @@ def test_what_is_there_is_not_copied_again(far: Far, tmp_path: Path) -> None:
     path = program(tmp_path, "cat a b; rm a; echo hello >>b; ls")
     first = board().execute(path, [], {"a": b"1\n", "b": b"2\n"})
     assert (first.stdout, first.stderr) == ("1\n2\nb\n", "")
-    cache = far.folder / "cache" / "edgec"
-    kept = {file.name: file.stat().st_ino for file in cache.iterdir() if file.is_file()}
+    kept = {file.name: file.stat().st_ino for file in far.kept()}
     board().connection.close()
     assert board().execute(path, [], {"a": b"1\n", "b": b"3\n"}).stdout.startswith("1\n3\n")
-    again = {file.name: file.stat().st_ino for file in cache.iterdir() if file.is_file()}
+    again = {file.name: file.stat().st_ino for file in far.kept()}
     assert again.items() >= kept.items()
 
 
@@ -126,7 +116,7 @@ def test_a_file_that_was_damaged_there_is_copied_again(far: Far, tmp_path: Path)
     path = program(tmp_path, "cat a")
     assert board().execute(path, [], {"a": b"whole\n"}).stdout == "whole\n"
     board().connection.close()
-    for file in (far.folder / "cache" / "edgec").iterdir():
+    for file in far.kept():
         file.chmod(0o700)
         file.write_bytes(file.read_bytes()[:3])
     assert board().execute(path, [], {"a": b"whole\n"}).stdout == "whole\n"
@@ -137,8 +127,8 @@ def test_the_cache_has_a_limit(far: Far, tmp_path: Path) -> None:
     for index in range(12):
         connection.store(bytes([index]) * 4096)
     assert connection.ask("shrink 16; report 0").code == 0
-    assert len([file for file in (far.folder / "cache" / "edgec").iterdir() if file.is_file()]) == 8
-    old = far.folder / "cache" / "edgec" / "run-old"
+    assert len([file for file in far.kept()]) == 8
+    old = far.cache / "run-old"
     old.mkdir()
     os.utime(old, (0, 0))
     connection.close()
@@ -204,13 +194,6 @@ def test_nothing_is_left_there_when_edgec_ends(ending: signal.Signals, far: Far,
     edgec.send_signal(ending)
     edgec.wait(30)
     assert eventually(lambda: gone(tmp_path / "pid") and not far.runs())
-
-
-def gone(file: Path) -> bool:
-    try:
-        return Path(f"/proc/{file.read_text().strip()}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_connection_that_drops_is_one_line(far: Far, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.kernels.operations import BUILDING
 from tests.kernels.test_exactness import check
 
 CORES = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
-(KERNEL,) = (kernel for kernel in KERNELS if kernel.name == "chain_compact")
+(KERNEL,) = (kernel for kernel in KERNELS if kernel.name == "chain_mcu")
 
 
 def convolution(
