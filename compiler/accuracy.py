@@ -24,7 +24,8 @@ EQUAL_SHARES = {"int8": 0.5, "fp32": 0.99}
 BEST_DB, WORST_DB = 100.0, -100.0
 """Where figures end: what is nearer differs as float32 sums in another order do, by machine."""
 VARIES = 1e-5
-"""Of an output's root mean square: what changes less between samples is rounding, not signal."""
+"""Share of an output's root mean square that counts as a change: what changes less between samples is
+rounding, not signal."""
 RANGE_RATIO = 100.0
 """Channels whose ranges lie further apart than this are quantities of different kinds."""
 RANGE_ELEMENTS = 8
@@ -132,7 +133,7 @@ class Accuracy:
     """What the samples were: a key of SAMPLES."""
     samples: int
     outputs: tuple[Figure, ...]
-    """Of each as a whole, then of its groups of channels."""
+    """Figures of each output as a whole, then of its groups of channels."""
     not_compared: str | None = None
     """Why there are no figures: neither ONNX Runtime nor ONNX's reference runs the original."""
 

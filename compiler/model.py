@@ -17,9 +17,9 @@ class Provenance:
     samples: int = 0
     """Those that scales were chosen from."""
     sha256: str = ""
-    """Of all samples' names, shapes and bytes."""
+    """Hash of all samples' names, shapes and bytes."""
     seed: int | None = None
-    """Of synthetic inputs."""
+    """What synthetic inputs were drawn from."""
     held_back: int = 0
     """Further samples, which chose no scales."""
 
@@ -35,7 +35,7 @@ class Model:
     source_name: str
     """File name of the model as given, without its folder."""
     source_sha256: str
-    """Of that file's bytes."""
+    """Hash of that file's bytes."""
     source_nodes: int
     """Nodes it had before normalization."""
     original: bytes

@@ -66,7 +66,7 @@ class _Lowered:
     """Inputs as the network takes them: of the golden run, then more to compare with the original."""
     origin: manifest.Source
     feeds: Sequence[Arrays] = ()
-    """The same as the original takes them; none where `origin` knows the accuracy already."""
+    """The samples as the original takes them; none where `origin` knows the accuracy already."""
     sampled: str = "synthetic"
     """What they are: a key of accuracy.SAMPLES."""
 

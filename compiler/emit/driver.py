@@ -48,7 +48,7 @@ FIRMWARE_PACKAGES = {
 }
 """Path in the bundle -> template of kernels/runtime/packages."""
 CORTEX_M_PACKAGES = {"edgec.{name}.pdsc": "package.pdsc.jinja"}
-"""The same for Arm's cores alone, which CMSIS is for."""
+"""Path in the bundle -> template, for Arm's cores alone, which CMSIS is for."""
 
 MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
 """What fits a job of the thread pool (pool.h)."""
@@ -233,7 +233,7 @@ _HOSTED_WORDS = 286
 """uint64 of the driver's state without the caller's pointers: a thread pool, with glibc's mutex and
 condition. Those for 64-bit Arm are one word larger than for x86-64."""
 _FIRMWARE_WORDS = 6
-"""The same in uint32, without a pool."""
+"""Size of a context in words of 32 bits on microcontrollers, which have no pool."""
 
 
 def _context_words(program: Program) -> int:

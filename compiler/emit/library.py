@@ -25,7 +25,7 @@ class Sizes:
     code: int
     """Kernels and driver with their own constants: no weights, self-test or bench program."""
     stack: int | None
-    """Of one inference; None under an operating system."""
+    """Bytes of stack that one inference takes at most; None under an operating system."""
 
 
 def build(folder: Path, identifier: str, target: Target, c: Driver, kernels: Sequence[bytes]) -> Sizes:

@@ -44,9 +44,9 @@ class Calibration:
     """`data`: the user's samples; `synthetic`: seeded noise; `qdq`: in the model already; `none`: float."""
     samples: int = 0
     sha256: str | None = None
-    """Of the user's file."""
+    """Hash of the user's file with samples."""
     seed: int | None = None
-    """Of the synthetic samples."""
+    """What the synthetic samples were drawn from."""
     held_back: int = 0
     """Samples of the user's that chose no scales."""
 
@@ -58,7 +58,7 @@ class Source:
     file: str
     """Name of the file given, without its folder."""
     sha256: str
-    """Of that file."""
+    """Hash of the file given."""
     nodes: int
     """ONNX nodes in that file."""
     operators: int
