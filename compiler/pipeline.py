@@ -107,7 +107,7 @@ def build(path: str | Path, options: BuildOptions, tune: Tuner | None = None) ->
     if described.precision == "int8":
         report("quantize", "")
         # Kernels for microcontrollers keep a multiplier of all channels once; others would gain nothing.
-        per_tensor = options.optimize == "flash" and not described.hosted
+        per_tensor = options.optimize == "flash" and described.platform.memory_is_scarce
         if not is_qdq(source):
             model = quantize(
                 source,
@@ -122,7 +122,7 @@ def build(path: str | Path, options: BuildOptions, tune: Tuner | None = None) ->
     report("lower", "")
     with _naming(path):
         options = replace(options, int8_io=_int8_io(options, described))
-        if options.arena_io and described.hosted:
+        if options.arena_io and not described.platform.memory_is_scarce:
             raise UnsupportedError(
                 f"--io arena is for firmware, and {described.device} is none: leave it away"
             )
@@ -226,10 +226,10 @@ def arranged(
     """Return a network that computes the same in less memory or time on `target`."""
     if optimize == "flash":
         network = compact_weights(network)
-    if not target.hosted:
+    if target.platform.memory_is_scarce:
         network = share_multipliers(network, target)
     network = fuse_chains(network, target, records, optimize, arena_io)
-    if target.hosted:
+    if not target.platform.memory_is_scarce:
         return place_concats(network)
     # More kernels work in place there, if their results lie densely.
     return place_concats(network, lambda tried: most_needed(tried, target, records, arena_io))

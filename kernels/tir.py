@@ -150,12 +150,6 @@ def clipped(value: Expr, low: float, high: float, lanes: int) -> Expr:
     return value
 
 
-def is_nan(value: Expr, lanes: int) -> Expr:
-    """Whether each float32 is NaN, by its bits: LLVM compiles the comparison wrongly for Helium."""
-    bits = T.bitwise_and(T.reinterpret(vector("int32", lanes), value), constant(0x7FFFFFFF, "int32", lanes))
-    return bits > constant(0x7F800000, "int32", lanes)
-
-
 def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
     """Pick lanes of one vector."""
     return T.Shuffle([value], list(indices))

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from edgec.targets import platforms
+from edgec.targets.platforms import Platform
+
 
 @dataclass(frozen=True)
 class Emulator:
@@ -71,23 +74,24 @@ class Target:
         return f"{self.device}-{self.precision}"
 
     @property
+    def platform(self) -> Platform:
+        """What its code runs under."""
+        return platforms.of(self.triple, self.arch)
+
+    @property
     def hosted(self) -> bool:
-        """Whether an operating system runs there; if not, a bundle is a library to link and nothing else."""
-        return "-none-" not in self.triple
+        """Whether an operating system loads its programs; if not, a bundle is a library to link."""
+        return self.platform.loads_programs
 
     @property
     def alignment(self) -> int:
-        """Bytes that the arena, every array in it and every constant are aligned to.
-
-        A cache line, which is the widest vector too; without an operating system what `ldrd` and a 64-bit bus
-        want, and no byte of RAM more.
-        """
-        return 64 if self.hosted else 8
+        """Bytes that the arena, every array in it and every constant are aligned to."""
+        return self.platform.alignment
 
     @property
     def max_threads(self) -> int:
         """The most threads that one inference may use."""
-        return 32 if self.hosted else 1
+        return self.platform.max_threads
 
     @property
     def levels(self) -> tuple["Target", ...]:

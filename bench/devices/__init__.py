@@ -1,6 +1,6 @@
 """Devices that bundles run on. A new kind is one file here and one line in the table."""
 
-from edgec.bench.devices import emulator, local, serial, ssh
+from edgec.bench.devices import adb, emulator, local, serial, ssh
 from edgec.bench.devices.device import (
     TIMEOUT_SECONDS,
     CountingDevice,
@@ -18,6 +18,7 @@ SCHEMES: dict[str, Scheme] = {
     "emulator": emulator.SCHEME,
     "serial": serial.SCHEME,
     "ssh": ssh.SCHEME,
+    "adb": adb.SCHEME,
 }
 """What is before the first colon of a device's name -> the kind of device."""
 

@@ -105,7 +105,7 @@ def checked(execution: Execution) -> Execution:
 def check_system(name: str, target: Target) -> None:
     """Raise DeviceError where device `name` can't be on this machine: bundles and QEMU need Linux."""
     if not detect.is_linux():
-        instead = "ssh://USER@HOST" if target.hosted else "serial:PATH"
+        instead = "ssh://USER@HOST" if target.platform.loads_programs else "serial:PATH"
         raise DeviceError(
             f"'{name}' needs Linux and this is {detect.system()}: name a board with --device {instead}"
         )

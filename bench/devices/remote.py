@@ -293,7 +293,7 @@ class RemoteMachine:
 def connect(connection: Connection, target: Target, timeout_seconds: float) -> RemoteMachine:
     """Return the machine at the far end; raises DeviceError where bundles for `target` can't run there."""
     found = _described(connection)
-    if not target.hosted or found.arch != target.arch:
+    if not target.platform.loads_programs or found.arch != target.arch:
         what = found.arch or f"'{printable(found.uname)}'"
         raise DeviceError(
             f"the bundle is for {target.arch} and '{connection.name}' is {what}: build it for that"

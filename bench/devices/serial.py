@@ -91,7 +91,7 @@ class SerialBoard:
 
 def connect(path: str, target: Target, timeout_seconds: float) -> SerialBoard:
     """Return the board at `path`; raises DeviceError where there is no line, or the bundle is for none."""
-    if target.hosted:
+    if target.platform.loads_programs:
         raise DeviceError(f"the bundle is for {target.arch}, no microcontroller: a serial line can't run it")
     if not _has_lines():
         system = detect.system()

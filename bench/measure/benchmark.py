@@ -41,7 +41,7 @@ def benchmark(
         raise DeviceError(f"'{device.name}' is another machine: a peak is measured on this machine alone")
     if cycles:
         raise DeviceError(f"'{device.name}' has a clock: --cycles is for devices that are emulated")
-    if not bundle.described(level).hosted:
+    if not bundle.described(level).platform.loads_programs:
         return _cycles(bundle, level, device)
     found = _time(bundle, level, device, threads, runs)
     return replace(found, peak=measure_peak(bundle.described(level))) if peak else found
@@ -118,7 +118,7 @@ def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cyc
         for step, region, taken in zip(_steps(bundle, level, len(regions)), regions, modelled, strict=True)
     )
     everything = total(regions)
-    stack = None if target.hosted else _stack(bundle, device)
+    stack = _stack(bundle, device) if target.platform.memory_is_scarce else None
     return Measurement(
         bundle=bundle.name,
         device=device.name,

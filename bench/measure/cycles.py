@@ -79,7 +79,8 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
         return []
     text = _disassembled({encoding for block in blocks for encoding in block}, target)
     mark, start = ("@", [".syntax unified"]) if target.arch == "arm-m" else ("#", [])
-    attributes = "+all" if target.hosted else ",".join(f"+{feature}" for feature in sorted(target.features))
+    features = ["all"] if target.platform.tells_features else sorted(target.features)
+    attributes = ",".join(f"+{feature}" for feature in features)
     lines = list(start)
     for index, block in enumerate(blocks):
         code = (text[encoding] for encoding in block)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Self
 
 from edgec import files
 from edgec.compiler import names, npz
-from edgec.compiler.emit import contract, driver, library, linking, manifest, validity
+from edgec.compiler.emit import contract, driver, library, linking, manifest, platforms, validity
 from edgec.compiler.emit.atomic_folder import aside, check_writable
 from edgec.compiler.emit.driver import Driver
 from edgec.compiler.emit.golden import Golden
@@ -238,8 +237,7 @@ def write(
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        if not programs[-1].target.hosted:
-            _arduino(folder, identifier, programs[-1].target)
+        platforms.of(programs[-1].target).finish(programs[-1].target, identifier, folder)
         content = manifest.build(
             name,
             identifier,
@@ -279,14 +277,6 @@ def _documents(
     if records:
         documents["tuning.jsonl"] = records
     return documents
-
-
-def _arduino(folder: Path, identifier: str, target: Target) -> None:
-    """Copy header and library to where Arduino's builder looks for a core's precompiled libraries."""
-    library = folder / "arduino" / "src" / target.cpu
-    library.mkdir(parents=True)
-    shutil.copy(folder / "include" / f"{identifier}.h", library.parent)
-    shutil.copy(folder / "lib" / f"lib{identifier}.a", library)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ from edgec import options
 from edgec.compiler.accuracy import LIMITS_DB, Accuracy
 from edgec.compiler.emit import driver
 from edgec.compiler.emit.golden import Golden
-from edgec.compiler.emit.library import Sizes
 from edgec.compiler.emit.linking import Kernels
+from edgec.compiler.emit.platforms.emission import Sizes
 from edgec.compiler.program import Call, Plan, Program
 from edgec.kernels.codegen import elf
 from edgec.kernels.operations import Tensor

@@ -93,7 +93,7 @@ def _target(manifest: Manifest) -> Iterator[str]:
     levels = [level.device for level in target.levels]
     if [level["name"] for level in manifest["levels"]] != levels:
         yield f"levels: they aren't the target's, {', '.join(levels)}"
-    if manifest["io"]["arena"] and target.hosted:
+    if manifest["io"]["arena"] and not target.platform.memory_is_scarce:
         yield "io/arena: the target has an operating system"
 
 
@@ -137,7 +137,7 @@ def _memory(manifest: Manifest) -> Iterator[str]:
     memory = manifest["memory"]
     if memory["arena_bytes"] < memory["lower_bound_bytes"]:
         yield "memory/arena_bytes: less than lower_bound_bytes"
-    if (memory["stack_bytes"] is None) != loader.from_data(manifest["target"]).hosted:
+    if (memory["stack_bytes"] is not None) != loader.from_data(manifest["target"]).platform.memory_is_scarce:
         yield "memory/stack_bytes: null under an operating system, and only there"
 
 

@@ -57,7 +57,8 @@ def table(target: Target) -> list[str]:
     None without an operating system to ask: an image is made for one core. Raises TargetError for a feature
     that can't be looked up.
     """
-    return [] if not target.hosted else [_row(target, feature) for feature in sorted(target.features)]
+    looked_up = sorted(target.features) if target.platform.tells_features else []
+    return [_row(target, feature) for feature in looked_up]
 
 
 def _row(target: Target, feature: str) -> str:
