@@ -30,7 +30,7 @@ _WORDS = 6
 
 
 class Baremetal:
-    """How bundles for microcontrollers are made: with packages for firmware, and an image as bench program."""
+    """How bundles for microcontrollers are made: with packages for firmware, and an image to measure."""
 
     bench = "bench_image.c.jinja"
 
