@@ -44,7 +44,7 @@ class IslandError:
     name: str
     max_absolute_error: float
     max_relative_error: float
-    """Of the tensor's largest magnitude."""
+    """The largest error as a share of the tensor's largest magnitude."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Verification:
     accuracy: Accuracy
     """The outputs beside the original's, on these samples."""
     built: Accuracy | None
-    """The same of the build, on its samples; None where the user has samples of his own."""
+    """What the build found on its own samples; None where the user has samples of his own."""
     warnings: tuple[str, ...]
     """Which outputs are further from the original than they may be."""
 

@@ -31,7 +31,8 @@ BEST_DB, WORST_DB = 100.0, -100.0
 Decibels = Annotated[float, Limits(WORST_DB, BEST_DB)]
 Share = Annotated[float, Limits(0, 1)]
 VARIES = 1e-5
-"""Of an output's root mean square: what changes less between samples is rounding, not signal."""
+"""Share of an output's root mean square that counts as a change: what changes less between samples is
+rounding, not signal."""
 RANGE_RATIO = 100.0
 """Channels whose ranges lie further apart than this are quantities of different kinds."""
 RANGE_ELEMENTS = 8
@@ -141,7 +142,7 @@ class Accuracy:
     """What the samples were."""
     samples: int
     outputs: tuple[Figure, ...]
-    """Of each as a whole, then of its groups of channels."""
+    """Figures of each output as a whole, then of its groups of channels."""
     not_compared: str | None = None
     """Why there are no figures: neither ONNX Runtime nor ONNX's reference runs the original."""
 

@@ -19,7 +19,7 @@ class Model:
     source_name: str
     """File name of the model as given, without its folder."""
     source_sha256: str
-    """Of that file's bytes."""
+    """Hash of that file's bytes."""
     source_nodes: int
     """Nodes it had before normalization."""
     original: bytes

@@ -69,7 +69,7 @@ class _Lowered:
     """Inputs as the network takes them: of the golden run, then more to compare with the original."""
     origin: Source
     feeds: Sequence[Arrays] = ()
-    """The same as the original takes them; none where `origin` knows the accuracy already."""
+    """The samples as the original takes them; none where `origin` knows the accuracy already."""
     sampled: SamplesKind = "synthetic"
     """What they are."""
 

@@ -18,8 +18,8 @@ class Provenance:
     samples: int = 0
     """Those that scales were chosen from."""
     sha256: Sha256 | None = None
-    """Of all samples' names, shapes and bytes."""
+    """Hash of all samples' names, shapes and bytes."""
     seed: int | None = None
-    """Of synthetic samples."""
+    """What synthetic samples were drawn from."""
     held_back: int = 0
     """Further samples of the user's, which chose no scales."""

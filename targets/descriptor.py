@@ -32,7 +32,7 @@ class Board:
     program: str
     """Executable, looked up on PATH: `qemu-system-arm`."""
     cpu: str
-    """Its core, as the program's option `-cpu` takes it: `cortex-m4`."""
+    """Core of the board, as the program's option `-cpu` takes it: `cortex-m4`."""
     machine: str
     """What the program calls the board: `mps2-an386`."""
     flash: tuple[int, int]
@@ -70,7 +70,7 @@ class Target:
     flash_bytes: int | None = None
     """What a build may take of the device's flash; None for no limit."""
     ram_bytes: int | None = None
-    """The same of its RAM."""
+    """What a build may take of the device's RAM; None for no limit."""
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class Target:
 
     @property
     def max_threads(self) -> int:
-        """Of one inference."""
+        """The most threads that one inference may use."""
         return self.platform.max_threads
 
     @property

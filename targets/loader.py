@@ -88,7 +88,7 @@ _PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb", "riscv3
 _GLIBC = ((2, 17), (2, 44))
 """The oldest that runs arm64, and the newest that the C compiler knows."""
 _LONGEST_CHAIN = 20
-"""Of bases; edgec's own have three."""
+"""The most bases in a row; edgec's own descriptors have three."""
 _LIMIT = 1 << 16
 """Bytes of a target's file: edgec's own have a thousand. Tables in tables take the square of their depth."""
 

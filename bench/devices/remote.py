@@ -42,7 +42,7 @@ _CHUNKS = 1 << 10
 _NOISE_BYTES = 1 << 20
 """A login shell's own words, before the greeting."""
 _BLOCK_BYTES = 512
-"""Of `ulimit -f`."""
+"""What `ulimit -f` counts in."""
 _PATIENCE_SECONDS = 0.5
 """For what is being sent when all has to end."""
 _END_SECONDS = 5.0
@@ -236,7 +236,7 @@ class RemoteMachine:
 
     @property
     def cpu(self) -> str:
-        """Its processor's model name."""
+        """Model name of the board's processor."""
         return self.machine.cpu
 
     @property
@@ -256,7 +256,10 @@ class RemoteMachine:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`; programs and files are copied once, and cached there by content."""
+        """Run a program on the board, in an empty folder with `files`, as `Device.execute` says.
+
+        Programs and files are copied once, and cached there by content.
+        """
         files, collect = files or {}, collect or {}
         content = _read(self.name, program)
         stored = self.connection.store(content)

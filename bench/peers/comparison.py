@@ -30,7 +30,7 @@ Array = NDArray[Any]
 EDGEC = "edgec"
 SYNTHETIC_SAMPLES = 24
 COMPARED_SHARE, MOST_COMPARED = 1 / 3, 64
-"""Of the samples: outputs are compared on the last ones, which calibrate nothing."""
+"""Samples that outputs are compared on, as a share and at most: the last ones, which calibrate nothing."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Source:
     file: str
     """Name of the file given, without its folder."""
     sha256: str
-    """Of that file."""
+    """Hash of the file given."""
     nodes: int
     """ONNX nodes in that file."""
     operators: int

@@ -51,7 +51,7 @@ class Compared:
     samples: Annotated[int, Limits(1)]
     """Compared."""
     outputs: tuple[Figure, ...]
-    """Of each output as a whole, then of groups of channels whose ranges are more than 100-fold apart."""
+    """Figures of each output as a whole, then of its groups of channels with ranges 100-fold apart."""
     not_compared: str | None
     """Why there are no figures, where neither ONNX Runtime nor ONNX's reference runs the original."""
     limit_db: float
@@ -185,7 +185,7 @@ class IslandNode:
 
 @dataclass(frozen=True)
 class Versions:
-    """Of the tools that made the bundle."""
+    """The tools that made the bundle."""
 
     edgec: str
     numpy: str

@@ -12,7 +12,7 @@ from edgec.errors import TargetError, printable
 from edgec.targets import loader
 
 _PATH_CHARACTERS = 1000
-"""Of a file's name in a bundle; systems take 4096 with the bundle's own."""
+"""The longest path of a file in a bundle; systems take 4096 with the bundle's own."""
 _NAME_BYTES = 255
 _ITEM_BYTES = {"bool": 1} | {f"{kind}{8 * size}": size for kind in ("int", "uint") for size in (1, 2, 4, 8)}
 _ITEM_BYTES |= {"float16": 2, "float32": 4, "float64": 8}
