@@ -37,7 +37,7 @@ def tuner(
     """
 
     def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
-        if not target.hosted:
+        if not target.platform.loads_programs:
             raise TuningError(
                 f"{target.device} runs no tuner's probe yet: its kernels are chosen by their models"
             )

@@ -16,15 +16,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edgec import files
 from edgec.errors import TargetError, printable
-from edgec.targets import detect
-from edgec.targets.descriptor import Board, Emulator, Target
+from edgec.targets import detect, platforms
+from edgec.targets.descriptor import Board, Emulator, Precision, Target
 from edgec.targets.features import FEATURES
 
-PRECISIONS = ("int8", "fp32")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DETECTED: dict[str, Callable[[], dict[str, Any]]] = {"host": detect.host}
 """Devices that are looked at instead of read from a file."""
 
@@ -85,19 +85,10 @@ _BOARD_KEYS: dict[str, Rule] = {
 _OPTIONAL = {"base", "emulator", "variants", "requantization", "flash_bytes", "ram_bytes"}
 _PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb", "riscv32": "riscv32"}
 """Architecture -> how its LLVM triples and Zig targets begin."""
-_HOSTED = {"x86-64", "arm64"}
-_SYSTEMS = {
-    False: (
-        (r"-linux-(gnu|musl)$", r"-linux-(gnu(\.\d{1,4}){0,3}|musl)$"),
-        "it must end with linux-gnu or linux-musl: edgec builds for Linux, or for no system at all",
-    ),
-    True: ((r"-none-(eabi|eabihf|elf)$", r"-freestanding-\w+$"), "it must name no system"),
-}
-"""Whether there is none -> what `triple` and `c_target` must match, and that in words."""
 _GLIBC = ((2, 17), (2, 44))
 """The oldest that runs arm64, and the newest that the C compiler knows."""
 _LONGEST_CHAIN = 20
-"""Of bases; edgec's own have three."""
+"""The most bases in a row; edgec's own descriptors have three."""
 _LIMIT = 1 << 16
 """Bytes of a target's file: edgec's own have a thousand. Tables in tables take the square of their depth."""
 
@@ -107,7 +98,7 @@ def devices() -> list[str]:
     return sorted([*DETECTED, *(path.stem for path in Path(__file__).parent.glob("*.toml"))])
 
 
-def listed(precision: str) -> tuple[list[Target], list[str]]:
+def listed(precision: Precision) -> tuple[list[Target], list[str]]:
     """Return every device edgec ships with, and why any can't be described: `host`, on some machines."""
     known, problems = [], []
     for device in devices():
@@ -146,12 +137,12 @@ def _lacks_fpu(target: Target) -> bool:
     return target.precision == "fp32" and target.requantization == "fixed-point"
 
 
-def describe(device: str, precision: str) -> Target:
+def describe(device: str, precision: Precision) -> Target:
     """Return `device` (a name or the path of a TOML file) at `precision`; raises TargetError."""
     return _describe(device, precision, Path(), is_variant=False)
 
 
-def _describe(device: str, precision: str, folder: Path, *, is_variant: bool) -> Target:
+def _describe(device: str, precision: Precision, folder: Path, *, is_variant: bool) -> Target:
     """Return `device`, a path in it starting from `folder`; a variant's own variants don't count."""
     data, origin = _resolve(device, folder, ())
     missing = sorted(_KEYS.keys() - _OPTIONAL - data.keys())
@@ -269,10 +260,10 @@ def _check_architecture(data: dict[str, Any], origin: str) -> None:
         if not data[key].startswith(_PREFIXES[arch]) or printable(data[key]) != data[key]:
             must = f"with arch '{arch}' it must begin with '{_PREFIXES[arch]}'"
             raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
-    system, must = _SYSTEMS["-none-" in data["triple"] or arch not in _HOSTED]
-    for key, rule in zip(("triple", "c_target"), system, strict=True):
+    system = platforms.of(data["triple"], arch)
+    for key, rule in (("triple", system.triples), ("c_target", system.c_targets)):
         if not re.search(rule, data[key]):
-            raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
+            raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {system.must}")
     glibc = re.search(r"\.(\d+)\.(\d+)(\.\d+)?$", data["c_target"])
     if glibc and not _GLIBC[0] <= (int(glibc[1]), int(glibc[2])) <= _GLIBC[1]:
         oldest, newest = (".".join(map(str, version)) for version in _GLIBC)

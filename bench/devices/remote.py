@@ -42,7 +42,7 @@ _CHUNKS = 1 << 10
 _NOISE_BYTES = 1 << 20
 """A login shell's own words, before the greeting."""
 _BLOCK_BYTES = 512
-"""Of `ulimit -f`."""
+"""What `ulimit -f` counts in."""
 _PATIENCE_SECONDS = 0.5
 """For what is being sent when all has to end."""
 _END_SECONDS = 5.0
@@ -253,7 +253,7 @@ class RemoteMachine:
 
     @property
     def cpu(self) -> str:
-        """Its processor's model name."""
+        """Model name of the board's processor."""
         return self.machine.cpu
 
     @property
@@ -273,7 +273,10 @@ class RemoteMachine:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`; programs and files are copied once, and cached there by content."""
+        """Run a program on the board, in an empty folder with `files`, as `Device.execute` says.
+
+        Programs and files are copied once, and cached there by content.
+        """
         files, collect = files or {}, collect or {}
         content = _read(self.name, program)
         stored = self.connection.store(content)
@@ -312,7 +315,7 @@ class RemoteMachine:
 def connect(connection: Connection, target: Target, timeout_seconds: float) -> RemoteMachine:
     """Return the machine at the far end; raises DeviceError where bundles for `target` can't run there."""
     found = _described(connection)
-    if not target.hosted or found.arch != target.arch:
+    if not target.platform.loads_programs or found.arch != target.arch:
         what = found.arch or f"'{printable(found.uname)}'"
         raise DeviceError(
             f"the bundle is for {target.arch} and '{connection.name}' is {what}: build it for that"

@@ -19,7 +19,7 @@ from edgec.errors import DeviceError
 from edgec.targets.descriptor import Target
 
 ITERATIONS = 100
-"""Of each block: filling and draining the pipeline then weighs little."""
+"""How often each block is modelled in a row: filling and draining the pipeline then weighs little."""
 OLDEST_LLVM = 19
 """Models change between versions; this one has those of all our devices."""
 DEEPEST_ATTRIBUTES = "+mve.fp,+fp64,+dsp,+lob"
@@ -79,7 +79,8 @@ def _of_blocks(blocks: Sequence[Block], target: Target) -> list[float]:
         return []
     text = _disassembled({encoding for block in blocks for encoding in block}, target)
     mark, start = ("@", [".syntax unified"]) if target.arch == "arm-m" else ("#", [])
-    attributes = "+all" if target.hosted else ",".join(f"+{feature}" for feature in sorted(target.features))
+    features = ["all"] if target.platform.tells_features else sorted(target.features)
+    attributes = ",".join(f"+{feature}" for feature in features)
     lines = list(start)
     for index, block in enumerate(blocks):
         code = (text[encoding] for encoding in block)

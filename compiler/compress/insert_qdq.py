@@ -13,6 +13,7 @@ from edgec.compiler.compress.policy import dense
 from edgec.compiler.compress.scales import tensors
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
 from edgec.compiler.graph import add_initializer, attribute, constant, unique, value_names
+from edgec.compiler.operators.product_form import bias_of
 from edgec.kernels.operations import Quantization
 
 
@@ -60,11 +61,11 @@ def _quantize_product(
 ) -> None:
     """Put int8 weights and an int32 bias in the place of float constants, or of no bias."""
     node = unit.node
-    weights, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    assert weights is not None, "rules.py accepts constant weights only"
-    groups = attribute(node, "group", 1)
-    offsets = np.zeros(len(weights), np.float32) if bias is None else bias
-    integers = quantize_weights(weights, offsets, source.scale, means, groups, reduce_range, per_tensor)
+    weights, groups = constant(node.inputs[1]), attribute(node, "group", 1)
+    assert weights is not None, "the operator's row refuses others"
+    bias = bias_of(node, len(weights))
+    assert bias is not None, "the operator's row refuses others"
+    integers = quantize_weights(weights, bias, source.scale, means, groups, reduce_range, per_tensor)
     node.resize_inputs(3)
     zero_points = np.zeros(integers.weight_scales.shape, np.int8)
     _replace_constant(graph, node, 1, "weights", integers.weights, integers.weight_scales, zero_points)

@@ -4,23 +4,22 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import jinja2
 
 from edgec.compiler import names
-from edgec.compiler.emit.board import board_sources
+from edgec.compiler.emit import platforms
 from edgec.compiler.emit.expectations import RELATIVE_TOLERANCE
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.linking import Kernels
+from edgec.compiler.emit.runtime import runtime
 from edgec.compiler.emit.sharing import shared
 from edgec.compiler.native import cpu
 from edgec.compiler.native.layout import Blob, pack, pieces
 from edgec.compiler.program import Plan, Program
 from edgec.kernels.codegen import software
 from edgec.kernels.operations import Tensor
-from edgec.targets.descriptor import Target
 
 STATUSES = (
     ("OK", "no error"),
@@ -37,18 +36,6 @@ STATUSES = (
     ("ERROR_BUSY", "the context is running already"),
 )
 """Names and texts of `NAME_status`, in the order of their numbers."""
-
-PACKAGES = {"CMakeLists.txt": "CMakeLists.txt.jinja", "cmake/{name}-config.cmake": "config.cmake.jinja"}
-FIRMWARE_PACKAGES = {
-    "arduino/library.properties": "library.properties.jinja",
-    "example/main.c": "main.c.jinja",
-    "example/serial.c": "serial.c.jinja",
-    "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt.jinja",
-    "zephyr/module.yml": "zephyr_module.yml.jinja",
-}
-"""Path in the bundle -> template of kernels/runtime/packages."""
-CORTEX_M_PACKAGES = {"edgec.{name}.pdsc": "package.pdsc.jinja"}
-"""The same for Arm's cores alone, which CMSIS is for."""
 
 MAX_STEPS, MAX_TILES = 1 << 16, 1 << 24
 """What fits a job of the thread pool (pool.h)."""
@@ -94,6 +81,7 @@ def render(
     Raises TargetError if a CPU feature of a level can't be looked up.
     """
     *_, program = programs
+    platform = platforms.of(program.target)
     for tensor in program.inputs:
         if golden.inputs[tensor.name].nbytes != tensor.bytes:
             raise ValueError(f"the golden input '{tensor.name}' hasn't the shape and dtype of the program's")
@@ -107,17 +95,15 @@ def render(
         f"{identifier}.h": "model.h.jinja",
         f"{identifier}.c": "model.c.jinja",
         f"{identifier}_selftest.c": "selftest.c.jinja",
-        f"{identifier}_bench.c": "bench.c.jinja" if program.target.hosted else "bench_image.c.jinja",
+        f"{identifier}_bench.c": platform.bench,
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
-    sources["float_mode.h"] = _runtime("float_mode.h")
-    if program.target.hosted:
-        sources["pool.h"] = _runtime("pool.h")
+    sources["float_mode.h"] = runtime("float_mode.h")
     if context["features"]:  # of any level
-        sources["cpu.h"] = _runtime(cpu.HEADERS[program.target.arch])
+        sources["cpu.h"] = runtime(cpu.HEADERS[program.target.arch])
     if software.functions(program.target):
-        sources[software.SOURCE] = _runtime(software.SOURCE)
-    sources |= board_sources(program.target, identifier, len(constants.data) + len(vectors.data))
+        sources[software.SOURCE] = runtime(software.SOURCE)
+    sources |= platform.sources(program.target, identifier, len(constants.data) + len(vectors.data))
     blobs = {f"{identifier}_weights": constants.data, f"{identifier}_golden": vectors.data}
     return Driver(
         sources=sources,
@@ -128,15 +114,9 @@ def render(
         blobs={f"{symbol}.bin": data for symbol, data in blobs.items()},
         packages={
             path.format(name=identifier): _render(f"packages/{template}", context)
-            for path, template in _packages(program.target).items()
+            for path, template in platform.packages(program.target).items()
         },
     )
-
-
-def _packages(target: Target) -> dict[str, str]:
-    if target.hosted:
-        return PACKAGES
-    return PACKAGES | FIRMWARE_PACKAGES | (CORTEX_M_PACKAGES if target.arch == "arm-m" else {})
 
 
 def _context(
@@ -178,10 +158,8 @@ def _context(
         "name": identifier,
         "NAME": identifier.upper(),
         "target": program.target.name,
-        "hosted": program.target.hosted,
+        "hosted": program.target.platform.loads_programs,
         "arch": program.target.arch,
-        "gcc": _gcc(program.target),
-        "pack": _pack(program.target),
         "arena_bytes": plan.arena_bytes,
         "thread_scratch_bytes": plan.thread_scratch_bytes,
         "weights_bytes": len(constants.data),
@@ -202,26 +180,7 @@ def _context(
         "outputs": _tensors(program.outputs, fields, {}, plan),
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
-    }
-
-
-def _gcc(target: Target) -> str:
-    """Return the command of a gcc for the core, told what makes its calls fit the library's."""
-    if target.arch == "riscv32":
-        extensions = "".join(letter for letter in "mafdc" if letter in target.features)
-        return f"riscv64-unknown-elf-gcc -march=rv32i{extensions} -mabi=ilp32"
-    hard = target.c_target.endswith("hf")
-    return f"arm-none-eabi-gcc -mthumb -mcpu={target.cpu} -mfloat-abi={'hard' if hard else 'soft'}"
-
-
-def _pack(target: Target) -> dict[str, Any]:
-    """Return what a CMSIS-Pack's condition says of the devices that the library fits."""
-    optional = {"dsp": ("Ddsp", "DSP"), "mve.fp": ("Dmve", "FP_MVE")} if "thumbv8" in target.triple else {}
-    return {
-        "core": f"Cortex-{target.cpu.removeprefix('cortex-').upper().replace('PLUS', '+')}",
-        "fpus": ("SP_FPU", "DP_FPU") if target.c_target.endswith("hf") else (),
-        "required": [value for feature, value in optional.items() if feature in target.features],
-    }
+    } | platforms.of(program.target).facts(program.target)
 
 
 def context_bytes(program: Program) -> int:
@@ -229,19 +188,10 @@ def context_bytes(program: Program) -> int:
     return 8 * _context_words(program)
 
 
-_HOSTED_WORDS = 286
-"""uint64 of the driver's state without the caller's pointers: a thread pool, with glibc's mutex and
-condition. Those for 64-bit Arm are one word larger than for x86-64."""
-_FIRMWARE_WORDS = 6
-"""The same in uint32, without a pool."""
-
-
 def _context_words(program: Program) -> int:
     """Return how many uint64 hold the driver's state (`state` in model.c.jinja), the caller's pointers."""
     pointers = max(1, len(program.inputs)) + len(program.outputs)  # a struct without inputs has a field, too
-    if program.target.hosted:
-        return _HOSTED_WORDS + pointers
-    return -(-(_FIRMWARE_WORDS + pointers) // 2)
+    return platforms.of(program.target).context_words(pointers)
 
 
 def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, Any]]:
@@ -388,13 +338,9 @@ def _data(symbol: str, data: bytes, alignment: int) -> dict[str, Any]:
     }
 
 
-def _runtime(file: str) -> str:
-    return (files("edgec.kernels.runtime") / file).read_text(encoding="utf-8")
-
-
 def _render(template: str, context: dict[str, Any]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_runtime),
+        loader=jinja2.FunctionLoader(runtime),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -10,9 +10,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx_ir.external_data import load_to_model
 
 from edgec import files
-from edgec.compiler.frontend.as_given import as_given
-from edgec.compiler.frontend.check_interface import check_interface
-from edgec.compiler.frontend.check_tensors import check_tensors
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
 from edgec.compiler.frontend.explicit_pads import explicit_pads
@@ -22,6 +19,9 @@ from edgec.compiler.frontend.fold_affine import fold_affine
 from edgec.compiler.frontend.fold_constants import fold_constants
 from edgec.compiler.frontend.fold_empty import fold_empty
 from edgec.compiler.frontend.fold_pad import fold_pad
+from edgec.compiler.frontend.given.as_given import as_given
+from edgec.compiler.frontend.given.check_interface import check_interface
+from edgec.compiler.frontend.given.check_tensors import check_tensors
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates

@@ -6,7 +6,8 @@ from edgec.targets.descriptor import Target
 YMM = 0x06
 """XCR0 bits that the operating system must set before AVX registers may be used: SSE and AVX state."""
 ZMM = 0xE6
-"""The same for AVX-512: opmask, upper halves and upper sixteen registers besides."""
+"""XCR0 bits that must be set before AVX-512's registers may be used: opmask, upper halves and upper sixteen
+registers besides."""
 
 X86_64 = {
     "avx": (1, 0, "ECX", 28, YMM),
@@ -56,7 +57,8 @@ def table(target: Target) -> list[str]:
     None without an operating system to ask: an image is made for one core. Raises TargetError for a feature
     that can't be looked up.
     """
-    return [] if not target.hosted else [_row(target, feature) for feature in sorted(target.features)]
+    looked_up = sorted(target.features) if target.platform.tells_features else []
+    return [_row(target, feature) for feature in looked_up]
 
 
 def _row(target: Target, feature: str) -> str:

@@ -24,15 +24,6 @@ C_FLAGS = (
     "-Wall",
     "-Wextra",
 )
-HOSTED_FLAGS = ("-O2", "-fPIC")
-FIRMWARE_FLAGS = (
-    "-Os",
-    "-ffreestanding",
-    "-ffunction-sections",
-    "-fdata-sections",
-    "-fno-unwind-tables",
-    "-fshort-enums",  # as arm-none-eabi-gcc has them, whose linker warns of a difference
-)
 ARCH_FLAGS: dict[str, tuple[str, ...]] = {
     "x86-64": (),
     "arm64": ("-mno-outline-atomics",),  # else objects need a helper of compiler-rt or libgcc
@@ -48,7 +39,7 @@ LINK_FLAGS = (
 )
 
 _SECONDS = 30 * 60
-"""Of one call: a minute on a small board with nothing cached; what takes so long hangs."""
+"""How long one call may take: a minute on a small board with nothing cached; what takes so long hangs."""
 _NO_SPACE = 1 << 16
 """Free bytes under which a failure is for want of them: the compiler's own message doesn't say so."""
 _CACHE_BYTES = 64 << 20
@@ -62,7 +53,7 @@ def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path)
     Without an operating system, for the very core. Names are relative to `folder`, so that no path gets into
     the bytes. Raises ToolchainError.
     """
-    flags = (*C_FLAGS, *(HOSTED_FLAGS if target.hosted else FIRMWARE_FLAGS), *ARCH_FLAGS[target.arch])
+    flags = (*C_FLAGS, *target.platform.c_flags, *ARCH_FLAGS[target.arch])
     zig(folder, "cc", *_machine(target), *flags, "-c", *sources, "-o", output)
 
 
@@ -85,7 +76,7 @@ def link_image(target: Target, objects: Sequence[str], script: str, output: str,
 
 
 def _machine(target: Target) -> tuple[str, ...]:
-    if target.hosted:
+    if target.platform.tells_features:  # before the first instruction that the baseline lacks
         return ("-target", target.c_target)
     core = "+".join([target.cpu, *sorted(target.features)])
     return ("-target", target.c_target, f"-mcpu={re.sub('[-.]', '_', core)}")  # zig's spelling

@@ -99,11 +99,11 @@ def compile_object(
     mathematics = {f"{name}{suffix}" for name in _MATH_LIBRARY.split() for suffix in ("", "f")}
     allowed = (
         _C_LIBRARY | _HALF_PRECISION | mathematics
-        if target.hosted
+        if target.platform.has_c_library
         else elf.FREESTANDING | software.functions(target)
     )
     if foreign := elf.global_symbols(code) - {symbol, *callees} - allowed:
-        if target.hosted:
+        if target.platform.has_c_library:
             raise AssertionError(f"{symbol} needs {sorted(foreign)}, no functions of the C library's")
         needed = " and ".join(dict.fromkeys(map(_in_words, sorted(foreign))))
         raise UnsupportedError(

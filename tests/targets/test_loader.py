@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgec.errors import TargetError
-from edgec.targets import loader
+from edgec.targets import loader, platforms
 from edgec.targets.descriptor import Board, Emulator, Target
 
 
@@ -69,8 +69,8 @@ def test_a_microcontroller_has_a_board_and_no_operating_system() -> None:
     m4, m3 = loader.load("cortex-m4-int8"), loader.load("cortex-m3-int8")
     flash, ram = (0x00000000, 0x400000), (0x20000000, 0x400000)
     assert m4.emulator == Board("qemu-system-arm", "cortex-m4", "mps2-an386", flash, ram)
-    assert not m4.hosted
-    assert loader.load("rpi5-int8").hosted
+    assert m4.platform is platforms.BAREMETAL
+    assert loader.load("rpi5-int8").platform is platforms.LINUX
     assert (m3.requantization, m4.requantization) == ("fixed-point", "float32")
     assert {"dsp", "thumb2", "vfp4d16sp"} == m4.features
     assert not loader.load("cortex-m0plus-int8").features

@@ -43,7 +43,7 @@ def lower_island(operator: Operator, target: Target, tensors: dict[str, Tensor])
     island = operator.operation
     assert isinstance(island, Island)
     model = onnx.load_from_string(island.model)
-    if refused := faults(model) or ([] if target.hosted else _lacking(model, target)):
+    if refused := faults(model) or ([] if target.platform.has_c_library else _lacking(model, target)):
         raise UnsupportedError(
             "; ".join(f"node '{name}' ({kind}) can't be compiled: {why}" for name, kind, why in refused)
         )

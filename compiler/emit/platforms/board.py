@@ -1,15 +1,14 @@
 """What makes an image of a bundle's bench program: start-up code, linker script, files by semihosting."""
 
-from importlib.resources import files
-
 import jinja2
 
+from edgec.compiler.emit.runtime import runtime
 from edgec.targets.descriptor import Board, Target
 
 SCRIPT = "image.ld"
 STARTUP = "startup.c"
 STACK_BYTES = 16384
-"""Of the image; a model's own stack is measured in it, and is far smaller."""
+"""Stack of the bench image; a model's own is measured in it, and is far smaller."""
 
 
 def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[str, str]:
@@ -21,10 +20,7 @@ def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[st
     if not isinstance(target.emulator, Board):
         return {}
     board = target.emulator
-    runtime = files("edgec.kernels.runtime")
-    script = jinja2.Template(
-        (runtime / f"{SCRIPT}.jinja").read_text(encoding="utf-8"), keep_trailing_newline=True
-    )
+    script = jinja2.Template(runtime(f"{SCRIPT}.jinja"), keep_trailing_newline=True)
     places = {
         "name": identifier,
         "machine": board.machine,
@@ -36,5 +32,5 @@ def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[st
     names = {name: name for name in (STARTUP, "host.h", "semihosting.h", "serial.h")}
     core = target.arch.replace("-", "_")
     names |= {"core.h": f"core_{core}.h", "vectors.h": f"vectors_{core}.h"}
-    texts = {name: (runtime / file).read_text(encoding="utf-8") for name, file in names.items()}
+    texts = {name: runtime(file) for name, file in names.items()}
     return texts | {SCRIPT: script.render(places)}
