@@ -79,12 +79,12 @@ SCHEME = Scheme("shell:NAME", connect)
 
 
 def test_a_scheme_of_devices(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     table = "bench/devices/__init__.py"
     house.add("bench/devices/shell.py", DEVICE)
     house.replace(table, "serial, ssh\n", "serial, shell, ssh\n")
     house.replace(table, '    "ssh": ssh.SCHEME,\n', '    "ssh": ssh.SCHEME,\n    "shell": shell.SCHEME,\n')
     bundle = build(HOST_TARGET, tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     files = ("--input", bundle.path / "golden/inputs.npz", "--output", tmp_path / "out.npz")
     said = json.loads(house.edgec("run", bundle.path, *files, "--device", "shell:mine", "--json"))
     assert said["device"] == "shell:mine"

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +42,8 @@ _CHUNKS = 1 << 10
 """That are read ahead of whoever asked."""
 _NOISE_BYTES = 1 << 20
 """A login shell's own words, before the greeting."""
+_SMALL_BYTES = 1 << 16
+"""Less is sent sooner than asked for, such as what the tuner's probe is to run; nor is room made for it."""
 _BLOCK_BYTES = 512
 """What `ulimit -f` counts in."""
 _PATIENCE_SECONDS = 0.5
@@ -103,8 +106,9 @@ class Connection:
         self._open()
         if digest in self._stored:
             return digest
-        if self.ask(f"have {digest}").code:
-            line = f"put {digest} {len(content)} {CACHE_KIBIBYTES}"
+        small = len(content) < _SMALL_BYTES
+        if small or self.ask(f"have {digest}").code:
+            line = f"put {digest} {len(content)}" + ("" if small else f"; shrink {CACHE_KIBIBYTES}")
             answer = self.ask(line, content, ANSWER_SECONDS + len(content) / UPLOAD_BYTES_PER_SECOND)
             if answer.code:
                 self.close()
@@ -164,8 +168,12 @@ class Connection:
         self._heard = queue.Queue(_CHUNKS)
         self._buffer, self._warned = bytearray(), bytearray()
         self._stored.clear()
-        for stream, hear in ((process.stdout, self._heard.put), (process.stderr, self._warned.extend)):
-            threading.Thread(target=_listen, args=(stream, hear), daemon=True).start()
+        warn = partial(_keep_last, self._warned)
+        streams = ((process.stdout, self._heard.put), (process.stderr, warn))
+        listeners = [threading.Thread(target=_listen, args=each, daemon=True) for each in streams]
+        for listener in listeners:
+            listener.start()
+        self._warner = listeners[1]
         self._send(_SCRIPT)
         try:
             self._greeted(time.monotonic() + ANSWER_SECONDS)
@@ -228,8 +236,7 @@ class Connection:
             self._buffer += data
             return
         assert self._process is not None, "something listened to it"
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its last words are on the way
-            self._process.wait(_END_SECONDS)
+        self._warner.join(_END_SECONDS)  # its last words are on the way
         words = bytes(self._warned).decode(errors="replace")
         if greeting:
             raise DeviceError(f"'{self.name}': {self._explain(words)}")
@@ -361,6 +368,11 @@ def _listen(stream: IO[bytes], hear: Callable[[bytes], object]) -> None:
         while data := stream.read(_LINE_BYTES):
             hear(data)
     hear(b"")
+
+
+def _keep_last(words: bytearray, more: bytes) -> None:
+    words += more
+    del words[:-_LINE_BYTES]
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

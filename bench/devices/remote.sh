@@ -68,12 +68,10 @@ have() {
     [ "$(sha256sum <"$cache/$1" | cut -c 1-64)" = "$1" ] && touch "$cache/$1" && report 0 || report 1
 } 2>/dev/null
 
-# put DIGEST BYTES KIBIBYTES: keeps so many bytes that follow on stdin, and then removes the oldest files of a cache
-# larger than that.
+# put DIGEST BYTES: keeps so many bytes that follow on stdin.
 put() {
     if why=$(head -c "$2" 2>&1 >"$work/new") && [ "$(wc -c <"$work/new")" -eq "$2" ] &&
         why=$(chmod 500 "$work/new" 2>&1 && mv -f "$work/new" "$cache/$1" 2>&1); then
-        shrink "$3"
         report 0
     else
         printf 'edgec 1 %s\n%s' "${#why}" "$why" # there may be no room for another file
@@ -81,7 +79,8 @@ put() {
     fi
 }
 
-# The eight newest stay in any case: a program and its data are among them.
+# shrink KIBIBYTES: removes the oldest files of a cache larger than that. The eight newest stay in any case: a program
+# and its data are among them.
 shrink() {
     (cd "$cache" && ls -t | grep -v '^run-' | tail -n +9 | sed -n '1!G;h;$p' | while read -r oldest; do
         [ "$(du -sk . | cut -f 1)" -gt "$1" ] || break

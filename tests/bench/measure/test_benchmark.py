@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -100,3 +101,11 @@ def test_a_manifest_that_does_not_fit_the_program(local_bundle: Bundle, tmp_path
     cut = Bundle(local_bundle.path, cut_off)
     with pytest.raises(DeviceError, match="'layers_ns' than 3 whole numbers: it isn't that of this bundle"):
         benchmark(cut, cut.device(), runs=1)
+
+
+def test_what_disturbed_a_measurement_is_printed(local_bundle: Bundle) -> None:
+    found = replace(benchmark(local_bundle, local_bundle.device(), runs=1), warnings=("it was too hot",))
+    console = Console(width=100, file=io.StringIO())
+    print_measurement(console, found)
+    assert console.file.getvalue().endswith("\nWARNING: it was too hot\n")
+    assert {"system", "load_average"} <= found.conditions.keys()
