@@ -144,3 +144,28 @@ def test_an_operator(house: House, tmp_path: Path) -> None:
     house.python("operators.py")
     page = (house.folder / "operators.md").read_text()
     assert "| GlobalMaxPool | its input's scale | yes | images |" in page
+
+
+OPTION = """\
+    toy: Annotated[int, Option("A number that goes along.", "N", recorded="toys/number")] = 3
+"""
+FROM_PYTHON = """
+import edgec
+built = edgec.build("m.onnx", target="host-int8", output="python.edgec", toy=5)
+print(built.manifest.options.toy, edgec.load("python.edgec").manifest.options.toy)
+print(edgec.build.__doc__)
+"""
+
+
+@pytest.mark.slow
+def test_an_option_is_one_field(house: House) -> None:
+    last = "    progress: Progress | None = None\n"
+    house.replace("edgec/options.py", last, OPTION + last)
+    onnx.save(onnx_models.model("(float[1,4] x) => (float[1,4] y) { y = Relu(x) }"), house.folder / "m.onnx")
+    assert "--toy N" in house.edgec("build", "--help")
+    command = ("build", "m.onnx", "--target", "host-int8", "--output", "shell.edgec", "--json")
+    assert json.loads(house.edgec(*command, "--toy", 4))["manifest"]["toys"] == {"number": 4}
+    assert json.loads(house.edgec(*command))["manifest"]["toys"] == {"number": 3}
+    said = house.python("-c", FROM_PYTHON)
+    assert said.startswith("5 5\n")
+    assert "    toy: A number that goes along.\n" in said

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from edgec.bench.devices import machine
-from edgec.bench.devices.device import SAID_BYTES, Execution, duration, signal_name
+from edgec.bench.devices.device import SAID_BYTES, Execution, duration
 from edgec.bench.devices.machine import Machine
 from edgec.errors import DeviceError, printable
 from edgec.targets.descriptor import Target
@@ -42,15 +42,32 @@ _CHUNKS = 1 << 10
 _NOISE_BYTES = 1 << 20
 """A login shell's own words, before the greeting."""
 _BLOCK_BYTES = 512
-"""Of `ulimit -f`."""
+"""What `ulimit -f` counts in."""
 _PATIENCE_SECONDS = 0.5
 """For what is being sent when all has to end."""
 _END_SECONDS = 5.0
 """For the far side to remove its files once it is told that this is the end."""
 _QUOTED = 300
 """Characters of other programs' words that a message repeats."""
-_CANT_START, _SIGNALS, _LAST_SIGNAL, _SIGXFSZ = (126, 127), 128, 64, 25
-"""What a shell makes of a program that can't be started, and adds to the signal that ended it."""
+_CANT_START = {
+    126: "files in its cache folder must be allowed to run; XDG_CACHE_HOME there names another",
+    127: "bundles need a 64-bit Linux with glibc 2.28 or later",
+}
+"""Exit code of a shell for a program that can't be started -> what it usually lacks."""
+_SIGNALS = 128
+"""What a shell adds to the signal that ended a program."""
+_SIGNAL_NAMES = {
+    4: "SIGILL",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    15: "SIGTERM",
+}
+"""Linux's numbers, whatever system this is."""
+_TOO_LARGE, _LAST_SIGNAL = 25, 64
+"""SIGXFSZ, for a file beyond the limit; and the last of those for real time."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +253,7 @@ class RemoteMachine:
 
     @property
     def cpu(self) -> str:
-        """Its processor's model name."""
+        """Model name of the board's processor."""
         return self.machine.cpu
 
     @property
@@ -256,7 +273,10 @@ class RemoteMachine:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`; programs and files are copied once, and cached there by content."""
+        """Run a program on the board, in an empty folder with `files`, as `Device.execute` says.
+
+        Programs and files are copied once, and cached there by content.
+        """
         files, collect = files or {}, collect or {}
         content = _read(self.name, program)
         stored = self.connection.store(content)
@@ -277,11 +297,16 @@ class RemoteMachine:
         said, warned = ((part or b"").decode(errors="replace") for part in answer.parts[:2])
         if answer.code in _CANT_START:
             why = re.sub(r"\S*[0-9a-f]{64}", "it", _last(warned.encode(), "no reason given"))
-            raise DeviceError(f"'{self.name}': the program can't be started there: {why}")
-        if answer.code == _SIGNALS + _SIGXFSZ:
+            usual = _CANT_START[answer.code]
+            raise DeviceError(f"'{self.name}': the program can't be started there ({why}): {usual}")
+        if answer.code == _SIGNALS + _TOO_LARGE:
             raise DeviceError(f"'{self.name}': the program wrote more than it has to")
         if _SIGNALS < answer.code <= _SIGNALS + _LAST_SIGNAL:
-            raise DeviceError(f"'{self.name}': the program died of {signal_name(answer.code - _SIGNALS)}")
+            number = answer.code - _SIGNALS
+            name = _SIGNAL_NAMES.get(number, f"signal {number}")
+            raise DeviceError(f"'{self.name}': the program died of {name}")
+        if answer.code and not warned and self.connection.ask("room").code:
+            raise DeviceError(f"'{self.name}': no room is left there for what the program writes")
         files = zip(collect, answer.parts[2:], strict=True)
         found = {name: content for name, content in files if content is not None}
         return Execution(self.name, answer.code, said, warned, found)

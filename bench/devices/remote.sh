@@ -26,7 +26,7 @@ command -v setsid >/dev/null && command -v sha256sum >/dev/null || {
 }
 
 # report CODE FILE...
-cat >"$work/report" <<'END'
+cat >"$work/report" <<'END' || exit 1
 report() {
     line="edgec $1"
     shift
@@ -49,11 +49,11 @@ END
 
 # LIMIT "FILE..." PROGRAM ARGUMENT...: runs a program that may write files of so many blocks, in a group of
 # processes that this leads, and ends what is left of it.
-cat >"$work/run" <<'END'
+cat >"$work/run" <<'END' || exit 1
 . ./report
 limit=$1 wanted=$2 program=$3
 shift 3
-cd files || exit
+cd files
 (
     ulimit -c 0
     ulimit -f "$limit"
@@ -99,8 +99,13 @@ fresh() {
     end_group
     group=
     rm -rf "$work/files"
-    mkdir "$work/files"
+    mkdir "$work/files" || exit 1
 }
+
+# Whether another byte can be written: a program that failed for want of room may have had none to say so.
+room() {
+    echo >"$work/room" && report 0 || report 1
+} 2>/dev/null
 
 cd "$work" || exit 1
 echo "edgec shell"

@@ -158,7 +158,7 @@ def test_what_a_login_shell_says_is_skipped(far: Far, tmp_path: Path) -> None:
         ("exec yes", "the program wrote more than it has to"),
         ("ln -s /dev/zero out", "what the program wrote is not a file"),
         ("echo longer >out", "the program wrote more than the .* bytes that it may"),
-        ("exec /nowhere", "the program can't be started there: .*nowhere"),
+        ("exec /nowhere", r"the program can't be started there \(.*nowhere.*\): bundles need a 64-bit Linux"),
     ],
 )
 def test_what_a_program_does_wrong_is_one_line(script: str, message: str, far: Far, tmp_path: Path) -> None:
@@ -281,17 +281,25 @@ def test_a_board_without_the_features_is_told(far: Far, a76_bundle: Bundle) -> N
         (far.folder / "cpu").write_text("cortex-a76\n")
 
 
-def test_a_full_disk_is_one_line(far: Far, a76_bundle: Bundle) -> None:
+@pytest.fixture
+def small(far: Far) -> Iterator[None]:
+    """A far side whose cache lies on a disk of 100 KB."""
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
         pytest.skip("small file systems can't be made here")
     (far.folder / "small").touch()
-    try:
-        with pytest.raises(
-            DeviceError, match=f"^'{BOARD}': the copy there failed: .*No space left on device"
-        ):
-            board().execute(a76_bundle.bench, [], {"a": bytes(200_000)})
-    finally:
-        (far.folder / "small").unlink()
+    yield
+    (far.folder / "small").unlink()
+
+
+def test_a_full_disk_is_one_line(small: None, a76_bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match=f"^'{BOARD}': the copy there failed: .*No space left"):
+        board().execute(a76_bundle.bench, [], {"a": bytes(200_000)})
+
+
+def test_a_disk_that_a_program_fills_is_one_line(far: Far, small: None, tmp_path: Path) -> None:
+    path = program(tmp_path, "head -c 200000 /dev/zero >b; exit 2")
+    with pytest.raises(DeviceError, match="no room is left there for what the program writes"):
+        board().execute(path, [], {}, {"b": 200_000})
 
 
 def test_a_throttled_core_of_x86_is_told() -> None:
