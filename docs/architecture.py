@@ -103,7 +103,7 @@ def section(names: Sequence[str]) -> str:
     lines = [
         HEADING,
         f"`edgec.build` of one 3x3 convolution for `{TARGET}`, nothing cached: every file that it enters, in",
-        "the order of the first function called. `python docs/architecture.py` traced such a build and wrote it.",
+        "the order of the first function called. `python docs/architecture.py` traced one and wrote it.",
     ]
     for name in names:
         if name in STAGES:
