@@ -43,7 +43,7 @@ class Metric:
     verdicts: Callable[[Dataset, Array], Array]
     """What the outputs say of every label's samples: [labels]."""
     share: Callable[[Array, Array], float]
-    """Of verdicts and labels, from 0 to 1."""
+    """Share of the verdicts that the labels confirm, from 0 to 1."""
     same: Callable[[Array, Array], Array]
     """Which verdicts of two models agree."""
 
@@ -103,7 +103,7 @@ class Result:
     agreement: float
     """Samples with the same class from both, in percent; of AUC, in the same half."""
     official_accuracy: float | None = None
-    """Of the model's publisher's own int8 file."""
+    """Accuracy of the int8 file that the model's publisher offers."""
 
     @property
     def passed(self) -> bool:

@@ -22,7 +22,7 @@ class Mismatch:
     """Elements that differ (or exceed the tolerance), of `elements`."""
     elements: int
     index: tuple[int, ...]
-    """Of the first one."""
+    """Where the first element lies that differs."""
     device: float
     expected: float
 

@@ -1,7 +1,7 @@
 """Running a bundle's model on samples, wherever the device is."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from edgec.bench.devices import Device, Execution, checked
 from edgec.compiler import npz
 from edgec.compiler.emit.bundle import Bundle
+from edgec.compiler.emit.manifest import End, Output
 from edgec.errors import DataError, DeviceError
 from edgec.kernels.operations import Quantize
 from edgec.kernels.reference import quantize
 
 Array = NDArray[Any]
-Tensors = list[dict[str, Any]]
-"""Entries of a manifest: name, dtype, shape, ..."""
+Described = Sequence[End | Output]
+"""Tensors as a manifest has them."""
 
 _INPUT, _OUTPUT = "input.bin", "output.bin"
 
@@ -30,7 +31,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 def run(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Return the outputs by name, with a leading sample axis where the inputs have one; raises DataError."""
     outputs = run_samples(bundle, device, arrays)
-    single = all(np.ndim(arrays[tensor["name"]]) == len(tensor["shape"]) for tensor in bundle.inputs)
+    single = all(np.ndim(arrays[tensor.name]) == len(tensor.shape) for tensor in bundle.inputs)
     return {name: output[0] for name, output in outputs.items()} if single else outputs
 
 
@@ -53,10 +54,10 @@ def run_samples(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> 
 def stack(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Return `arrays` as [S, *shape] each, in the order of the bundle's inputs; raises DataError."""
     inputs = bundle.inputs
-    for name in arrays.keys() - {tensor["name"] for tensor in inputs}:
-        known = ", ".join(f"'{tensor['name']}'" for tensor in inputs)
+    for name in arrays.keys() - {tensor.name for tensor in inputs}:
+        known = ", ".join(f"'{tensor.name}'" for tensor in inputs)
         raise DataError(f"the model has no input '{name}': its inputs are {known}")
-    stacked = {tensor["name"]: _stacked(tensor, arrays) for tensor in inputs}
+    stacked = {tensor.name: _stacked(tensor, arrays) for tensor in inputs}
     sizes = {name: len(array) for name, array in stacked.items()}
     if len(set(sizes.values())) > 1:
         counts = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
@@ -66,12 +67,13 @@ def stack(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return stacked
 
 
-def real(bundle: Bundle, tensor: dict[str, Any], array: Array) -> Array:
+def real(bundle: Bundle, tensor: End, array: Array) -> Array:
     """Return what an int8 tensor that the model has in float stands for; other arrays as they are."""
-    if not bundle.manifest["io"]["int8"] or array.dtype != np.int8 or tensor["scale"] is None:
+    if not bundle.manifest.int8_io or array.dtype != np.int8 or tensor.scale is None:
         return array
-    steps = (array.astype(np.int32) - tensor["zero_point"]).astype(np.float32)
-    return np.asarray(steps * np.float32(tensor["scale"]))
+    assert tensor.zero_point is not None, "a manifest has both or neither"
+    steps = (array.astype(np.int32) - tensor.zero_point).astype(np.float32)
+    return np.asarray(steps * np.float32(tensor.scale))
 
 
 def count(samples: Mapping[str, Array]) -> int:
@@ -79,17 +81,17 @@ def count(samples: Mapping[str, Array]) -> int:
     return len(next(iter(samples.values())))
 
 
-def pack(tensors: Tensors, samples: Mapping[str, Array]) -> bytes:
+def pack(tensors: Described, samples: Mapping[str, Array]) -> bytes:
     """Return the bench program's file format: per sample, the bytes of each tensor in order."""
-    return np.concatenate([_rows(samples[tensor["name"]]) for tensor in tensors], axis=1).tobytes()
+    return np.concatenate([_rows(samples[tensor.name]) for tensor in tensors], axis=1).tobytes()
 
 
-def packed_bytes(tensors: Tensors, samples: int) -> int:
+def packed_bytes(tensors: Described, samples: int) -> int:
     """Return how large a file in the bench program's format is."""
     return samples * sum(map(_size, tensors))
 
 
-def unpack(tensors: Tensors, done: Execution, file: str, samples: int) -> dict[str, Array]:
+def unpack(tensors: Described, done: Execution, file: str, samples: int) -> dict[str, Array]:
     """Return the tensors of a file in the bench program's format as [S, *shape] each; raises DeviceError."""
     sizes = [_size(tensor) for tensor in tensors]
     content = done.files.get(file, b"")
@@ -99,14 +101,14 @@ def unpack(tensors: Tensors, done: Execution, file: str, samples: int) -> dict[s
     rows = np.frombuffer(content, np.uint8).reshape(samples, sum(sizes))
     parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
     return {
-        tensor["name"]: np.ascontiguousarray(part).view(tensor["dtype"]).reshape(samples, *tensor["shape"])
+        tensor.name: np.ascontiguousarray(part).view(tensor.dtype).reshape(samples, *tensor.shape)
         for tensor, part in zip(tensors, parts, strict=True)
     }
 
 
-def _size(tensor: dict[str, Any]) -> int:
-    elements: int = math.prod(tensor["shape"])
-    return elements * int(np.dtype(tensor["dtype"]).itemsize)
+def _size(tensor: End | Output) -> int:
+    elements: int = math.prod(tensor.shape)
+    return elements * int(np.dtype(tensor.dtype).itemsize)
 
 
 def _rows(array: Array) -> Array:
@@ -114,14 +116,15 @@ def _rows(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
 
 
-def _stacked(tensor: dict[str, Any], arrays: Mapping[str, Array]) -> Array:
+def _stacked(tensor: End, arrays: Mapping[str, Array]) -> Array:
     """Return the array for one input as [S, *shape]."""
-    name, dtype, shape = tensor["name"], tensor["dtype"], tuple(tensor["shape"])
+    name, dtype, shape = tensor.name, tensor.dtype, tuple(tensor.shape)
     if name not in arrays:
         raise DataError(f"input '{name}' is missing: give {dtype} {_text(shape)}")
     array = np.asarray(arrays[name])
-    if array.dtype == np.float32 and dtype == "int8" and tensor["scale"] is not None:
-        array = quantize(Quantize(array.size, tensor["scale"], tensor["zero_point"]), array)
+    if array.dtype == np.float32 and dtype == "int8" and tensor.scale is not None:
+        assert tensor.zero_point is not None, "a manifest has both or neither"
+        array = quantize(Quantize(array.size, tensor.scale, tensor.zero_point), array)
     if array.dtype != np.dtype(dtype):
         raise DataError(f"input '{name}' is {array.dtype} and the model takes {dtype}: convert it first")
     if array.shape == shape:

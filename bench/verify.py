@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from edgec.bench.comparison import Mismatch, close, errors, exact, largest
 from edgec.bench.devices import Device, checked
 from edgec.bench.measure.levels import running
-from edgec.bench.run import count, pack, packed_bytes, read_arrays, real, stack, unpack
+from edgec.bench.run import Described, count, pack, packed_bytes, read_arrays, real, stack, unpack
 from edgec.bench.said import count as count_of
 from edgec.bench.said import one_of, said, text
-from edgec.compiler.accuracy import Accuracy, measure
+from edgec.compiler.accuracy import Accuracy, SamplesKind, measure
 from edgec.compiler.emit.bundle import Bundle
+from edgec.compiler.emit.manifest import Output
 from edgec.errors import BundleError
 from edgec.kernels import reference
 from edgec.kernels.operations import INEXACT, Network
-from edgec.targets import loader
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -44,7 +44,7 @@ class IslandError:
     name: str
     max_absolute_error: float
     max_relative_error: float
-    """Of the tensor's largest magnitude."""
+    """The largest error as a share of the tensor's largest magnitude."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Verification:
     accuracy: Accuracy
     """The outputs beside the original's, on these samples."""
     built: Accuracy | None
-    """The same of the build, on its samples; None where the user has samples of his own."""
+    """What the build found on its own samples; None where the user has samples of his own."""
     warnings: tuple[str, ...]
     """Which outputs are further from the original than they may be."""
 
@@ -96,7 +96,7 @@ def verify(
     level = running(bundle, device)
     samples = stack(bundle, read_arrays(bundle.file("golden/inputs.npz")) if data is None else data)
     network = _network(bundle)
-    form = loader.from_data(bundle.manifest["target"]).requantization
+    form = bundle.manifest.target.requantization
     outputs: list[Tensors] = []
     islands: dict[str, IslandError] = {}
     mismatch: Mismatch | None = None
@@ -111,9 +111,9 @@ def verify(
             islands[name] = _worst(islands.get(name, error), error)
         if on_sample:
             on_sample(sample + 1, count(samples))
-    built = Accuracy.from_data(bundle.manifest["accuracy"]) if data is None else None
+    built = bundle.manifest.accuracy.figures if data is None else None
     accuracy = _accuracy(bundle, "given" if built is None else built.on, samples, outputs)
-    precision = bundle.manifest["target"]["precision"]
+    precision = bundle.manifest.target.precision
     compared = [one for one in (accuracy, built) if one is not None]
     warnings = dict.fromkeys(warning for one in compared for warning in one.warnings(precision, min_sqnr))
     return Verification(
@@ -122,7 +122,7 @@ def verify(
         cpu=device.cpu,
         level=level,
         samples=count(samples),
-        exact_layers=sum(step["checked"] for step in bundle.steps),
+        exact_layers=sum(step.checked for step in bundle.steps),
         islands=tuple(islands.values()),
         selftest=_selftest(bundle, device),
         mismatch=mismatch,
@@ -144,16 +144,17 @@ def _network(bundle: Bundle) -> Network:
     """Return what model.onnx says; raises BundleError where the manifest says that tensors are others."""
     from edgec.compiler.pipeline import network_of  # onnx_ir, which a benchmark does without
 
-    network = network_of(bundle.file("model.onnx"), bundle.manifest["io"]["int8"])
+    network = network_of(bundle.file("model.onnx"), bundle.manifest.int8_io)
     ends = [*bundle.inputs, *bundle.outputs]
-    if unknown := [tensor["name"] for tensor in ends if tensor["name"] not in network.tensors]:
+    if unknown := [tensor.name for tensor in ends if tensor.name not in network.tensors]:
         raise BundleError(f"{bundle.path}: '{unknown[0]}' is no tensor of model.onnx: build the bundle again")
-    for tensor in [*ends, *(tensor for step in bundle.steps for tensor in step["outputs"])]:
-        known = network.tensors.get(tensor["name"])
-        if known is not None and (known.dtype, list(known.shape)) != (tensor["dtype"], tensor["shape"]):
-            given = f"{tensor['dtype']} {tensor['shape']} in the manifest"
+    tensors: Described = [*ends, *(tensor for step in bundle.steps for tensor in step.outputs)]
+    for tensor in tensors:
+        known = network.tensors.get(tensor.name)
+        if known is not None and (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
+            given = f"{tensor.dtype} {list(tensor.shape)} in the manifest"
             expected = f"{known.dtype} {list(known.shape)} in model.onnx"
-            raise BundleError(f"{bundle.path}: '{tensor['name']}' is {given} and {expected}: build it again")
+            raise BundleError(f"{bundle.path}: '{tensor.name}' is {given} and {expected}: build it again")
     return network
 
 
@@ -176,15 +177,15 @@ def _sample(tensors: Tensors, index: int) -> Tensors:
     return {name: array[index] for name, array in tensors.items()}
 
 
-def _traced(bundle: Bundle) -> list[dict[str, Any]]:
-    return [tensor for step in bundle.steps for tensor in step["outputs"]]
+def _traced(bundle: Bundle) -> list[Output]:
+    return [tensor for step in bundle.steps for tensor in step.outputs]
 
 
 def _run(bundle: Bundle, device: Device, samples: Tensors) -> tuple[Tensors, Tensors]:
     """Run samples in one process; returns every step's outputs, and the model's, as [S, *shape] each."""
     files = [word for file in _FILES for word in (f"--{file.removesuffix('.bin')}", file)]
     arguments = [*bundle.options, *files]
-    tensors = {_OUTPUT: bundle.outputs, _TRACE: _traced(bundle)}
+    tensors: dict[str, Described] = {_OUTPUT: bundle.outputs, _TRACE: _traced(bundle)}
     sizes = {file: packed_bytes(of_file, count(samples)) for file, of_file in tensors.items()}
     content = pack(bundle.inputs, samples)
     done = checked(device.execute(bundle.bench, arguments, files={_INPUT: content}, collect=sizes))
@@ -217,13 +218,13 @@ def _first_mismatch(
     """Return the first step's output, in execution order, that isn't what it must be."""
     traced, produced = device
     for step in bundle.steps:
-        for name in (tensor["name"] for tensor in step["outputs"]):
+        for name in (tensor.name for tensor in step.outputs):
             if name in close_to:
-                found = close(step["name"], name, sample, traced[name], close_to[name])
+                found = close(step.name, name, sample, traced[name], close_to[name])
             elif name in expected:
-                found = exact(step["name"], name, sample, traced[name], expected[name])
-            elif step["checked"]:
-                raise BundleError(f"{bundle.path}: '{step['name']}' writes '{name}', unknown to model.onnx")
+                found = exact(step.name, name, sample, traced[name], expected[name])
+            elif step.checked:
+                raise BundleError(f"{bundle.path}: '{step.name}' writes '{name}', unknown to model.onnx")
             else:
                 continue  # inside an island
             if found:
@@ -258,12 +259,14 @@ def _selftest(bundle: Bundle, device: Device) -> str:
     return f"{found['selftest']} at layer '{found['layer']}' on {found['threads']} thread(s)"
 
 
-def _accuracy(bundle: Bundle, on: str, samples: Mapping[str, Array], outputs: list[Tensors]) -> Accuracy:
+def _accuracy(
+    bundle: Bundle, on: SamplesKind, samples: Mapping[str, Array], outputs: list[Tensors]
+) -> Accuracy:
     """Compare all outputs with those of the model as it was given."""
-    fed = {tensor["name"]: real(bundle, tensor, samples[tensor["name"]]) for tensor in bundle.inputs}
+    fed = {tensor.name: real(bundle, tensor, samples[tensor.name]) for tensor in bundle.inputs}
     feeds = [{name: array[sample] for name, array in fed.items()} for sample in range(count(samples))]
     runs = [
-        {tensor["name"]: real(bundle, tensor, output[tensor["name"]]) for tensor in bundle.outputs}
+        {tensor.name: real(bundle, tensor, output[tensor.name]) for tensor in bundle.outputs}
         for output in outputs
     ]
     return measure(bundle.file("original.onnx").read_bytes(), on, feeds, runs)

@@ -42,11 +42,11 @@ def test_model(benchmark: BenchmarkFixture, bundle: Bundle, threads: int) -> Non
     name = bundle.identifier
     library = ctypes.CDLL(str(bundle.file(f"lib/lib{name}.so")))
     memory = bundle.memory
-    arena_bytes = memory["arena_bytes"] + (threads - 1) * memory["thread_scratch_bytes"]
+    arena_bytes = memory.arena_bytes + (threads - 1) * memory.thread_scratch_bytes
     context, arena = aligned(CONTEXT_BYTES), aligned(arena_bytes)
     golden = read_arrays(bundle.file("golden/inputs.npz"))
-    inputs = [np.ascontiguousarray(golden[tensor["name"]]) for tensor in bundle.inputs]
-    outputs = [np.zeros(tensor["shape"], tensor["dtype"]) for tensor in bundle.outputs]
+    inputs = [np.ascontiguousarray(golden[tensor.name]) for tensor in bundle.inputs]
+    outputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in bundle.outputs]
     place = ctypes.c_void_p(context.ctypes.data)
     given, filled = ((ctypes.c_void_p * len(a))(*(x.ctypes.data for x in a)) for a in (inputs, outputs))
     size = ctypes.c_size_t(arena.nbytes)
@@ -57,4 +57,4 @@ def test_model(benchmark: BenchmarkFixture, bundle: Bundle, threads: int) -> Non
         library[f"{name}_close"](place)
     expected = read_arrays(bundle.file("golden/outputs.npz"))
     for tensor, output in zip(bundle.outputs, outputs, strict=True):
-        np.testing.assert_array_equal(output, expected[tensor["name"]])
+        np.testing.assert_array_equal(output, expected[tensor.name])

@@ -7,24 +7,32 @@ scores below one), group by group of its channels: one figure over all of them w
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.compiler.typed_json import Limits
 from edgec.kernels.reference import oracle, precise
+from edgec.targets.descriptor import Precision
 
 Array = NDArray[Any]
+SamplesKind = Literal["held back", "calibrated", "given", "synthetic"]
+"""What accuracy is measured on: every tenth of the user's samples, which chose no scales; those that did;
+samples of a model that isn't calibrated; seeded noise."""
 
-LIMITS_DB = {"int8": 10.0, "fp32": 60.0}
+LIMITS_DB: dict[Precision, float] = {"int8": 10.0, "fp32": 60.0}
 """Signal to noise that an output must have, by the target's precision. Below 10 dB the error is a third of
 the signal; float32 in another order of sums keeps 100 dB and more."""
-EQUAL_SHARES = {"int8": 0.5, "fp32": 0.99}
+EQUAL_SHARES: dict[Precision, float] = {"int8": 0.5, "fp32": 0.99}
 """Share of an integer output's elements (classes, indices, flags) that must equal the original's."""
 BEST_DB, WORST_DB = 100.0, -100.0
 """Where figures end: what is nearer differs as float32 sums in another order do, by machine."""
+Decibels = Annotated[float, Limits(WORST_DB, BEST_DB)]
+Share = Annotated[float, Limits(0, 1)]
 VARIES = 1e-5
-"""Of an output's root mean square: what changes less between samples is rounding, not signal."""
+"""Share of an output's root mean square that counts as a change: what changes less between samples is
+rounding, not signal."""
 RANGE_RATIO = 100.0
 """Channels whose ranges lie further apart than this are quantities of different kinds."""
 RANGE_ELEMENTS = 8
@@ -39,16 +47,16 @@ class Figure:
 
     output: str
     channels: str | None
-    """Which of them, as `4..83 of axis 1`; None for the whole output."""
-    sqnr_db: float | None
-    """Signal to noise, from -100 to 100 (as good as equal); None for integers."""
-    varying_db: float | None
-    """The same, of what differs between samples: each element's mean over them is taken off the signal.
-    None for one sample, and where nothing differs between them."""
-    equal: float | None
-    """Share of equal elements; None for floats."""
-    top1_agreement: float | None
-    """Share of samples with the same largest element; None for an output that is no vector."""
+    """Which of them, as `4..83 of axis 1`; null for the whole output."""
+    sqnr_db: Decibels | None
+    """Signal to noise; 100 stands for all that is nearer. Null for integers."""
+    varying_db: Decibels | None
+    """The same of what differs between samples: each element's mean over them is taken off the signal.
+    Null for one sample, and where nothing differs between them."""
+    equal: Share | None
+    """Share of equal elements; null for floats."""
+    top1_agreement: Share | None
+    """Share of samples with the same largest element; null for an output that is no vector."""
 
     @property
     def name(self) -> str:
@@ -73,7 +81,7 @@ class Figure:
         found = [noise for noise in (self.sqnr_db, self.varying_db) if noise is not None]
         return min(found, default=BEST_DB)
 
-    def shortfall(self, precision: str, limit_db: float | None = None) -> str | None:
+    def shortfall(self, precision: Precision, limit_db: float | None = None) -> str | None:
         """Say how the figure falls short of `limit_db` (None: the precision's own; 0: no limit), or None."""
         limit = LIMITS_DB[precision] if limit_db is None else limit_db
         if limit == 0:
@@ -109,7 +117,9 @@ def _floats(output: str, original: Array, actual: Array) -> tuple[Figure, ...]:
     return (whole, *(_figure(output, channels, part, lost, None) for channels, part, lost in groups))
 
 
-def shortfalls(figures: Iterable[Figure], precision: str, limit_db: float | None = None) -> tuple[str, ...]:
+def shortfalls(
+    figures: Iterable[Figure], precision: Precision, limit_db: float | None = None
+) -> tuple[str, ...]:
     """Say how outputs fall short, the worst first, each by the worst of its figures."""
     by_output: dict[str, list[Figure]] = {}
     for figure in figures:
@@ -128,15 +138,15 @@ def worst(figures: Sequence[Figure]) -> Figure | None:
 class Accuracy:
     """How near a build comes to the original."""
 
-    on: str
-    """What the samples were: a key of SAMPLES."""
+    on: SamplesKind
+    """What the samples were."""
     samples: int
     outputs: tuple[Figure, ...]
-    """Of each as a whole, then of its groups of channels."""
+    """Figures of each output as a whole, then of its groups of channels."""
     not_compared: str | None = None
     """Why there are no figures: neither ONNX Runtime nor ONNX's reference runs the original."""
 
-    def warnings(self, precision: str, limit_db: float | None = None) -> tuple[str, ...]:
+    def warnings(self, precision: Precision, limit_db: float | None = None) -> tuple[str, ...]:
         """Say what isn't as near as it has to be, the worst first; see `Figure.shortfall`."""
         if self.not_compared and limit_db != 0:
             return (f"not compared with the original: {self.not_compared}",)
@@ -161,14 +171,8 @@ class Accuracy:
         """How many samples there were, and of which kind."""
         return SAMPLES[self.on].format(count=f"{self.samples} sample{'s' if self.samples != 1 else ''}")
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> "Accuracy":
-        """Return what a manifest holds."""
-        figures = tuple(Figure(**figure) for figure in data["outputs"])
-        return cls(data["on"], data["samples"], figures, data["not_compared"])
 
-
-SAMPLES = {
+SAMPLES: dict[SamplesKind, str] = {
     "held back": "{count} held back",
     "calibrated": "{count} that it is calibrated on",
     "synthetic": "{count} of noise",
@@ -178,7 +182,10 @@ SAMPLES = {
 
 
 def measure(
-    original: bytes, on: str, feeds: Sequence[Mapping[str, Array]], runs: Sequence[Mapping[str, Array]]
+    original: bytes,
+    on: SamplesKind,
+    feeds: Sequence[Mapping[str, Array]],
+    runs: Sequence[Mapping[str, Array]],
 ) -> Accuracy:
     """Compare runs of a build, one per feed, with what the original computes from the same inputs.
 

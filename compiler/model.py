@@ -1,27 +1,11 @@
 """A model between the stages of compression: an ONNX graph with static shapes, and what is known of it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import onnx_ir
 
+from edgec.compiler.provenance import Provenance
 from edgec.errors import ModelError
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a quantized model's scales come from."""
-
-    kind: Literal["data", "synthetic", "qdq", "none"]
-    """Calibration samples; seeded synthetic inputs; imported with its scales; not quantized."""
-    samples: int = 0
-    """Those that scales were chosen from."""
-    sha256: str = ""
-    """Of all samples' names, shapes and bytes."""
-    seed: int | None = None
-    """Of synthetic inputs."""
-    held_back: int = 0
-    """Further samples, which chose no scales."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +19,7 @@ class Model:
     source_name: str
     """File name of the model as given, without its folder."""
     source_sha256: str
-    """Of that file's bytes."""
+    """Hash of that file's bytes."""
     source_nodes: int
     """Nodes it had before normalization."""
     original: bytes

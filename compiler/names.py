@@ -23,7 +23,7 @@ KEYWORDS = frozenset(
     }
 )
 # fmt: on
-"""Of C99 to C23 and C++17, and what GNU dialects predefine."""
+"""Keywords of C99 to C23 and of C++17, and what GNU dialects predefine."""
 
 # fmt: off
 TAKEN = frozenset(

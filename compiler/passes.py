@@ -40,7 +40,7 @@ class Pass:
 
     @property
     def name(self) -> str:
-        """Of the function, which is that of its file."""
+        """Name of the function, which is that of its file."""
         function: Any = self.rewrite.func if isinstance(self.rewrite, partial) else self.rewrite
         return str(function.__name__)
 

@@ -10,13 +10,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgec.compiler import names, npz
-from edgec.compiler.accuracy import Accuracy, measure
+from edgec.compiler.accuracy import Accuracy, SamplesKind, measure
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
 from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.dumps import Dumps
-from edgec.compiler.emit import bundle, contract, driver, manifest
+from edgec.compiler.emit import bundle, contract, driver
+from edgec.compiler.emit.entries import Source, source_of
 from edgec.compiler.emit.expectations import expectations, to_tolerance
 from edgec.compiler.emit.golden import Golden
+from edgec.compiler.emit.manifest import IslandNode
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.graph.check import check
 from edgec.compiler.lower.graph.floating import floating
@@ -29,9 +31,10 @@ from edgec.compiler.lower.network.levels import common, levels, most_needed
 from edgec.compiler.lower.network.place_concats import place_concats
 from edgec.compiler.lower.network.plan import plan
 from edgec.compiler.lower.network.share_multipliers import share_multipliers
-from edgec.compiler.model import Model, Provenance, is_qdq, serialize
+from edgec.compiler.model import Model, is_qdq, serialize
 from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.program import Program
+from edgec.compiler.provenance import Provenance
 from edgec.compiler.records.records import Records, encode, known, of_network, read
 from edgec.compiler.tune.tune import Tuning
 from edgec.errors import BundleError, LimitError, ModelError, UnsupportedError
@@ -64,11 +67,11 @@ class _Lowered:
     """With whether inputs and outputs are int8."""
     samples: Sequence[Arrays]
     """Inputs as the network takes them: of the golden run, then more to compare with the original."""
-    origin: manifest.Source
+    origin: Source
     feeds: Sequence[Arrays] = ()
-    """The same as the original takes them; none where `origin` knows the accuracy already."""
-    sampled: str = "synthetic"
-    """What they are: a key of accuracy.SAMPLES."""
+    """The samples as the original takes them; none where `origin` knows the accuracy already."""
+    sampled: SamplesKind = "synthetic"
+    """What they are."""
 
 
 def build(path: str | Path, options: BuildOptions, tune: Tuner | None = None) -> bundle.Bundle:
@@ -145,12 +148,11 @@ def retune(built: bundle.Bundle, tune: Tuner, progress: Progress | None = None) 
     """
     bundle.check_output(built.path)
     built.check()
-    options = manifest.options_of(built.manifest)
+    options = built.manifest.options
     network = network_of(built.file("model.onnx"), bool(options.int8_io))
     samples = [npz.read(built.file("golden/inputs.npz"), BundleError)]
-    origin = manifest.source_of(built.manifest, built.path)
-    target = loader.from_data(built.manifest["target"])
-    lowered = _Lowered(built.name, network, target, options, samples, origin)
+    origin = source_of(built.manifest, built.path)
+    lowered = _Lowered(built.name, network, built.manifest.target, options, samples, origin)
     report = progress or _untold
     report("lower", "")
     return _compile(lowered, known(), tune, built.path, Dumps(None), report)
@@ -315,26 +317,21 @@ def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, 
     return reference.evaluate(network, inputs, requantization=form, onnx_says=precise.evaluate)
 
 
-def _origin(source: Model, model: Model, network: Network) -> manifest.Source:
+def _origin(source: Model, model: Model, network: Network) -> Source:
     """Return what the manifest says of the model."""
     kind = Provenance("qdq" if is_qdq(source) else "none")
     provenance = (model.calibration if model is not source else None) or kind
     islands = [o.operation.reasons for o in network.operators if isinstance(o.operation, Island)]
-    return manifest.Source(
+    nodes = tuple(IslandNode(*reason) for reasons in islands for reason in reasons)
+    return Source(
         file=source.source_name,
         sha256=source.source_sha256,
         nodes=source.source_nodes,
         operators=len(network.operators),
-        calibration=manifest.Calibration(
-            provenance.kind,
-            provenance.samples,
-            provenance.sha256 or None,
-            provenance.seed,
-            provenance.held_back,
-        ),
+        calibration=provenance,
         compiled=serialize(model),
         original=source.original,
-        islands=tuple(reason for reasons in islands for reason in reasons) if is_qdq(model) else (),
+        islands=nodes if is_qdq(model) else (),
     )
 
 

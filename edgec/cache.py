@@ -17,7 +17,8 @@ from edgec.errors import OutputError
 LIMIT = files.GIBIBYTE
 """Bytes of all entries: the kernels of some hundred models."""
 _KEPT = 0.75
-"""Of the limit, what is left once it was exceeded: else every build would have to look for what to remove."""
+"""Share of the limit that is left once it was exceeded: else every build would have to look for what to
+remove."""
 _BLOCK = 4096
 """Bytes that a file takes at least: a verdict has 32."""
 _HASH_BYTES = hashlib.sha256().digest_size

@@ -61,7 +61,7 @@ class Option:
 _IO = Words("--io", "int8,arena", "Inputs and outputs in int8, in the arena, or both.")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """What a build is told besides the model. Raises UsageError for a value that isn't one of the choices."""
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -15,6 +15,9 @@ from rich.text import Text
 from edgec.errors import OutputError, printable
 from edgec.targets.descriptor import Target
 from edgec.targets.features import INT8
+
+if TYPE_CHECKING:
+    from edgec.compiler.emit.manifest import Level, Manifest, Memory
 
 WIDTH = 120
 """Columns of a report that goes to no terminal."""
@@ -132,29 +135,28 @@ def stages(out: Console) -> Iterator[Stages]:
         shown.stop()
 
 
-def print_build(out: Console, path: str, manifest: Mapping[str, Any], digest: str) -> None:
+def print_build(out: Console, path: str, manifest: "Manifest", digest: str) -> None:
     """Print what a bundle's user should know of it, what it needs, and the hash that stands for all of it."""
-    for island in manifest["islands"][:ISLANDS_SHOWN]:
-        line(out, "float", f"{island['name']} ({island['operator']}): {island['reason']}")
-    more = len(manifest["islands"]) - ISLANDS_SHOWN
+    for island in manifest.islands[:ISLANDS_SHOWN]:
+        line(out, "float", f"{island.name} ({island.operator}): {island.reason}")
+    more = len(manifest.islands) - ISLANDS_SHOWN
     if more > 0:
         line(out, "float", f"and {more} more nodes: see 'islands' in manifest.json")
-    if manifest["model"]["calibration"]["kind"] == "synthetic":
+    if manifest.model.calibration.kind == "synthetic":
         line(out, "note", "calibrated on seeded synthetic inputs: give --calibration DATA.npz for accuracy")
-    memory = manifest["memory"]
-    ram = f"{_kib(memory['arena_bytes'])} (lower bound {_kib(memory['lower_bound_bytes'])})"
-    if memory["stack_bytes"] is not None:
-        weights, code = (_kib(memory[f"{name}_bytes"]) for name in ("weights", "code"))
-        line(out, "flash", f"weights {weights}, code {code}")
-        arena, bound = _kib(memory["arena_bytes"]), _kib(memory["lower_bound_bytes"])
-        own = f"stack {memory['stack_bytes']} bytes, context {memory['context_bytes']} bytes"
+    memory = manifest.memory
+    ram = f"{_kib(memory.arena_bytes)} (lower bound {_kib(memory.lower_bound_bytes)})"
+    if memory.stack_bytes is not None:
+        line(out, "flash", f"weights {_kib(memory.weights_bytes)}, code {_kib(memory.code_bytes)}")
+        arena, bound = _kib(memory.arena_bytes), _kib(memory.lower_bound_bytes)
+        own = f"stack {memory.stack_bytes} bytes, context {memory.context_bytes} bytes"
         line(out, "RAM", f"arena {arena} (lower bound {bound}), {own}")
-        ram = _kib(sum(memory[f"{name}_bytes"] for name in ("arena", "stack", "context")))
-    if len(manifest["levels"]) > 1:
-        sizes = (f"{level['name']} {_flash(level)}" for level in manifest["levels"])
+        ram = _kib(memory.ram_bytes)
+    if len(manifest.levels) > 1:
+        sizes = (f"{level.name} {_flash(level)}" for level in manifest.levels)
         line(out, "levels", f"{', '.join(sizes)} of flash")
     line(out, "root", f"sha256 {digest}")
-    for warning in manifest["accuracy"]["warnings"]:
+    for warning in manifest.accuracy.warnings:
         out.print(f"  {'WARNING':<10} {warning}", style="bold red", markup=False, soft_wrap=True)
     out.print(f"  {path}   flash {_flash(memory)}, RAM {ram}", markup=False, soft_wrap=True)
 
@@ -206,8 +208,8 @@ def print_target(out: Console, target: Target) -> None:
         out.print(f"{key:<17} {'-' if value in (None, '') else value}", markup=False, soft_wrap=True)
 
 
-def _flash(memory: Mapping[str, int]) -> str:
-    return _kib(memory["weights_bytes"] + memory["code_bytes"])
+def _flash(memory: "Memory | Level") -> str:
+    return _kib(memory.weights_bytes + memory.code_bytes)
 
 
 def _kib(size: int) -> str:

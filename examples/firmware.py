@@ -47,8 +47,7 @@ def main(bundles: list[str]) -> None:
             outputs = bundle.run(dict(arrays))
         best = int(next(iter(outputs.values())).argmax())
         memory = bundle.memory
-        ram = sum(memory[f"{part}_bytes"] for part in ("arena", "stack", "context")) / 1024
-        flash = (memory["weights_bytes"] + memory["code_bytes"]) / 1024
+        ram, flash = memory.ram_bytes / 1024, memory.flash_bytes / 1024
         instructions = benchmark(bundle, device).instructions or 0
         with tempfile.TemporaryDirectory() as folder:
             images = {"zig": bundle.bench}

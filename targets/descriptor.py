@@ -1,9 +1,16 @@
 """What a device is, as types. A descriptor is data (one TOML file); `loader.py` reads it into these."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from edgec.targets import platforms
 from edgec.targets.platforms import Platform
+
+Precision = Literal["int8", "fp32"]
+Arch = Literal["x86-64", "arm64", "arm-m", "riscv32"]
+"""The architecture that the runtime's C files ask for."""
+Requantization = Literal["float32", "fixed-point"]
+"""How int32 sums become int8: by IEEE 754, or in integers on a core without an FPU."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Board:
     program: str
     """Executable, looked up on PATH: `qemu-system-arm`."""
     cpu: str
-    """Its core, as the program's option `-cpu` takes it: `cortex-m4`."""
+    """Core of the board, as the program's option `-cpu` takes it: `cortex-m4`."""
     machine: str
     """What the program calls the board: `mps2-an386`."""
     flash: tuple[int, int]
@@ -39,10 +46,8 @@ class Target:
     """One device at one precision, named `<device>-<precision>`."""
 
     device: str
-    precision: str
-    """`int8` or `fp32`."""
-    arch: str
-    """`x86-64`, `arm64`, `arm-m` or `riscv32`: the architecture that the runtime's C files ask for."""
+    precision: Precision
+    arch: Arch
     triple: str
     """LLVM target triple of the kernels: `aarch64-linux-gnu`."""
     cpu: str
@@ -61,12 +66,11 @@ class Target:
     emulator: Emulator | Board | None
     variants: tuple["Target", ...] = ()
     """Devices with more features, best first: a bundle carries kernels for each and chooses at start-up."""
-    requantization: str = "float32"
-    """How int32 sums become int8: `float32` (IEEE 754), or `fixed-point` for a core without an FPU."""
+    requantization: Requantization = "float32"
     flash_bytes: int | None = None
     """What a build may take of the device's flash; None for no limit."""
     ram_bytes: int | None = None
-    """The same of its RAM."""
+    """What a build may take of the device's RAM; None for no limit."""
 
     @property
     def name(self) -> str:
@@ -90,7 +94,7 @@ class Target:
 
     @property
     def max_threads(self) -> int:
-        """Of one inference."""
+        """The most threads that one inference may use."""
         return self.platform.max_threads
 
     @property

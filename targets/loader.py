@@ -16,15 +16,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edgec import files
 from edgec.errors import TargetError, printable
 from edgec.targets import detect, platforms
-from edgec.targets.descriptor import Board, Emulator, Target
+from edgec.targets.descriptor import Board, Emulator, Precision, Target
 from edgec.targets.features import FEATURES
 
-PRECISIONS = ("int8", "fp32")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DETECTED: dict[str, Callable[[], dict[str, Any]]] = {"host": detect.host}
 """Devices that are looked at instead of read from a file."""
 
@@ -88,7 +88,7 @@ _PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb", "riscv3
 _GLIBC = ((2, 17), (2, 44))
 """The oldest that runs arm64, and the newest that the C compiler knows."""
 _LONGEST_CHAIN = 20
-"""Of bases; edgec's own have three."""
+"""The most bases in a row; edgec's own descriptors have three."""
 _LIMIT = 1 << 16
 """Bytes of a target's file: edgec's own have a thousand. Tables in tables take the square of their depth."""
 
@@ -98,7 +98,7 @@ def devices() -> list[str]:
     return sorted([*DETECTED, *(path.stem for path in Path(__file__).parent.glob("*.toml"))])
 
 
-def listed(precision: str) -> tuple[list[Target], list[str]]:
+def listed(precision: Precision) -> tuple[list[Target], list[str]]:
     """Return every device edgec ships with, and why any can't be described: `host`, on some machines."""
     known, problems = [], []
     for device in devices():
@@ -137,12 +137,12 @@ def _lacks_fpu(target: Target) -> bool:
     return target.precision == "fp32" and target.requantization == "fixed-point"
 
 
-def describe(device: str, precision: str) -> Target:
+def describe(device: str, precision: Precision) -> Target:
     """Return `device` (a name or the path of a TOML file) at `precision`; raises TargetError."""
     return _describe(device, precision, Path(), is_variant=False)
 
 
-def _describe(device: str, precision: str, folder: Path, *, is_variant: bool) -> Target:
+def _describe(device: str, precision: Precision, folder: Path, *, is_variant: bool) -> Target:
     """Return `device`, a path in it starting from `folder`; a variant's own variants don't count."""
     data, origin = _resolve(device, folder, ())
     missing = sorted(_KEYS.keys() - _OPTIONAL - data.keys())

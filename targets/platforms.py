@@ -18,13 +18,13 @@ class Platform:
     triples: str
     """What its LLVM triples match, a regular expression."""
     c_targets: str
-    """The same of the C compiler's targets."""
+    """What its targets match as the C compiler writes them, a regular expression."""
     must: str
     """The two in words, for who wrote another: `it must ...`."""
     alignment: int
     """Bytes that the arena, every array in it and every constant are aligned to."""
     max_threads: int
-    """Of one inference."""
+    """The most threads that one inference may use."""
     c_flags: tuple[str, ...]
     """How the C compiler is asked to compile for it."""
     loads_programs: bool

@@ -80,12 +80,12 @@ SCHEME = Scheme("shell:NAME", connect)
 
 
 def test_a_scheme_of_devices(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     table = "bench/devices/__init__.py"
     house.add("bench/devices/shell.py", DEVICE)
     house.replace(table, "serial, ssh\n", "serial, shell, ssh\n")
     house.replace(table, '    "ssh": ssh.SCHEME,\n', '    "ssh": ssh.SCHEME,\n    "shell": shell.SCHEME,\n')
     bundle = build(HOST_TARGET, tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     files = ("--input", bundle.path / "golden/inputs.npz", "--output", tmp_path / "out.npz")
     said = json.loads(house.edgec("run", bundle.path, *files, "--device", "shell:mine", "--json"))
     assert said["device"] == "shell:mine"
@@ -243,3 +243,28 @@ def test_a_platform(house: House, tmp_path: Path) -> None:
     assert {"libtoy.a", "toy-bench"} <= files
     assert "libtoy.so" not in files
     assert "ARENA_ALIGNMENT 128" in (tmp_path / "toy.edgec/include/toy.h").read_text()
+
+
+OPTION = """\
+    toy: Annotated[int, Option("A number that goes along.", "N", recorded="toys/number")] = 3
+"""
+FROM_PYTHON = """
+import edgec
+built = edgec.build("m.onnx", target="host-int8", output="python.edgec", toy=5)
+print(built.manifest.options.toy, edgec.load("python.edgec").manifest.options.toy)
+print(edgec.build.__doc__)
+"""
+
+
+@pytest.mark.slow
+def test_an_option_is_one_field(house: House) -> None:
+    last = "    progress: Progress | None = None\n"
+    house.replace("edgec/options.py", last, OPTION + last)
+    onnx.save(onnx_models.model("(float[1,4] x) => (float[1,4] y) { y = Relu(x) }"), house.folder / "m.onnx")
+    assert "--toy N" in house.edgec("build", "--help")
+    command = ("build", "m.onnx", "--target", "host-int8", "--output", "shell.edgec", "--json")
+    assert json.loads(house.edgec(*command, "--toy", 4))["manifest"]["toys"] == {"number": 4}
+    assert json.loads(house.edgec(*command))["manifest"]["toys"] == {"number": 3}
+    said = house.python("-c", FROM_PYTHON)
+    assert said.startswith("5 5\n")
+    assert "    toy: A number that goes along.\n" in said

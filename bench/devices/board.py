@@ -17,7 +17,7 @@ class QemuBoard:
     machine: str
     """Board as QEMU calls it."""
     model: str
-    """Its core."""
+    """Core of the board, as QEMU calls it."""
     timeout_seconds: float = TIMEOUT_SECONDS
     name: str = "emulator"
 
@@ -28,7 +28,7 @@ class QemuBoard:
 
     @property
     def features(self) -> None:
-        """Its programs know."""
+        """None: QEMU doesn't say, programs find out at their start."""
         return None
 
     @property
@@ -44,14 +44,20 @@ class QemuBoard:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`; `arguments` hold no spaces."""
+        """Run an image on the board, in an empty folder with `files`, as `Device.execute` says.
+
+        `arguments` hold no spaces.
+        """
         command = [self.program, *self._options(program, arguments)]
         return process.run(self.name, command, files or {}, collect or {}, self.timeout_seconds)
 
     def count(
         self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
     ) -> tuple[Region, ...]:
-        """See `CountingDevice.count`; raises DeviceError where QEMU can't load plugins."""
+        """Run an image and return the instructions that were executed between its markers.
+
+        Raises DeviceError where QEMU can't load plugins.
+        """
         options = self._options(program, arguments)
         return qemu.count(self.program, [], options, files or {}, self.timeout_seconds)
 

@@ -12,8 +12,8 @@ from edgec.targets import detect
 from edgec.targets.descriptor import Target
 
 TIMEOUT_SECONDS = 600.0
-"""Of one run of a program, unless --timeout says otherwise: ten times what the slowest network takes on an
-emulator. A device that hangs is an error, not a wait for ever."""
+"""How long one run of a program may take, unless --timeout says otherwise: ten times what the slowest network
+takes on an emulator. A device that hangs is an error, not a wait for ever."""
 SAID_BYTES = 64 << 20
 """The most that a program may say: a hundred times what the tuner's longest schedule makes it say."""
 _QUOTED = 300
@@ -53,7 +53,7 @@ class Device(Protocol):
 
     @property
     def cpu(self) -> str:
-        """Its processor, for reports."""
+        """The device's processor, for reports."""
 
     @property
     def features(self) -> frozenset[str] | None:

@@ -42,7 +42,7 @@ class QemuUser:
 
     @property
     def features(self) -> None:
-        """Its programs know; QEMU doesn't say."""
+        """None: QEMU doesn't say, programs find out at their start."""
         return None
 
     @property
@@ -57,14 +57,17 @@ class QemuUser:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`."""
+        """Run a program of Linux on the emulated CPU, as `Device.execute` says."""
         command = [self.program, *self._options(), program.resolve(), *arguments]
         return process.run(self.name, command, files or {}, collect or {}, self.timeout_seconds)
 
     def count(
         self, program: Path, arguments: Sequence[str], files: Mapping[str, bytes] | None = None
     ) -> tuple[Region, ...]:
-        """See `CountingDevice.count`; raises DeviceError where QEMU can't load plugins."""
+        """Run a program and return the instructions that were executed between its markers.
+
+        Raises DeviceError where QEMU can't load plugins.
+        """
         after: list[str | Path] = [program.resolve(), *arguments]
         return qemu.count(self.program, self._options(), after, files or {}, self.timeout_seconds)
 

@@ -23,7 +23,7 @@ class Local:
 
     @property
     def cpu(self) -> str:
-        """Its processor's model name."""
+        """Model name of this machine's processor."""
         return detect.cpu_name()
 
     @property
@@ -43,7 +43,7 @@ class Local:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`."""
+        """Run a program on this machine, in an empty folder with `files`, as `Device.execute` says."""
         return process.run(
             self.name, [program.resolve(), *arguments], files or {}, collect or {}, self.timeout_seconds
         )

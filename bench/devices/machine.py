@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.errors import TargetError
+from edgec.errors import TargetError, printable
 from edgec.targets import detect, loader
 
 SCRIPT = Path(__file__).with_name("machine.sh").read_text(encoding="utf-8")
@@ -24,6 +24,8 @@ _TEXTS = ("system", "board", "governor")
 _THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 """Raspberry Pi's `vcgencmd get_throttled`, what its bits mean: from 0 on now, from 16 on since its start."""
 _SINCE_START = 16
+_TEXT = 100
+"""Characters of a text."""
 _BUSY_LOAD = 1.0
 """A load average from which on other programs take time or memory's bandwidth from what is measured."""
 
@@ -48,14 +50,15 @@ def parse(text: str) -> Machine:
     found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
     uname = found.get("machine", "")
     arch = detect.MACHINES.get(uname)
-    conditions: dict[str, str | float] = {name: found[name].strip() for name in _TEXTS if name in found}
+    conditions: dict[str, str | float] = {name: _text(found[name]) for name in _TEXTS if name in found}
     for key, (name, scale) in _UNITS.items():
         value = _number(found.get(key))
         if value is not None:
             conditions[name] = round(value / scale, 2)
     if "throttled" in found:
         conditions["throttled"] = _throttled(found["throttled"])
-    return Machine(arch, uname, detect.cpu_of(cpuinfo) or uname, _features(arch, cpuinfo), conditions)
+    cpu = _text(detect.cpu_of(cpuinfo) or uname)
+    return Machine(arch, _text(uname), cpu, _features(arch, cpuinfo), conditions)
 
 
 def during(before: Conditions, after: Conditions) -> dict[str, str | float]:
@@ -76,6 +79,10 @@ def warnings(before: Conditions, after: Conditions) -> tuple[str, ...]:
     if before.get("throttle_count") != after.get("throttle_count"):
         found.append("the device's clock was slowed meanwhile: it is too hot")
     return tuple(found)
+
+
+def _text(text: str) -> str:
+    return printable(text.strip())[:_TEXT]
 
 
 def _number(text: str | None) -> float | None:

@@ -20,7 +20,7 @@ _COUNTER = Path(__file__).with_name("qemu_counter.c")
 _INTERFACES = (((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 """From which QEMU on -> version of its plugin interface; 7.2 is the one that is tested."""
 _COUNTS_BYTES = 1 << 30
-"""Of the counter's output: some megabytes are usual."""
+"""What the counter may write; some megabytes are usual."""
 _VERSION_SECONDS = 10
 """To say which QEMU it is."""
 _CLASSES = {

@@ -14,11 +14,12 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from edgec.bench.devices import machine
-from edgec.bench.devices.device import SAID_BYTES, Execution, duration, signal_name
+from edgec.bench.devices.device import SAID_BYTES, Execution, duration
 from edgec.bench.devices.machine import Machine
 from edgec.errors import DeviceError, printable
 from edgec.targets.descriptor import Target
@@ -41,16 +42,35 @@ _CHUNKS = 1 << 10
 """That are read ahead of whoever asked."""
 _NOISE_BYTES = 1 << 20
 """A login shell's own words, before the greeting."""
+_SMALL_BYTES = 1 << 16
+"""Less is sent sooner than asked for, such as what the tuner's probe is to run; nor is room made for it."""
 _BLOCK_BYTES = 512
-"""Of `ulimit -f`."""
+"""What `ulimit -f` counts in."""
 _PATIENCE_SECONDS = 0.5
 """For what is being sent when all has to end."""
 _END_SECONDS = 5.0
 """For the far side to remove its files once it is told that this is the end."""
 _QUOTED = 300
 """Characters of other programs' words that a message repeats."""
-_CANT_START, _SIGNALS, _LAST_SIGNAL, _SIGXFSZ = (126, 127), 128, 64, 25
-"""What a shell makes of a program that can't be started, and adds to the signal that ended it."""
+_CANT_START = {
+    126: "files in its cache folder must be allowed to run; XDG_CACHE_HOME there names another",
+    127: "bundles need a 64-bit Linux with glibc 2.28 or later",
+}
+"""Exit code of a shell for a program that can't be started -> what it usually lacks."""
+_SIGNALS = 128
+"""What a shell adds to the signal that ended a program."""
+_SIGNAL_NAMES = {
+    4: "SIGILL",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    15: "SIGTERM",
+}
+"""Linux's numbers, whatever system this is."""
+_TOO_LARGE, _LAST_SIGNAL = 25, 64
+"""SIGXFSZ, for a file beyond the limit; and the last of those for real time."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +106,9 @@ class Connection:
         self._open()
         if digest in self._stored:
             return digest
-        if self.ask(f"have {digest}").code:
-            line = f"put {digest} {len(content)} {CACHE_KIBIBYTES}"
+        small = len(content) < _SMALL_BYTES
+        if small or self.ask(f"have {digest}").code:
+            line = f"put {digest} {len(content)}" + ("" if small else f"; shrink {CACHE_KIBIBYTES}")
             answer = self.ask(line, content, ANSWER_SECONDS + len(content) / UPLOAD_BYTES_PER_SECOND)
             if answer.code:
                 self.close()
@@ -147,8 +168,12 @@ class Connection:
         self._heard = queue.Queue(_CHUNKS)
         self._buffer, self._warned = bytearray(), bytearray()
         self._stored.clear()
-        for stream, hear in ((process.stdout, self._heard.put), (process.stderr, self._warned.extend)):
-            threading.Thread(target=_listen, args=(stream, hear), daemon=True).start()
+        warn = partial(_keep_last, self._warned)
+        streams = ((process.stdout, self._heard.put), (process.stderr, warn))
+        listeners = [threading.Thread(target=_listen, args=each, daemon=True) for each in streams]
+        for listener in listeners:
+            listener.start()
+        self._warner = listeners[1]
         self._send(_SCRIPT)
         try:
             self._greeted(time.monotonic() + ANSWER_SECONDS)
@@ -211,8 +236,7 @@ class Connection:
             self._buffer += data
             return
         assert self._process is not None, "something listened to it"
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its last words are on the way
-            self._process.wait(_END_SECONDS)
+        self._warner.join(_END_SECONDS)  # its last words are on the way
         words = bytes(self._warned).decode(errors="replace")
         if greeting:
             raise DeviceError(f"'{self.name}': {self._explain(words)}")
@@ -236,7 +260,7 @@ class RemoteMachine:
 
     @property
     def cpu(self) -> str:
-        """Its processor's model name."""
+        """Model name of the board's processor."""
         return self.machine.cpu
 
     @property
@@ -256,7 +280,10 @@ class RemoteMachine:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`; programs and files are copied once, and cached there by content."""
+        """Run a program on the board, in an empty folder with `files`, as `Device.execute` says.
+
+        Programs and files are copied once, and cached there by content.
+        """
         files, collect = files or {}, collect or {}
         content = _read(self.name, program)
         stored = self.connection.store(content)
@@ -277,11 +304,16 @@ class RemoteMachine:
         said, warned = ((part or b"").decode(errors="replace") for part in answer.parts[:2])
         if answer.code in _CANT_START:
             why = re.sub(r"\S*[0-9a-f]{64}", "it", _last(warned.encode(), "no reason given"))
-            raise DeviceError(f"'{self.name}': the program can't be started there: {why}")
-        if answer.code == _SIGNALS + _SIGXFSZ:
+            usual = _CANT_START[answer.code]
+            raise DeviceError(f"'{self.name}': the program can't be started there ({why}): {usual}")
+        if answer.code == _SIGNALS + _TOO_LARGE:
             raise DeviceError(f"'{self.name}': the program wrote more than it has to")
         if _SIGNALS < answer.code <= _SIGNALS + _LAST_SIGNAL:
-            raise DeviceError(f"'{self.name}': the program died of {signal_name(answer.code - _SIGNALS)}")
+            number = answer.code - _SIGNALS
+            name = _SIGNAL_NAMES.get(number, f"signal {number}")
+            raise DeviceError(f"'{self.name}': the program died of {name}")
+        if answer.code and not warned and self.connection.ask("room").code:
+            raise DeviceError(f"'{self.name}': no room is left there for what the program writes")
         files = zip(collect, answer.parts[2:], strict=True)
         found = {name: content for name, content in files if content is not None}
         return Execution(self.name, answer.code, said, warned, found)
@@ -336,6 +368,11 @@ def _listen(stream: IO[bytes], hear: Callable[[bytes], object]) -> None:
         while data := stream.read(_LINE_BYTES):
             hear(data)
     hear(b"")
+
+
+def _keep_last(words: bytearray, more: bytes) -> None:
+    words += more
+    del words[:-_LINE_BYTES]
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

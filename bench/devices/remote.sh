@@ -26,7 +26,7 @@ command -v setsid >/dev/null && command -v sha256sum >/dev/null || {
 }
 
 # report CODE FILE...
-cat >"$work/report" <<'END'
+cat >"$work/report" <<'END' || exit 1
 report() {
     line="edgec $1"
     shift
@@ -49,11 +49,11 @@ END
 
 # LIMIT "FILE..." PROGRAM ARGUMENT...: runs a program that may write files of so many blocks, in a group of
 # processes that this leads, and ends what is left of it.
-cat >"$work/run" <<'END'
+cat >"$work/run" <<'END' || exit 1
 . ./report
 limit=$1 wanted=$2 program=$3
 shift 3
-cd files || exit
+cd files
 (
     ulimit -c 0
     ulimit -f "$limit"
@@ -68,12 +68,10 @@ have() {
     [ "$(sha256sum <"$cache/$1" | cut -c 1-64)" = "$1" ] && touch "$cache/$1" && report 0 || report 1
 } 2>/dev/null
 
-# put DIGEST BYTES KIBIBYTES: keeps so many bytes that follow on stdin, and then removes the oldest files of a cache
-# larger than that.
+# put DIGEST BYTES: keeps so many bytes that follow on stdin.
 put() {
     if why=$(head -c "$2" 2>&1 >"$work/new") && [ "$(wc -c <"$work/new")" -eq "$2" ] &&
         why=$(chmod 500 "$work/new" 2>&1 && mv -f "$work/new" "$cache/$1" 2>&1); then
-        shrink "$3"
         report 0
     else
         printf 'edgec 1 %s\n%s' "${#why}" "$why" # there may be no room for another file
@@ -81,7 +79,8 @@ put() {
     fi
 }
 
-# The eight newest stay in any case: a program and its data are among them.
+# shrink KIBIBYTES: removes the oldest files of a cache larger than that. The eight newest stay in any case: a program
+# and its data are among them.
 shrink() {
     (cd "$cache" && ls -t | grep -v '^run-' | tail -n +9 | sed -n '1!G;h;$p' | while read -r oldest; do
         [ "$(du -sk . | cut -f 1)" -gt "$1" ] || break
@@ -99,8 +98,13 @@ fresh() {
     end_group
     group=
     rm -rf "$work/files"
-    mkdir "$work/files"
+    mkdir "$work/files" || exit 1
 }
+
+# Whether another byte can be written: a program that failed for want of room may have had none to say so.
+room() {
+    echo >"$work/room" && report 0 || report 1
+} 2>/dev/null
 
 cd "$work" || exit 1
 echo "edgec shell"

@@ -25,7 +25,7 @@ _WRITE, _ERROR = 5, 9
 _HANDLES = 64
 """Files that a run may open; the bench program opens five."""
 _CONTENT_BYTES = 16 << 20
-"""Of one question: more than a microcontroller has memory."""
+"""What one question to the host may carry: more than a microcontroller has memory."""
 _NOISE_BYTES = 1 << 16
 """A board may send so much that is no question, while it starts say."""
 _NONSENSE = "what the board says is no question of a bench image: flash it with the bundle's"
@@ -41,7 +41,7 @@ class SerialBoard:
 
     path: str
     model: str
-    """Its core."""
+    """Core of the microcontroller."""
     timeout_seconds: float = TIMEOUT_SECONDS
 
     @property
@@ -56,7 +56,7 @@ class SerialBoard:
 
     @property
     def features(self) -> None:
-        """Its programs know."""
+        """None: programs find out at their start."""
         return None
 
     @property
@@ -71,7 +71,10 @@ class SerialBoard:
         files: Mapping[str, bytes] | None = None,
         collect: Mapping[str, int] | None = None,
     ) -> Execution:
-        """See `Device.execute`; `program` is what must have been flashed, and isn't looked at."""
+        """Let the board run what was flashed to it, with `files` at hand, as `Device.execute` says.
+
+        `program` is what must have been flashed, and isn't looked at.
+        """
         with _line(self.path) as line:
             most = {"stdout": SAID_BYTES, "stderr": SAID_BYTES} | dict(collect or {})
             deadline = time.monotonic() + self.timeout_seconds
@@ -139,7 +142,7 @@ class _Session:
 
     board: SerialBoard
     line: int
-    """Of which no call waits."""
+    """Descriptor of the line, whose calls don't wait."""
     command: str
     most: Mapping[str, int]
     """Bytes that the board may write to a file; to any other none."""

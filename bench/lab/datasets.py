@@ -24,10 +24,10 @@ FIRST_INANIMATE = 398
 CIFAR10_ANIMALS = range(2, 8)
 """Bird, cat, deer, dog, frog, horse; the others are vehicles."""
 CIFAR10_TRAINING = 1200
-"""Of 2000; of ImageNet's, three in five train."""
+"""Images that train, of 2000; of ImageNet's, three in five do."""
 ANIMALS_SIDE = 96
 CALIBRATION_CLIPS, TRAINING_CLIPS, WHOLE_CLIPS, DAMAGED_CLIPS = 20, 200, 200, 200
-"""Of machines: the first are among the second."""
+"""Recordings of machines: those that calibrate are among those that train."""
 
 
 @dataclass(frozen=True, eq=False)

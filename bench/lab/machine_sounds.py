@@ -41,7 +41,7 @@ class Car:
     drag: float = 0.0
     """How loud the friction is."""
     voltage: float = 1.0
-    """Its share of the right one, and so its speed's."""
+    """Share of the right voltage, and so of the right speed."""
 
 
 DAMAGES = {"bend": (0.1, 0.6), "knock": (0.02, 0.6), "drag": (0.003, 0.06), "voltage": (1.04, 1.3)}

@@ -21,7 +21,7 @@ from edgec.bench.lab.networks import export
 Progress = Callable[[int, int, float], None]
 """Is told the steps done, their number, and the loss."""
 Loss = Callable[[nn.Sequential, torch.Generator], Tensor]
-"""Of one batch, drawn by the generator."""
+"""Returns the loss on one batch, which is drawn by the generator."""
 
 SEED = 0
 ANIMALS_STEPS, ANIMALS_BATCH, ANIMALS_RATE = 3000, 64, 3e-3
@@ -42,10 +42,10 @@ class Task:
     output: str
     make: Callable[[], nn.Sequential]
     loss: Callable[[Path], Loss]
-    """Of the folder with the data."""
+    """Returns the loss for the data in a folder."""
     steps: int
     rate: float
-    """Of learning, at its highest."""
+    """Highest learning rate of the schedule."""
 
 
 def animals(root: Path) -> Loss:

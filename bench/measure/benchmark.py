@@ -1,7 +1,6 @@
 """Measuring a bundle on a device: times where there is a clock, executed instructions on an emulator."""
 
 from dataclasses import replace
-from typing import Any
 
 from edgec.bench.devices import CountingDevice, Device, checked
 from edgec.bench.devices.local import Local
@@ -13,6 +12,7 @@ from edgec.bench.measure.measurement import Layer, LevelMemory, Measurement, Mem
 from edgec.bench.measure.peak import measure_peak
 from edgec.bench.said import count, counts, said
 from edgec.compiler.emit.bundle import Bundle
+from edgec.compiler.emit.manifest import LevelStep
 from edgec.errors import BundleError, DeviceError
 
 RUNS = 100
@@ -56,7 +56,7 @@ def _time(bundle: Bundle, level: str, device: Device, threads: int, runs: int) -
     steps = bundle.at(level).steps
     answer = said(done, latency_ns=counts(runs, least=1), layers_ns=counts(len(steps)), peak_rss_bytes=count)
     layers = tuple(
-        Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], ms=nanoseconds / 1e6)
+        Layer(step.name, step.kernel, step.macs, step.moved_bytes, ms=nanoseconds / 1e6)
         for step, nanoseconds in zip(steps, answer["layers_ns"], strict=True)
     )
     return Measurement(
@@ -82,7 +82,7 @@ def _cycles(bundle: Bundle, level: str, device: Device) -> Measurement:
     if not answer["cycles"]:
         raise DeviceError(f"the cycle counter of '{device.name}' stands still: it has none, or is emulated")
     layers = tuple(
-        Layer(step["name"], step["kernel"], step["macs"], step["moved_bytes"], cycles=cycles)
+        Layer(step.name, step.kernel, step.macs, step.moved_bytes, cycles=cycles)
         for step, cycles in zip(steps, answer["layers_cycles"], strict=True)
     )
     return Measurement(
@@ -107,10 +107,10 @@ def _count(bundle: Bundle, level: str, device: CountingDevice, threads: int, cyc
     modelled = model_cycles(regions, target) if cycles else [None] * len(regions)
     layers = tuple(
         Layer(
-            step["name"],
-            step["kernel"],
-            step["macs"],
-            step["moved_bytes"],
+            step.name,
+            step.kernel,
+            step.macs,
+            step.moved_bytes,
             instructions=region.instructions,
             mac_instructions=region.mac_instructions,
             modelled_cycles=taken,
@@ -142,7 +142,7 @@ def _stack(bundle: Bundle, device: Device) -> int:
     return int(said(done, stack_bytes=count)["stack_bytes"])
 
 
-def _steps(bundle: Bundle, level: str, measured: int) -> list[dict[str, Any]]:
+def _steps(bundle: Bundle, level: str, measured: int) -> tuple[LevelStep, ...]:
     steps = bundle.at(level).steps
     if len(steps) != measured:
         lists = f"the manifest has {len(steps)} steps and the bench program {measured}"
@@ -153,16 +153,15 @@ def _steps(bundle: Bundle, level: str, measured: int) -> list[dict[str, Any]]:
 def _memory(bundle: Bundle, threads: int, peak_rss_bytes: int | None) -> Memory:
     memory = bundle.memory
     return Memory(
-        arena_bytes=memory["arena_bytes"] + (threads - 1) * memory["thread_scratch_bytes"],
-        weights_bytes=memory["weights_bytes"],
-        code_bytes=memory["code_bytes"],
+        arena_bytes=memory.arena_bytes + (threads - 1) * memory.thread_scratch_bytes,
+        weights_bytes=memory.weights_bytes,
+        code_bytes=memory.code_bytes,
         peak_rss_bytes=peak_rss_bytes,
         levels={
-            name: LevelMemory(level["weights_bytes"], level["code_bytes"])
-            for name, level in bundle.levels.items()
+            name: LevelMemory(level.weights_bytes, level.code_bytes) for name, level in bundle.levels.items()
         },
     )
 
 
 def _conditions(bundle: Bundle, device: Conditions) -> dict[str, str | float]:
-    return {"edgec": bundle.manifest["versions"]["edgec"], "target": bundle.target, **device}
+    return {"edgec": bundle.manifest.versions.edgec, "target": bundle.target, **device}

@@ -19,7 +19,7 @@ from edgec.errors import DeviceError
 from edgec.targets.descriptor import Target
 
 ITERATIONS = 100
-"""Of each block: filling and draining the pipeline then weighs little."""
+"""How often each block is modelled in a row: filling and draining the pipeline then weighs little."""
 OLDEST_LLVM = 19
 """Models change between versions; this one has those of all our devices."""
 DEEPEST_ATTRIBUTES = "+mve.fp,+fp64,+dsp,+lob"

@@ -115,9 +115,9 @@ def classify(encoding: int) -> str:
 
 
 _DIGITS = 20
-"""Of the counter's numbers, which have 64 bits."""
+"""The longest number that a counter of 64 bits writes."""
 MOST_REGIONS = 1_000_000
-"""Of one run: a thousand runs of a network of a thousand steps."""
+"""The most regions that one run may report: a thousand runs of a network of a thousand steps."""
 
 Block = tuple[int, ...]
 """Encodings of instructions that are always executed together."""

@@ -11,7 +11,7 @@ from edgec.bench.measure.peak import Peak
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one inference, in milliseconds, over all timed runs."""
+    """Time of one inference, in milliseconds, over all timed runs."""
 
     min: float
     median: float
@@ -68,13 +68,14 @@ class Memory:
     """For the threads measured."""
     weights_bytes: int
     code_bytes: int
-    """Of all levels, as are the weights."""
+    """Code for all levels; the weights are those of all levels too."""
     peak_rss_bytes: int | None
-    """Of the bench program's process; None on an emulator, whose own memory that would be."""
+    """The most memory that the bench program's process held; None on an emulator, whose own memory that would
+    be."""
     levels: Mapping[str, LevelMemory]
     """Best first."""
     stack_bytes: int | None = None
-    """Of one inference, measured; None under an operating system."""
+    """Stack that one inference was measured to take; None under an operating system."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Measurement:
     conditions: Mapping[str, str | float]
     latency_ms: Latency | None = None
     cycles: int | None = None
-    """Of one inference, by the core's own counter."""
+    """Cycles of one inference, by the core's own counter."""
     instructions: int | None = None
     mac_instructions: int | None = None
     instruction_classes: Mapping[str, int] | None = None
@@ -121,7 +122,7 @@ class Measurement:
 
     @property
     def modelled_cycles(self) -> float | None:
-        """Of one inference; None where they weren't asked for."""
+        """Cycles that llvm-mca models for one inference; None where they weren't asked for."""
         return None if self.cycle_model is None else sum(layer.modelled_cycles or 0 for layer in self.layers)
 
 

@@ -21,7 +21,7 @@ TRIALS = 15
 
 @dataclass(frozen=True)
 class Peak:
-    """Of one thread."""
+    """What one thread of this machine can do at most."""
 
     gmacs: dict[str, float]
     """Instruction set, or `fp32`, -> 10**9 multiply-accumulates per second."""

@@ -30,7 +30,7 @@ Array = NDArray[Any]
 EDGEC = "edgec"
 SYNTHETIC_SAMPLES = 24
 COMPARED_SHARE, MOST_COMPARED = 1 / 3, 64
-"""Of the samples: outputs are compared on the last ones, which calibrate nothing."""
+"""Samples that outputs are compared on, as a share and at most: the last ones, which calibrate nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
         )
         if settings.level is not None:
             bundle = bundle.at(settings.level)
-        if settings.precision == "int8" and bundle.manifest["model"]["calibration"]["kind"] == "qdq":
+        if settings.precision == "int8" and bundle.manifest.model.calibration.kind == "qdq":
             raise ModelError(f"{path}: quantized already: give the float model, which each engine quantizes")
         files = {
             "calibrating": write_samples(folder / "calibrating.npz", calibrating),
@@ -157,7 +157,7 @@ def compare(path: Path, settings: Settings, progress: Callable[[str], None]) -> 
     names = {engine.name for engine in PEERS if engine.precision == settings.precision}
     return Result(
         model=path.stem,
-        macs=sum(step["macs"] for step in bundle.steps),
+        macs=sum(step.macs for step in bundle.steps),
         runs=tuple(runs),
         outputs=_compare(computed, exact, settings.precision),
         peers=tuple(name for name in contenders if name in names),

@@ -11,7 +11,7 @@ import numpy as np
 
 WARMUP_RUNS = 3
 WARMUP_SHARE = 0.1
-"""Of a turn's runs: caches hold another engine's data when a turn begins."""
+"""Share of a turn's runs that isn't timed: caches hold another engine's data when a turn begins."""
 PAUSE_SECONDS = 0.02
 """Before a turn: the threads of the engine before may spin for a while before they sleep."""
 MIN_RUNS, MAX_RUNS = 5, 5000

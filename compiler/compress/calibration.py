@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.compiler import npz
+from edgec.compiler.accuracy import SamplesKind
 from edgec.compiler.graph import shape_of
-from edgec.compiler.model import Model, Provenance
+from edgec.compiler.model import Model
+from edgec.compiler.provenance import Provenance
 from edgec.errors import CalibrationError
 
 SYNTHETIC_SAMPLES = 8
@@ -37,8 +39,8 @@ class Calibration:
         """Return one of them as the model takes it."""
         return _feed(self.samples, sample)
 
-    def kind(self, calibrates: bool) -> str:
-        """Return what `compared` gives: a key of `accuracy.SAMPLES`."""
+    def kind(self, calibrates: bool) -> SamplesKind:
+        """Return what `compared` gives."""
         if self.provenance.kind == "synthetic":
             return "synthetic"
         return "held back" if self.provenance.held_back else "calibrated" if calibrates else "given"

@@ -18,10 +18,10 @@ class Unit:
 
     node: onnx_ir.Node
     row: OnnxOperator
-    """Of the node's operator."""
+    """The row of the table for the node's operator."""
     tail: tuple[onnx_ir.Node, ...]
     inputs: tuple[onnx_ir.Value, ...]
-    """Its activations."""
+    """The node's activations."""
 
     @property
     def role(self) -> Role:
@@ -30,7 +30,7 @@ class Unit:
 
     @property
     def outputs(self) -> tuple[onnx_ir.Value, ...]:
-        """Its results, after the tail."""
+        """The results of the node, or of the tail's end where there is a tail."""
         return tuple((self.tail[-1] if self.tail else self.node).outputs)
 
 

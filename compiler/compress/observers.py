@@ -22,17 +22,19 @@ class Observed:
 
     ranges: dict[str, Range]
     means: dict[str, NDArray[np.float64]]
-    """Of every channel (axis 1), over all samples. Not rounded: biases, which are made of them, are."""
+    """Mean of every channel (axis 1), over all samples. Not rounded: biases, which are made of them, are."""
 
 
 _PERCENTILE = 99.99
 """Share of a value's elements, in percent, that lie below the range's upper end (and above its lower end)."""
 
 _BITS = 20
-"""Of a range's ends: exact to 1/8000 of an int8 step, and too few to show what machine computed them."""
+"""Bits that are kept of a range's ends: exact to 1/8000 of an int8 step, and too few to show what machine
+computed them."""
 
 _BINS = 4096
-"""Of a percentile's histogram: an end is exact to 1/4096 of the full range, finer than one int8 step."""
+"""Bins of the histogram that a percentile is read from: an end is exact to 1/4096 of the full
+range, finer than one int8 step."""
 
 
 def observe(

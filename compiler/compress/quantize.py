@@ -16,8 +16,9 @@ from edgec.compiler.compress.scales import observed, scales
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.graph import constant
-from edgec.compiler.model import Model, Provenance
+from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC, Pass, Watch, run, unwatched
+from edgec.compiler.provenance import Provenance
 from edgec.errors import ModelError
 
 DEFAULT_OBSERVER = "min-max"

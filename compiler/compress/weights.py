@@ -13,7 +13,7 @@ _LARGEST = 127
 """The largest weight, in steps of its channel's scale."""
 
 _LARGEST_PAIR = 128 * (1 - 2.0**-16)
-"""Of a reduced range, what neighbours of one sign sum up to before they are rounded: rounded, it is 128.
+"""In a reduced range, what neighbours of one sign sum up to before they are rounded: rounded, it is 128.
 
 Two products of uint8 by such weights fit int16, as `vpmaddubsw` sums them.
 """
@@ -22,7 +22,8 @@ _LARGEST_BIAS = 1 << 30
 """Half of int32, so that the sum of products has the other half."""
 
 _SMALLEST_SHARE = 2.0**-20
-"""Of the layer's largest weight scale: a channel of weights so small never moves an int8 output by a step."""
+"""The smallest scale of a channel, as a share of the layer's largest: a channel of weights so small never
+moves an int8 output by a step."""
 
 
 @dataclass(frozen=True, eq=False)

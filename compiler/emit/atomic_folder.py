@@ -15,7 +15,7 @@ _HERE = -100
 _EXCHANGE = 2
 """RENAME_EXCHANGE of linux/fs.h: two names change places at once."""
 _NAME_BYTES = 100
-"""Of the output's name in that of the folder aside, which must stay under a file system's 255."""
+"""How much of the output's name is in that of the folder aside, which must stay under a file system's 255."""
 
 
 @contextmanager

@@ -10,15 +10,26 @@ from typing import Any, Self
 
 from edgec import files
 from edgec.compiler import names, npz
-from edgec.compiler.emit import contract, driver, library, linking, manifest, platforms, validity
+from edgec.compiler.emit import contract, driver, library, linking, platforms, validity
 from edgec.compiler.emit.atomic_folder import aside, check_writable
 from edgec.compiler.emit.driver import Driver
+from edgec.compiler.emit.entries import Source, described
 from edgec.compiler.emit.golden import Golden
-from edgec.compiler.emit.manifest import Source, encode
+from edgec.compiler.emit.manifest import (
+    SCHEMA,
+    End,
+    Level,
+    LevelStep,
+    Manifest,
+    Memory,
+    encode,
+    from_data,
+    to_data,
+)
 from edgec.compiler.program import Plan, Program
+from edgec.compiler.typed_json import UnfitError
 from edgec.errors import BundleError
 from edgec.options import BuildOptions
-from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
 MANIFEST = "manifest.json"
@@ -33,8 +44,7 @@ class Bundle:
     """A bundle on disk. Its files are checked against the manifest when they are asked for."""
 
     path: Path
-    manifest: dict[str, Any]
-    """As manifest.schema.json describes it."""
+    manifest: Manifest
     level: str | None = None
     """What the bench program is to run on; None for the best level that the device has."""
 
@@ -45,24 +55,27 @@ class Bundle:
             raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with 'edgec build'")
         raw = files.read(path / MANIFEST, BundleError, _LIMIT)
         content = _parsed(raw)
-        schema = content.get("schema", manifest.SCHEMA)
-        if schema != manifest.SCHEMA:
+        schema = content.get("schema", SCHEMA)
+        if schema != SCHEMA:
             raise BundleError(
-                f"{path / MANIFEST} has schema {schema}, this edgec reads {manifest.SCHEMA}: "
-                f"build the bundle again"
+                f"{path / MANIFEST} has schema {schema}, this edgec reads {SCHEMA}: build the bundle again"
             )
-        if problem := validity.problem(content):
+        try:
+            opened = cls(path, from_data(content))
+            problem = validity.problem(opened.manifest)
+        except UnfitError as error:
+            problem = str(error)
+        if problem:
             raise BundleError(f"{path / MANIFEST} is damaged ({problem}): build the bundle again")
-        opened = cls(path, content)
         if files.read(path / DIGEST, BundleError, _LIMIT) != _digest_line(raw) or raw != encode(content):
             raise BundleError(f"{path / MANIFEST} was changed after the build: build the bundle again")
-        for name in content["files"]:
+        for name in opened.manifest.files:
             opened._path(name)
         return opened
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files; raises BundleError if it isn't what was built."""
-        expected = self.manifest["files"].get(name)
+        expected = self.manifest.files.get(name)
         if expected is None:
             raise BundleError(f"{self.path} has no {name}")
         path = self._path(name)
@@ -82,61 +95,62 @@ class Bundle:
     @property
     def digest(self) -> str:
         """Hash of the manifest, which holds that of every other file: it stands for the whole bundle."""
-        return hashlib.sha256(encode(self.manifest)).hexdigest()
+        return hashlib.sha256(encode(to_data(self.manifest))).hexdigest()
 
     def check(self) -> None:
         """Raise BundleError if any file is missing or was changed."""
-        for name in self.manifest["files"]:
+        for name in self.manifest.files:
             self.file(name)
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return str(self.manifest["name"])
+        return self.manifest.name
 
     @property
     def identifier(self) -> str:
         """What the model's C functions, header and libraries are called."""
-        return str(self.manifest["identifier"])
+        return self.manifest.identifier
 
     @property
     def target(self) -> str:
         """`<device>-<precision>`."""
-        return str(self.manifest["target"]["name"])
+        return self.manifest.target.name
 
     @property
-    def inputs(self) -> list[dict[str, Any]]:
-        """name, c_name, dtype, shape, scale, zero_point of each."""
-        return list(self.manifest["inputs"])
+    def inputs(self) -> tuple[End, ...]:
+        """In the model's order."""
+        return self.manifest.inputs
 
     @property
-    def outputs(self) -> list[dict[str, Any]]:
-        """As `inputs`."""
-        return list(self.manifest["outputs"])
+    def outputs(self) -> tuple[End, ...]:
+        """In the model's order."""
+        return self.manifest.outputs
 
     @property
-    def memory(self) -> dict[str, int]:
-        """arena_bytes, lower_bound_bytes, thread_scratch_bytes, weights_bytes, code_bytes."""
-        return dict(self.manifest["memory"])
+    def memory(self) -> Memory:
+        """What the model needs."""
+        return self.manifest.memory
 
     @property
-    def steps(self) -> list[dict[str, Any]]:
-        """In execution order: name, macs, checked, checksum, outputs; and kernel, symbol, tiles.
+    def steps(self) -> tuple[LevelStep, ...]:
+        """In execution order, with kernels.
 
         The latter are those of the bundle's level, or of the last, which every device has, if it has none.
         """
         *_, last = self.levels
-        kernels = self.levels[self.level or last]["kernels"]
-        return [step | kernel for step, kernel in zip(self.manifest["steps"], kernels, strict=True)]
+        kernels = self.levels[self.level or last].kernels
+        pairs = zip(self.manifest.steps, kernels, strict=True)
+        return tuple(LevelStep(**vars(step), **vars(kernel)) for step, kernel in pairs)
 
     @property
-    def levels(self) -> dict[str, dict[str, Any]]:
-        """Per instruction-set level, best first: code_bytes, weights_bytes, kernels."""
-        return {level["name"]: level for level in self.manifest["levels"]}
+    def levels(self) -> dict[str, Level]:
+        """The instruction-set levels by name, best first."""
+        return {level.name: level for level in self.manifest.levels}
 
     def described(self, level: str | None) -> Target:
         """Return the descriptor of one level; with None the target's own, with all levels."""
-        target = loader.from_data(self.manifest["target"])
+        target = self.manifest.target
         return next((one for one in target.levels if one.device == level), target)
 
     def at(self, level: str) -> Self:
@@ -238,7 +252,7 @@ def write(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         platforms.of(programs[-1].target).finish(programs[-1].target, identifier, folder)
-        content = manifest.build(
+        made = described(
             name,
             identifier,
             programs,
@@ -251,14 +265,14 @@ def write(
             weights_bytes=len(c.blobs[f"{identifier}_weights.bin"]),
             sizes=sizes,
         )
-        contract.check(programs[-1], plan, content["memory"], options.optimize)
-        if problem := validity.problem(content):
+        contract.check(programs[-1], plan, made.memory, options.optimize)
+        if problem := validity.problem(made):
             raise ValueError(f"the manifest breaks its own rules: {problem}")
-        encoded = encode(content)
+        encoded = encode(to_data(made))
         (folder / MANIFEST).write_bytes(encoded)
         (folder / DIGEST).write_bytes(_digest_line(encoded))
         _check_free(output)  # again: what wasn't there when the build began must not be lost either
-    return Bundle(output, content)
+    return Bundle(output, made)
 
 
 def _documents(

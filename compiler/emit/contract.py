@@ -1,7 +1,6 @@
 """The memory contract: a build that needs more flash or RAM than it may have fails, and says why."""
 
-from collections.abc import Mapping
-
+from edgec.compiler.emit.manifest import Memory
 from edgec.compiler.lower.network.plan import peak
 from edgec.compiler.program import Plan, Program
 from edgec.errors import LimitError
@@ -11,16 +10,6 @@ _NAMED = 4
 """Tensors and layers that a message names: it is one line."""
 _LARGE_SCRATCH = 0.1
 """Share of the peak from which on the scratch is worth a word."""
-
-
-def ram_bytes(memory: Mapping[str, int | None]) -> int:
-    """Return all that an inference writes to: arena, context and, without an operating system, stack."""
-    return (memory["arena_bytes"] or 0) + (memory["context_bytes"] or 0) + (memory["stack_bytes"] or 0)
-
-
-def flash_bytes(memory: Mapping[str, int | None]) -> int:
-    """Return what is only read: code, weights, tables."""
-    return (memory["code_bytes"] or 0) + (memory["weights_bytes"] or 0)
 
 
 def check_arena(program: Program, plan: Plan, optimize: Optimize) -> None:
@@ -33,22 +22,22 @@ def check_arena(program: Program, plan: Plan, optimize: Optimize) -> None:
         raise LimitError(f"{_over('RAM', plan.arena_bytes, limit)}: {_peak(program, plan, optimize)}")
 
 
-def check(program: Program, plan: Plan, memory: Mapping[str, int | None], optimize: Optimize) -> None:
+def check(program: Program, plan: Plan, memory: Memory, optimize: Optimize) -> None:
     """Raise LimitError where `memory`, as the manifest has it, is more than the target allows."""
     target = program.target
-    needed = ram_bytes(memory)
+    needed = memory.ram_bytes
     if target.ram_bytes is not None and needed > target.ram_bytes:
         parts = ", ".join(
             f"{name} {kib(size)}"
             for name in ("arena", "stack", "context")
-            if (size := memory[f"{name}_bytes"])
+            if (size := getattr(memory, f"{name}_bytes"))
         )
         raise LimitError(
             f"{_over('RAM', needed, target.ram_bytes)} ({parts}): {_peak(program, plan, optimize)}"
         )
-    needed = flash_bytes(memory)
+    needed = memory.flash_bytes
     if target.flash_bytes is not None and needed > target.flash_bytes:
-        parts = f"weights {kib(memory['weights_bytes'] or 0)}, code {kib(memory['code_bytes'] or 0)}"
+        parts = f"weights {kib(memory.weights_bytes)}, code {kib(memory.code_bytes)}"
         raise LimitError(
             f"{_over('flash', needed, target.flash_bytes)} ({parts}): {_largest(program, optimize)}"
         )

@@ -13,11 +13,12 @@ from edgec.kernels.reference import precise
 
 RELATIVE_TOLERANCE = 1e-3
 ABSOLUTE_TOLERANCE = 1e-4
-"""Of float islands and float convolutions. The absolute one is a share of the tensor's largest magnitude:
-float32 sums in another order differ by some 1e-6 of it, and approximated exponentials by 1e-5."""
+"""How near float islands and float convolutions must come to the reference. The absolute one is a share of
+the tensor's largest magnitude: float32 sums in another order differ by some 1e-6 of it, and approximated
+exponentials by 1e-5."""
 
 _BITS = 12
-"""Of floats that are compared within a tolerance: exact to an eighth of it."""
+"""Bits that are kept of floats that are compared within a tolerance: exact to an eighth of it."""
 SAMPLES = 256
 """Elements that are kept, at least, of a tensor that nothing exact follows: a wrong kernel is wrong in more
 than one place, and a bundle of floats would otherwise be larger by all its activations."""

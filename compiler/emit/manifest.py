@@ -1,250 +1,294 @@
-"""manifest.json: what a bundle is and how it came to be. The schema beside this file describes every key."""
+"""manifest.json as types: what a bundle is and how it came to be. manifest.schema.json tells others."""
 
-import dataclasses
-import importlib.metadata
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
-from edgec import options
-from edgec.compiler.accuracy import LIMITS_DB, Accuracy
-from edgec.compiler.emit import driver
-from edgec.compiler.emit.golden import Golden
-from edgec.compiler.emit.linking import Kernels
-from edgec.compiler.emit.platforms.emission import Sizes
-from edgec.compiler.program import Call, Plan, Program
-from edgec.kernels.codegen import elf
-from edgec.kernels.operations import Tensor
+from edgec import options as build_options
+from edgec.compiler.accuracy import Accuracy, Figure, SamplesKind
+from edgec.compiler.provenance import Provenance, Sha256
+from edgec.compiler.typed_json import Limits, TypedJson, hints
 from edgec.options import BuildOptions
 from edgec.targets.descriptor import Target
 
 SCHEMA = 4
-PACKAGES = {
-    "edgec": "edgec",
-    "numpy": "numpy",
-    "onnxruntime": "onnxruntime",
-    "tvm": "apache-tvm",
-    "ziglang": "ziglang",
-}
-"""Key in the manifest -> package whose version decides bytes of the bundle."""
-
-_RECORDED = {
-    name: option.recorded.split("/") for name, option in options.options().items() if option.recorded
-}
-"""Options by name, and the keys on the way to where a manifest has them."""
+Name = Annotated[str, Limits(shortest=1, longest=200)]
+Bytes = Annotated[int, Limits(0, 2**40)]
+DType = Literal[
+    "bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
+    "uint8", "uint16", "uint32", "uint64",
+]  # fmt: skip
+"""A numpy dtype's name."""
+Shape = Annotated[tuple[int, ...], Limits(longest=32)]
+"""In elements, outermost dimension first."""
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Where the activations' scales come from."""
-
-    kind: str
-    """`data`: the user's samples; `synthetic`: seeded noise; `qdq`: in the model already; `none`: float."""
-    samples: int = 0
-    sha256: str | None = None
-    """Of the user's file."""
-    seed: int | None = None
-    """Of the synthetic samples."""
-    held_back: int = 0
-    """Samples of the user's that chose no scales."""
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """The model that a bundle was made from."""
+class ModelFile:
+    """The model that was given."""
 
     file: str
-    """Name of the file given, without its folder."""
-    sha256: str
-    """Of that file."""
+    """Its name, without its folder."""
+    sha256: Sha256
     nodes: int
     """ONNX nodes in that file."""
     operators: int
     """Operators of the lowered network."""
-    calibration: Calibration
-    compiled: bytes
-    """The ONNX model that was lowered (QDQ on an int8 target): the bundle's model.onnx."""
-    original: bytes
-    """The model as given, in one file: the bundle's original.onnx."""
-    accuracy: Accuracy | None = None
-    """How near its outputs come to the original's; None until they are compared."""
-    islands: tuple[tuple[str, str, str], ...] = ()
-    """Nodes that stay in float on an int8 target: name, operator, reason."""
+    macs: int
+    """Multiply-accumulates of one inference."""
+    calibration: Provenance
+    """Where the activations' scales come from."""
 
 
-def build(
-    name: str,
-    identifier: str,
-    programs: Sequence[Program],
-    kernels: Kernels,
-    plan: Plan,
-    golden: Golden,
-    source: Source,
-    chosen: BuildOptions,
-    hashes: dict[str, str],
-    weights_bytes: int,
-    sizes: Sizes,
-) -> dict[str, Any]:
-    """Return the manifest's content. `hashes` gives the sha256 of every other file of the bundle."""
-    *variants, program = programs
-    fields = driver.tensor_names(program)
-    return {
-        "schema": SCHEMA,
-        "name": name,
-        "identifier": identifier,
-        "target": _target(replace(program.target, variants=tuple(p.target for p in variants))),
-        "files": hashes,
-        "model": {
-            "file": source.file,
-            "sha256": source.sha256,
-            "nodes": source.nodes,
-            "operators": source.operators,
-            "macs": sum(call.macs for call in program.calls),
-            "calibration": dataclasses.asdict(source.calibration),
-        },
-        "accuracy": _accuracy(source.accuracy, program.target.precision),
-        "inputs": [_tensor(tensor, fields) for tensor in program.inputs],
-        "outputs": [_tensor(tensor, fields) for tensor in program.outputs],
-        "memory": {
-            "arena_bytes": plan.arena_bytes,
-            "lower_bound_bytes": plan.lower_bound_bytes,
-            "thread_scratch_bytes": plan.thread_scratch_bytes,
-            "weights_bytes": weights_bytes,
-            "code_bytes": sizes.code,
-            "context_bytes": driver.context_bytes(program),
-            "stack_bytes": sizes.stack,
-        },
-        "levels": [_level(each, index, kernels) for index, each in enumerate(programs)],
-        "steps": [
-            _step(call, crc, program) for call, crc in zip(program.calls, golden.checksums, strict=True)
-        ],
-        "islands": [
-            {"name": node, "operator": operator, "reason": reason}
-            for node, operator, reason in source.islands
-        ],
-        "required_features": sorted(program.target.features),
-        "versions": dict(_versions(PACKAGES.items())),
-        **_recorded(chosen),
-    }
+@dataclass(frozen=True)
+class Compared:
+    """How near the reference's outputs, and so the device's, come to original.onnx's in ONNX Runtime."""
+
+    on: SamplesKind
+    """held back: every tenth of the user's samples, which chose no scales; calibrated: the samples that did;
+    given: samples of a model that isn't calibrated; synthetic: seeded noise."""
+    samples: Annotated[int, Limits(1)]
+    """Compared."""
+    outputs: tuple[Figure, ...]
+    """Figures of each output as a whole, then of its groups of channels with ranges 100-fold apart."""
+    not_compared: str | None
+    """Why there are no figures, where neither ONNX Runtime nor ONNX's reference runs the original."""
+    limit_db: float
+    """What the figures must reach."""
+    warnings: tuple[str, ...]
+    """What doesn't, the worst first."""
+
+    @property
+    def figures(self) -> Accuracy:
+        """What was found, without what is demanded of it."""
+        return Accuracy(self.on, self.samples, self.outputs, self.not_compared)
 
 
-def source_of(manifest: dict[str, Any], folder: Path) -> Source:
-    """Return the model that a bundle in `folder` was made from."""
-    model = manifest["model"]
-    return Source(
-        file=model["file"],
-        sha256=model["sha256"],
-        nodes=model["nodes"],
-        operators=model["operators"],
-        calibration=Calibration(**model["calibration"]),
-        compiled=(folder / "model.onnx").read_bytes(),
-        original=(folder / "original.onnx").read_bytes(),
-        accuracy=Accuracy.from_data(manifest["accuracy"]),
-        islands=tuple((node["name"], node["operator"], node["reason"]) for node in manifest["islands"]),
-    )
+@dataclass(frozen=True)
+class End:
+    """An input or output of the model."""
+
+    name: str
+    """As in the model."""
+    c_name: Annotated[str, Limits(pattern="[A-Za-z][A-Za-z0-9_]*")]
+    """The field of NAME_inputs or NAME_outputs."""
+    dtype: DType
+    """A numpy dtype name."""
+    shape: Shape
+    """In elements, outermost dimension first."""
+    scale: Annotated[float | None, Limits(above=0)]
+    """real = scale * (q - zero_point); null if the tensor isn't quantized."""
+    zero_point: Annotated[int | None, Limits(-(2**31), 2**32 - 1)]
 
 
-def options_of(manifest: dict[str, Any]) -> BuildOptions:
-    """Return the options that a bundle was built with, as far as they decide how it is tuned."""
-    found: dict[str, Any] = {}
-    for name, way in _RECORDED.items():
-        found[name] = manifest
+@dataclass(frozen=True)
+class Memory:
+    """What the model needs."""
+
+    arena_bytes: Bytes
+    """Working memory of one thread."""
+    lower_bound_bytes: Bytes
+    """The most bytes alive at any one step: no plan can be smaller."""
+    thread_scratch_bytes: Bytes
+    """What each further thread adds to the arena."""
+    weights_bytes: Bytes
+    """Weights, tables and parameters of all levels."""
+    code_bytes: Bytes
+    """Kernels of all levels and driver, with their own constants."""
+    context_bytes: Bytes
+    """Size of NAME_context."""
+    stack_bytes: Bytes | None
+    """The most stack that one call of run takes; null under an operating system."""
+
+    @property
+    def ram_bytes(self) -> int:
+        """All that an inference writes to: arena, context and, without an operating system, stack."""
+        return self.arena_bytes + self.context_bytes + (self.stack_bytes or 0)
+
+    @property
+    def flash_bytes(self) -> int:
+        """What is only read: code, weights, tables."""
+        return self.code_bytes + self.weights_bytes
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What computes one step on one level."""
+
+    kernel: str
+    """Row of edgec's kernel table, or island for a step of a float island."""
+    configuration: str
+    """Which of the kernel's codes for the layer; empty where there is but one. tuning.jsonl, if there, has
+    the records that chose."""
+    symbol: str
+    """The function in the libraries."""
+    tiles: int
+    """Parts that threads may share out."""
+    moved_bytes: int
+    """Inputs, constants and outputs, each counted once."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """An instruction-set level."""
+
+    name: str
+    """The device whose features it needs: the target's own, or one of its variants."""
+    code_bytes: int
+    """Kernels that this level calls, some of which others may call too."""
+    weights_bytes: int
+    """Weights, tables and parameters that this level reads."""
+    kernels: tuple[Kernel, ...]
+    """One per step."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor that a step computes."""
+
+    name: str
+    dtype: DType
+    """A numpy dtype name."""
+    shape: Shape
+    """In elements, outermost dimension first."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer, which every level computes with a kernel of its own."""
+
+    name: str
+    """The layer."""
+    macs: int
+    checked: bool
+    """Bit-exact with the reference; false inside a float island."""
+    checksum: Annotated[int | None, Limits(0, 2**32 - 1)]
+    """CRC-32 of the outputs in the golden run, one after another; null for a float step."""
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class LevelStep(Kernel, Step):
+    """A step with the kernel that a level computes it by."""
+
+
+@dataclass(frozen=True)
+class IslandNode:
+    """A node that is computed in float."""
+
+    name: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The tools that made the bundle."""
+
+    edgec: str
+    numpy: str
+    onnxruntime: str
+    tvm: str
+    ziglang: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json of an edgec bundle. It holds no time and no path: equal inputs give equal bytes.
+
+    manifest.sha256 beside it holds its hash.
+    """
+
+    name: Name
+    """The model's name."""
+    identifier: Annotated[str, Limits(pattern="[a-z][a-z0-9_]*", shortest=1, longest=200)]
+    """Prefix of the C functions; name of the header and libraries."""
+    options: BuildOptions
+    """Those that are recorded, each where its field says; the manifest has no key of this name."""
+    target: Target
+    """The whole descriptor of the device."""
+    files: Mapping[str, Sha256]
+    """sha256 of every other file of the bundle, by path."""
+    model: ModelFile
+    accuracy: Compared
+    inputs: tuple[End, ...]
+    outputs: Annotated[tuple[End, ...], Limits(shortest=1)]
+    memory: Memory
+    levels: Annotated[tuple[Level, ...], Limits(shortest=1)]
+    """Instruction-set levels, best first; init chooses the first that the CPU has."""
+    steps: tuple[Step, ...]
+    """Layers in execution order: every level computes them, each with kernels of its own."""
+    islands: tuple[IslandNode, ...]
+    """Nodes computed in float, and why."""
+    required_features: tuple[str, ...]
+    """CPU features beyond the architecture's baseline that the last level needs, as LLVM spells them."""
+    versions: Versions
+
+    @property
+    def int8_io(self) -> bool:
+        """Whether inputs and outputs are int8 where the model has float."""
+        return bool(self.options.int8_io)  # None, which leaves it to the target, isn't what is recorded
+
+
+JSON = TypedJson({Target: ("name",)})
+_PLACES = {
+    name: tuple(option.recorded.split("/"))
+    for name, option in build_options.options().items()
+    if option.recorded is not None
+}
+"""Recorded options by name, and the keys on the way to where a manifest has them."""
+
+
+def kinds() -> dict[str, Any]:
+    """Return what a manifest consists of, as TypedJson reads it: kinds by key."""
+    own = {name: kind for name, kind in hints(Manifest).items() if name != "options"}
+    return {"schema": int} | own | _nested(build_options.kinds())
+
+
+def to_data(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest as JSON has it."""
+    own = {field.name: getattr(manifest, field.name) for field in fields(manifest) if field.name != "options"}
+    data = {name: JSON.plain(value) for name, value in own.items()}
+    return {"schema": SCHEMA} | data | _nested(vars(manifest.options))
+
+
+def from_data(data: Any) -> Manifest:
+    """Return the manifest that JSON's data are; raises UnfitError where they are none."""
+    values = JSON.read(kinds(), data)
+    del values["schema"]
+    chosen = {}
+    for name, way in _PLACES.items():
+        place = values
         for key in way:
-            found[name] = found[name][key]
-    return BuildOptions(target=manifest["target"]["name"], name=manifest["name"], **found)
+            place = place[key]
+        chosen[name] = place
+    for key in {way[0] for way in _PLACES.values()}:
+        del values[key]
+    return Manifest(options=_options(values["name"], values["target"].name, chosen), **values)
 
 
-def _recorded(chosen: BuildOptions) -> dict[str, Any]:
-    """Return what a manifest says of the options."""
+def recorded(options: BuildOptions, name: str, target: str) -> BuildOptions:
+    """Return what a manifest keeps of the options that a model of that name was built with."""
+    return _options(name, target, {option: getattr(options, option) for option in _PLACES})
+
+
+def encode(data: Mapping[str, Any]) -> bytes:
+    """Return the bytes of JSON's data: indented, keys sorted."""
+    return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _options(name: str, target: str, chosen: Mapping[str, Any]) -> BuildOptions:
+    return BuildOptions(target=target, name=name, **chosen)
+
+
+def _nested(by_option: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands for each recorded option at its place: {int8_io: x} → {io: {int8: x}}."""
     found: dict[str, Any] = {}
-    for name, (*way, last) in _RECORDED.items():
+    for name, (*way, last) in _PLACES.items():
         place = found
         for key in way:
             place = place.setdefault(key, {})
-        place[last] = getattr(chosen, name)
+        place[last] = by_option[name]
     return found
-
-
-def encode(manifest: dict[str, Any]) -> bytes:
-    """Return the manifest's bytes: indented, keys sorted."""
-    return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _target(target: Target) -> dict[str, Any]:
-    return dataclasses.asdict(target, dict_factory=_listed) | {
-        "name": target.name,
-        "features": sorted(target.features),
-        "variants": [_target(variant) for variant in target.variants],
-    }
-
-
-def _listed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make lists of tuples, as they are when the manifest is read again."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
-
-
-def _accuracy(found: Accuracy | None, precision: str) -> dict[str, Any]:
-    assert found is not None, "every build is compared before it is written"
-    return {
-        "on": found.on,
-        "samples": found.samples,
-        "outputs": [dataclasses.asdict(figure) for figure in found.outputs],
-        "not_compared": found.not_compared,
-        "limit_db": LIMITS_DB[precision],
-        "warnings": list(found.warnings(precision)),
-    }
-
-
-def _level(program: Program, index: int, kernels: Kernels) -> dict[str, Any]:
-    symbols = kernels.symbols[index]
-    return {
-        "name": program.target.device,
-        "code_bytes": sum(map(elf.loaded_bytes, kernels.of_level(index).values())),
-        "weights_bytes": len(driver.weights([program]).data),
-        "kernels": [
-            {
-                "kernel": call.kernel,
-                "configuration": call.configuration,
-                "symbol": symbols[call.symbol],
-                "tiles": call.tiles,
-                "moved_bytes": program.moved_bytes(call),
-            }
-            for call in program.calls
-        ],
-    }
-
-
-def _tensor(tensor: Tensor, fields: dict[str, str]) -> dict[str, Any]:
-    quantization = tensor.quantization
-    return {
-        "name": tensor.title or tensor.name,
-        "c_name": fields[tensor.name],
-        "dtype": tensor.dtype,
-        "shape": list(tensor.shape),
-        "scale": None if quantization is None else float(quantization.scale),
-        "zero_point": None if quantization is None else int(quantization.zero_point),
-    }
-
-
-def _step(call: Call, crc: int | None, program: Program) -> dict[str, Any]:
-    outputs = [program.tensors[name] for name in call.outputs]
-    return {
-        "name": call.name,
-        "macs": call.macs,
-        "checked": call.checked,
-        "checksum": crc,
-        "outputs": [
-            {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "bytes": tensor.bytes}
-            for tensor in outputs
-        ],
-    }
-
-
-def _versions(packages: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    for key, package in packages:
-        try:
-            yield key, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            yield key, "not installed"  # edgec itself, run from a checkout

@@ -3,6 +3,7 @@
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
+from edgec.compiler.operators.product_form import bias_of, output_axis, unscaled
 from edgec.compiler.passes import Fact
 
 MINIMUM_OPSET = 13
@@ -49,16 +50,12 @@ EXPLICIT_PADS = Fact(
 
 def _other_gemm(graph: onnx_ir.Graph) -> str | None:
     for node in graph:
-        if node.op_type != "Gemm" or node.domain or constant(node.inputs[1]) is None:
+        weights = constant(node.inputs[1]) if node.op_type == "Gemm" and not node.domain else None
+        if weights is None or bias_of(node, weights.shape[output_axis(node)]) is None:
             continue
-        given = len(node.inputs) > 2 and node.inputs[2] is not None
-        bias = constant(node.inputs[2]) if given else None
-        form = [attribute(node, name, default) for name, default in _FORM.items()]
-        if (not given or (bias is not None and bias.ndim == 1)) and form != [1.0, 1.0, 1]:
-            return f"node '{node.name}' has {dict(zip(_FORM, form, strict=True))}"
+        if not (unscaled(node) and output_axis(node) == 0):
+            return f"node '{node.name}' isn't so"
     return None
 
-
-_FORM = {"alpha": 1.0, "beta": 1.0, "transB": 0}
 
 ONE_GEMM = Fact("a Gemm by constants, with one bias per column, has alpha, beta and transB of 1", _other_gemm)

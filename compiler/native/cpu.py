@@ -6,7 +6,8 @@ from edgec.targets.descriptor import Target
 YMM = 0x06
 """XCR0 bits that the operating system must set before AVX registers may be used: SSE and AVX state."""
 ZMM = 0xE6
-"""The same for AVX-512: opmask, upper halves and upper sixteen registers besides."""
+"""XCR0 bits that must be set before AVX-512's registers may be used: opmask, upper halves and upper sixteen
+registers besides."""
 
 X86_64 = {
     "avx": (1, 0, "ECX", 28, YMM),

@@ -39,7 +39,7 @@ LINK_FLAGS = (
 )
 
 _SECONDS = 30 * 60
-"""Of one call: a minute on a small board with nothing cached; what takes so long hangs."""
+"""How long one call may take: a minute on a small board with nothing cached; what takes so long hangs."""
 _NO_SPACE = 1 << 16
 """Free bytes under which a failure is for want of them: the compiler's own message doesn't say so."""
 _CACHE_BYTES = 64 << 20

@@ -18,8 +18,8 @@ from edgec.kernels.operations import Conv2d, Quantization
 _DTYPES = ("int8", "uint8", "int4", "uint4")
 _LARGEST_SUM = 2**31 - 1
 _REACH = 255 + 256
-"""Of one activation: less its zero point at most 255, and kernels that multiply unsigned bytes add 128 to
-both before they fold the zero point into the bias."""
+"""The largest factor that an activation is: less its zero point at most 255, and kernels that multiply
+unsigned bytes add 128 to both before they fold the zero point into the bias."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ class LayerNode:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the result, in ONNX's order."""
+        """Shape of the result, in ONNX's order."""
         shape = shape_of(self.node.outputs[0])
         assert shape is not None, "check() leaves static shapes only"
         return shape
@@ -118,7 +118,7 @@ class OnnxOperator:
     quantized: bool = True
     """Whether edgec chooses scales for it; if not, it runs in int8 in models that come quantized."""
     output: Quantization | None = None
-    """Of a result whose range is known beforehand."""
+    """Scale and zero point of a result whose range is known beforehand."""
     limits: str = ""
     """What of it has an integer form, for the documentation; empty where that is all."""
 

@@ -9,7 +9,7 @@ from edgec.compiler.graph import attribute, constant
 from edgec.compiler.operators.row import Real
 
 erf = np.vectorize(math.erf, otypes=[np.float64])
-"""Of every element."""
+"""The error function of every element."""
 
 
 def clip(node: onnx_ir.Node, x: Real) -> Real:

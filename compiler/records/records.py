@@ -41,9 +41,9 @@ class Record:
     kernel: str
     configuration: str
     cost: float
-    """Of one call, in `unit`."""
+    """What one call costs, in `unit`."""
     first_cost: float
-    """Of the code that would be chosen without tuning."""
+    """Cost of the code that would be chosen without tuning."""
     unit: str
     """`ns`, or on an emulator `modelled cycles` or executed `instructions`."""
     cpu: str
@@ -53,7 +53,7 @@ class Record:
     complete: bool
     """Whether those were all there are, and the choice among them was clear."""
     version: str
-    """Of the kernels it was chosen from."""
+    """Version of the kernels it was chosen from."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -80,13 +80,16 @@ class Layers:
         self._positions: list[dict[int, int]] = []
 
     def made(self, layer: int, way: int) -> bool:
-        """See `search.Bench`."""
+        """Whether a way was compiled before, so that preparing it takes next to no time."""
         codes = self.groups[layer].ways[way].codes
         functions = (function for code in codes for function in code.functions.values())
         return all(is_cached(function, self._target) for function in functions)
 
     def prepare(self, ways: Sequence[Sequence[int]]) -> float:
-        """See `search.Bench`. Raises RuntimeError where two ways compute different results: a bug."""
+        """Build a probe of these ways of each layer; returns the seconds that compiling took of it.
+
+        Raises RuntimeError where two ways compute different results: a bug.
+        """
         offered: dict[int, list[IslandCode]] = {}
         for group, steps, chosen in zip(self.groups, self._steps, ways, strict=True):
             for index, step in enumerate(steps):
@@ -102,7 +105,10 @@ class Layers:
         return self._built.compile_seconds
 
     def run(self, choices: NDArray[np.intp]) -> NDArray[np.float64]:
-        """See `search.Bench`."""
+        """Run the network once per row of [runs, layers], which says what way each layer takes.
+
+        Returns [runs, layers + 1]: what each layer cost, and last all that has no choice.
+        """
         assert self._built is not None, "prepare() comes first"
         costs = self._built.costs(self._meter, self._schedule(choices))
         of_groups = [costs[:, steps].sum(axis=1) for steps in self._steps]

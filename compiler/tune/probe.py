@@ -34,7 +34,7 @@ class Meter:
     """How a device measures: what the tuner asks of it, whichever device it is."""
 
     cpu: str
-    """Its processor, for the records."""
+    """The device's processor, for the records."""
     unit: str
     """`ns`, or where there is no clock worth reading `modelled cycles` or `instructions`."""
     exact: bool

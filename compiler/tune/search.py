@@ -24,15 +24,16 @@ _FLOOR = 0.01
 _HOPELESS = 1.5
 """Ratio to the leader at which one round is enough."""
 _ROUNDS = 16
-"""Of a race: what isn't decided by then is as good as equal."""
+"""Rounds of a race: what isn't decided by then is as good as equal."""
 _LEAST_ROUNDS, _RACE_SHARE, _ROUND_SHARE = 3, 1 / 12, 1 / 60
-"""Of the budget: after these rounds, what a race may take; and a round. Other ways may be worth more."""
+"""After the least rounds, the share of the budget that a race may take; and that a round may. Other ways may
+be worth more."""
 _SAMPLES = 6
 """Runs of each way in a round, of which the minimum counts: enough that one of them is rarely disturbed."""
 _LEAST_SECONDS = 1.0
 """What a batch of ways must have to be worth linking."""
 _MADE_SECONDS = 0.005
-"""Of a way that was compiled before."""
+"""Time to take a way from the cache, which was compiled before."""
 
 
 class Bench(Protocol):
@@ -78,9 +79,9 @@ class _Layer:
     owner: dict[int, int] = field(default_factory=dict)
     """Way -> kernel."""
     cost: float = 0.0
-    """Of the leader."""
+    """Cost of the leader."""
     first_cost: float = 0.0
-    """Of way 0."""
+    """Cost of way 0."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Choice:
     way: int
     cost: float
     first_cost: float
-    """Of way 0, measured beside it."""
+    """Cost of way 0, measured beside it."""
     tried: int
     complete: bool
     """Whether all ways were tried that were worth it, and none but this one is left."""

@@ -28,7 +28,7 @@ class TunedLayers:
     """What is taken without tuning."""
     first_configuration: str
     cost: float
-    """Of all these layers, in the tuning's unit."""
+    """What all these layers cost together, in the tuning's unit."""
     first_cost: float
     tried: int
     complete: bool
@@ -46,7 +46,7 @@ class Tuning:
     unit: str
     """`ns`, `modelled cycles` or `instructions`."""
     cost: float
-    """Of one inference, all layers; as every cost in `ns` the least seen, layer by layer."""
+    """What all layers of one inference cost; as every cost in `ns` the least seen, layer by layer."""
     first_cost: float
     """Without tuning."""
     known: int

@@ -30,6 +30,7 @@ def build(
         progress("start", "")  # the spinner is there while the compiler is being imported
         from edgec.bench import building, tuning
         from edgec.bench.report import tables
+        from edgec.compiler.emit.manifest import to_data
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []
@@ -39,5 +40,5 @@ def build(
         tables.print_tuning(out, result)
     show.print_build(out, str(bundle.path), bundle.manifest, bundle.digest)
     if as_json:
-        data = {"bundle": str(bundle.path), "sha256": bundle.digest, "manifest": bundle.manifest}
+        data = {"bundle": str(bundle.path), "sha256": bundle.digest, "manifest": to_data(bundle.manifest)}
         show.print_json(data | ({"tuning": tuning.to_json(found[0])} if found else {}))

@@ -37,6 +37,7 @@ def tune(
         from edgec.bench.measure.levels import running
         from edgec.bench.report import tables
         from edgec.compiler import pipeline
+        from edgec.compiler.emit.manifest import to_data
         from edgec.compiler.tune.tune import Tuning
 
         found: list[Tuning] = []
@@ -50,6 +51,6 @@ def tune(
     tables.print_conditions(out, conditions, warnings)
     show.print_build(out, str(rebuilt.path), rebuilt.manifest, rebuilt.digest)
     if as_json:
-        data = {"bundle": str(rebuilt.path), "sha256": rebuilt.digest, "manifest": rebuilt.manifest}
+        data = {"bundle": str(rebuilt.path), "sha256": rebuilt.digest, "manifest": to_data(rebuilt.manifest)}
         measured = tuning.to_json(found[0]) | {"conditions": conditions, "warnings": warnings}
         show.print_json(data | {"tuning": measured})

@@ -65,7 +65,7 @@ class Operator:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Operators in execution order over tensors; what `reference.py` evaluates and kernels implement."""
+    """Operators in execution order over tensors; what `reference.evaluate` computes and kernels implement."""
 
     operators: tuple[Operator, ...]
     tensors: dict[str, Tensor]

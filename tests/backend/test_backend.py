@@ -82,6 +82,6 @@ def test_bundles(share: int, tmp_path: Path) -> None:
         options = BuildOptions(target=target(loaded), shapes=shapes(case), output=output, calibration=samples)
         built = pipeline.build(path, options)
         bundle = Bundle.load(built.path)
-        computed = bundle.run({tensor["name"]: given[tensor["name"]] for tensor in bundle.inputs})
+        computed = bundle.run({tensor.name: given[tensor.name] for tensor in bundle.inputs})
         for value, expected in zip(case.model.graph.output, outputs, strict=True):
             assert difference(expected, computed[value.name]) is None, f"{case.name}: {value.name}"

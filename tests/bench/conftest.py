@@ -15,10 +15,11 @@ import pytest
 from edgec.bench.bundle import Bundle
 from edgec.compiler.accuracy import measure
 from edgec.compiler.emit import bundle as emit
+from edgec.compiler.emit.entries import Source
 from edgec.compiler.emit.golden import Golden, checksum
-from edgec.compiler.emit.manifest import Calibration, Source
 from edgec.compiler.native import toolchain
 from edgec.compiler.program import Call, Function, Plan, Program
+from edgec.compiler.provenance import Provenance
 from edgec.kernels import reference
 from edgec.kernels.operations import Dequantize, Island, Lookup, Network, Operator, Quantize, Tensor
 from edgec.kernels.operations import Quantization as Scale
@@ -118,7 +119,7 @@ def build(target: str, folder: Path, **bodies: str) -> Bundle:
     )
     plan = Plan({"q": 0, "r": 64, "d": 128}, (0, 0, 0, 0), 192, 0, 64)
     float_model = model("z = Relu(x) y = Mul(z, z)")
-    calibration = Calibration("synthetic", samples=4, seed=0)
+    calibration = Provenance("synthetic", samples=4, seed=0)
     accuracy = measure(float_model, "synthetic", [{"x": x}], [{"y": steps["y"]}])
     source = Source("toy.onnx", "0" * 64, 2, 4, calibration, float_model, float_model, accuracy)
     output = folder / "toy.edgec"

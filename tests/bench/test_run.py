@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices.device import Execution
 from edgec.bench.run import pack, read_arrays, stack, unpack
+from edgec.compiler.emit.manifest import Output
 from edgec.errors import DataError, DeviceError
 
 X = np.array([[-1.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2]], np.float32)
@@ -48,7 +50,7 @@ def test_wrong_inputs_are_one_line(local_bundle: Bundle, arrays: dict[str, np.nd
     assert "\n" not in str(caught.value)
 
 
-TWO = [{"name": "a", "dtype": "float32", "shape": [2]}, {"name": "b", "dtype": "int8", "shape": [3, 1]}]
+TWO = [Output("a", "float32", (2,), 8), Output("b", "int8", (3, 1), 3)]
 
 
 def test_the_file_format_is_sample_by_sample_and_comes_back() -> None:
@@ -72,7 +74,7 @@ def test_a_cut_off_file_is_noticed() -> None:
 
 
 def test_inputs_must_have_as_many_samples_as_each_other(tmp_path: Path) -> None:
-    bundle = Bundle(tmp_path, {"inputs": TWO})
+    bundle = Bundle(tmp_path, SimpleNamespace(inputs=TWO))
     with pytest.raises(DataError, match="'a' 2, 'b' 1"):
         stack(bundle, {"a": np.zeros((2, 2), np.float32), "b": np.zeros((3, 1), np.int8)})
 

@@ -4,6 +4,7 @@ The bench program of a bundle, its hash put right, is one that does its work but
 that come upon that end in one line that names the device.
 """
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -23,7 +24,7 @@ from edgec.bench.devices import process
 from edgec.cli import app
 from edgec.compiler import pipeline
 from edgec.compiler.emit import bundle as emit
-from edgec.compiler.emit.manifest import encode
+from edgec.compiler.emit.manifest import encode, to_data
 from edgec.errors import DeviceError, printable
 
 pytestmark = pytest.mark.usefixtures("toy_network")
@@ -186,8 +187,8 @@ class Bench:
         program.unlink()
         program.write_bytes(content)
         program.chmod(mode)
-        files = self.bundle.manifest["files"] | {name: hashlib.sha256(content).hexdigest()}
-        raw = encode(self.bundle.manifest | {"files": files})
+        files = {**self.bundle.manifest.files, name: hashlib.sha256(content).hexdigest()}
+        raw = encode(to_data(dataclasses.replace(self.bundle.manifest, files=files)))
         (self.bundle.path / emit.MANIFEST).write_bytes(raw)
         (self.bundle.path / emit.DIGEST).write_bytes(emit._digest_line(raw))
 

@@ -51,4 +51,4 @@ def verified(
 
 def checksums(bundle: Bundle) -> dict[str, int | None]:
     """Of the golden run, by the first tensor that each step computes."""
-    return {step["outputs"][0]["name"]: step["checksum"] for step in bundle.steps}
+    return {step.outputs[0].name: step.checksum for step in bundle.steps}

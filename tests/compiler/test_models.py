@@ -60,11 +60,11 @@ def test_real_models_are_exact(name: str, target: str, firsts: Bundles, tmp_path
     source = firsts[name].file("model.onnx") if name in firsts else path
     bundle = build(source, tmp_path, target, name=name)
     first = firsts.setdefault(name, bundle)
-    assert not bundle.manifest["islands"]
+    assert not bundle.manifest.islands
     sums, others = checksums(bundle), checksums(first)
     # Which layers are one step depends on the target's caches: the rest of their tensors aren't stored.
     assert all(sums[tensor] == others[tensor] for tensor in sums.keys() & others.keys())
-    assert {output["name"] for output in bundle.outputs} <= sums.keys() & others.keys()
+    assert {output.name for output in bundle.outputs} <= sums.keys() & others.keys()
     assert None not in sums.values()
     found = verified(bundle)
     assert found.exact_layers == len(bundle.steps)

@@ -69,9 +69,9 @@ def test_samples_that_are_held_back_choose_no_scales_and_show_what_the_others_le
     assert told["quantize"] == "int8 per channel, 36 samples, 4 held back"
     assert told["compare"].startswith("'scores': SQNR ")
     assert told["compare"].endswith("from the original, on 4 samples held back")
-    found = bundle.manifest["accuracy"]
-    assert (found["on"], found["samples"]) == ("held back", 4)
-    assert bundle.manifest["model"]["calibration"]["held_back"] == 4
+    found = bundle.manifest.accuracy
+    assert (found.on, found.samples) == ("held back", 4)
+    assert bundle.manifest.model.calibration.held_back == 4
     golden = np.load(bundle.file("golden/inputs.npz"))["image"]
     np.testing.assert_array_equal(golden, data["image"][9])
     quantized = onnx.load(bundle.file("model.onnx")).graph
@@ -84,8 +84,8 @@ def test_samples_that_are_held_back_choose_no_scales_and_show_what_the_others_le
 @pytest.mark.parametrize(("count", "on", "compared"), [(19, "calibrated", 19), (20, "held back", 2)])
 def test_few_samples_all_choose_scales(count: int, on: str, compared: int, tmp_path: Path) -> None:
     found = build(SMALL, tmp_path, calibration=images(count)).manifest
-    assert (found["accuracy"]["on"], found["accuracy"]["samples"]) == (on, compared)
-    assert found["model"]["calibration"]["samples"] + found["model"]["calibration"]["held_back"] == count
+    assert (found.accuracy.on, found.accuracy.samples) == (on, compared)
+    assert found.model.calibration.samples + found.model.calibration.held_back == count
 
 
 def test_the_figures_are_those_of_the_reference_and_the_original_on_these_samples(tmp_path: Path) -> None:
@@ -95,23 +95,23 @@ def test_the_figures_are_those_of_the_reference_and_the_original_on_these_sample
     held = data["image"][9::10]
     theirs = [onnx_models.run_onnx(SMALL, {"image": image}) for image in held]
     ours = [reference.evaluate(network, {"image": image}) for image in held]
-    assert [output["name"] for output in bundle.manifest["accuracy"]["outputs"]] == ["large", "scores"]
+    assert [figure.output for figure in bundle.manifest.accuracy.outputs] == ["large", "scores"]
     for place, name in enumerate(("large", "scores")):
         signal, computed = np.stack([run[place] for run in theirs]), np.stack([run[name] for run in ours])
         noise = np.square(signal - computed).sum(dtype=np.float64)
         moved = np.square(signal - signal.mean(0)).sum(dtype=np.float64)
-        figure = bundle.manifest["accuracy"]["outputs"][place]
+        figure = bundle.manifest.accuracy.outputs[place]
         expected = [10 * np.log10(power / noise) for power in (np.square(signal).sum(), moved)]
-        assert [figure["sqnr_db"], figure["varying_db"]] == pytest.approx(expected, abs=0.06)
+        assert [figure.sqnr_db, figure.varying_db] == pytest.approx(expected, abs=0.06)
 
 
 def test_fifty_decibels_while_every_score_is_zero_is_a_loud_warning(
     useless: tuple[Bundle, dict[str, str]],
 ) -> None:
     bundle, told = useless
-    whole, *_ = bundle.manifest["accuracy"]["outputs"]
-    assert whole["sqnr_db"] > 30
-    (warning,) = bundle.manifest["accuracy"]["warnings"]
+    whole, *_ = bundle.manifest.accuracy.outputs
+    assert whole.sqnr_db > 30
+    (warning,) = bundle.manifest.accuracy.warnings
     assert warning.startswith("'output' channels 4..8 of axis 1: ")
     assert told["compare"].startswith("'output' channels 4..8 of axis 1: SQNR ")
 
@@ -172,7 +172,7 @@ def test_what_the_frontend_reads_wrongly_is_seen(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(pipeline, "load", wrong)
     bundle = build(SMALL, tmp_path, "host-fp32")
     monkeypatch.undo()
-    assert bundle.manifest["accuracy"]["warnings"]
+    assert bundle.manifest.accuracy.warnings
     found = verify(bundle, bundle.device())
     assert found.passed
     assert found.warnings
@@ -201,9 +201,9 @@ def test_the_original_has_the_shapes_of_the_build(tmp_path: Path) -> None:
 def test_a_quantized_model_is_compared_with_what_it_simulates(tmp_path: Path) -> None:
     quantized = build(SMALL, tmp_path, calibration=images(8)).file("model.onnx")
     (tmp_path / "again").mkdir()
-    found = build(quantized, tmp_path / "again", calibration=images(20)).manifest["accuracy"]
-    assert (found["on"], found["samples"], found["warnings"]) == ("held back", 2, [])
-    assert all(figure["sqnr_db"] > 40 for figure in found["outputs"])
+    found = build(quantized, tmp_path / "again", calibration=images(20)).manifest.accuracy
+    assert (found.on, found.samples, found.warnings) == ("held back", 2, ())
+    assert all(figure.sqnr_db > 40 for figure in found.outputs)
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,15 +1,17 @@
 """What passes promise is checked behind each of them, and told to who watches."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnx_ir
 import pytest
 
 from edgec.compiler.compress.quantize import FINISHING, PREPARING
-from edgec.compiler.frontend.load import PASSES
+from edgec.compiler.frontend.load import PASSES, load
 from edgec.compiler.graph import add_initializer
 from edgec.compiler.passes import NAMED, SOUND, STATIC, STATIC_INPUTS, BrokenPassError, Fact, Pass, run
+from edgec.errors import ModelError
 from tests.compiler.onnx_models import model
 
 CHAIN = "(float[2,3] x) => (float y) { a = Relu(x) y = Neg(a) }"
@@ -112,3 +114,20 @@ def test_who_watches_sees_every_pass() -> None:
 def test_a_pass_is_called_as_its_file_is() -> None:
     for step in (*PASSES, *PREPARING, *FINISHING):
         assert step.rewrite.__module__.endswith(f".{step.name}")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 5), (3, 5), (3, 1), (7,), (0,)])
+def test_the_form_of_gemm_is_asked_of_what_has_one_only(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """ONNX's inference lets other biases pass, of damaged files too: they are the user's mistakes."""
+    weights = np.ones((4, 5), np.float32)
+    text = "(float[3,4] x) => (float y) { y = Gemm<alpha=2.0, beta=0.5>(x, w, b) }"
+    given = model(text, {"w": weights, "b": np.ones(shape, np.float32)})
+    (tmp_path / "model.onnx").write_bytes(given.SerializeToString())
+    try:
+        (gemm,) = load(tmp_path / "model.onnx").ir.graph
+    except ModelError:
+        return
+    fits = shape in ((), (1,), (5,), (1, 5))
+    assert (gemm.attributes.get_int("transB", 0), gemm.attributes.get_float("alpha", 1.0)) == (
+        (1, 1.0) if fits else (0, 2.0)
+    )

@@ -72,7 +72,7 @@ def test_every_target_has_the_same_golden_checksums(bundles: dict[str, Bundle]) 
 
 def test_targets_use_their_own_kernels(bundles: dict[str, Bundle]) -> None:
     def convolution(target: str) -> str:
-        return next(step["kernel"] for step in bundles[target].steps if step["kernel"].startswith("conv2d"))
+        return next(step.kernel for step in bundles[target].steps if step.kernel.startswith("conv2d"))
 
     assert convolution("x86-64-v3-int8") == "conv2d_int16_avx2"  # on its own level, the last
     assert convolution("rpi4-int8") == "conv2d_neon"
@@ -83,9 +83,9 @@ def test_targets_use_their_own_kernels(bundles: dict[str, Bundle]) -> None:
 def test_float_targets_stay_within_tolerance_of_the_model(target: str, tmp_path: Path) -> None:
     bundle = build(SMALL, tmp_path, target)
     found = verified(bundle)
-    assert any(step["kernel"].startswith("float_conv2d") for step in bundle.steps)
+    assert any(step.kernel.startswith("float_conv2d") for step in bundle.steps)
     assert found.accuracy.outputs[0].sqnr_db == accuracy.BEST_DB
-    assert bundle.manifest["islands"] == []
+    assert bundle.manifest.islands == ()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -121,7 +121,7 @@ def test_a_bundles_model_builds_to_the_same_network(bundles: dict[str, Bundle], 
     bundle = bundles["rpi5-int8"]
     again = build(bundle.file("model.onnx"), tmp_path, "rpi5-int8", calibration=samples())
     assert checksums(again) == checksums(bundle)
-    assert again.manifest["model"]["calibration"]["kind"] == "qdq"
+    assert again.manifest.model.calibration.kind == "qdq"
 
 
 def test_outputs_are_close_to_onnx_runtimes_run_of_the_quantized_model(bundles: dict[str, Bundle]) -> None:
@@ -224,7 +224,7 @@ def test_a_reduced_range_is_for_weights_that_are_rounded_here(
     with pytest.raises(ModelError, match="rpi4-fp32 doesn't quantize: leave it away"):
         build(SMALL, tmp_path, "rpi4-fp32", reduce_range=True)
     built = build(SMALL, tmp_path, "x86-64-v3-int8", reduce_range=True)
-    kernels = {kernel["kernel"] for kernel in built.manifest["levels"][-1]["kernels"]}
+    kernels = {kernel.kernel for kernel in built.manifest.levels[-1].kernels}
     assert "conv2d_avx2bytes" in kernels
     assert not kernels & {"conv2d_avx2", "conv2d_int16_avx2"}
 

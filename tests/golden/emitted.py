@@ -23,7 +23,7 @@ def texts(bundle: Bundle) -> dict[str, str]:
     """What is compared, by name, as `plain` has it; files that are copied from kernels/runtime are not."""
     copied = {path.read_bytes() for path in _RUNTIME.glob("*.[ch]")}
     found = {}
-    for name in bundle.manifest["files"]:
+    for name in bundle.manifest.files:
         if name.startswith(_COMPILED) or name.endswith(("_bench.c", ".onnx")):
             continue
         content = bundle.file(name).read_bytes()

@@ -24,13 +24,13 @@ FIRMWARE_PACKAGES = {
 }
 """Path in the bundle -> template of kernels/runtime/packages."""
 CORTEX_M_PACKAGES = {"edgec.{name}.pdsc": "package.pdsc.jinja"}
-"""The same for Arm's cores alone, which CMSIS is for."""
+"""Path in the bundle -> template, for Arm's cores alone, which CMSIS is for."""
 _WORDS = 6
 """uint32 of the driver's state without the caller's pointers."""
 
 
 class Baremetal:
-    """See `Emission`."""
+    """How bundles for microcontrollers are made: with packages for firmware, and an image to measure."""
 
     bench = "bench_image.c.jinja"
 

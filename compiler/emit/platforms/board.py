@@ -8,7 +8,7 @@ from edgec.targets.descriptor import Board, Target
 SCRIPT = "image.ld"
 STARTUP = "startup.c"
 STACK_BYTES = 16384
-"""Of the image; a model's own stack is measured in it, and is far smaller."""
+"""Stack of the bench image; a model's own is measured in it, and is far smaller."""
 
 
 def board_sources(target: Target, identifier: str, arrays_bytes: int) -> dict[str, str]:

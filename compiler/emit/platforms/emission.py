@@ -18,7 +18,7 @@ class Sizes:
     code: int
     """Kernels and driver with their own constants: no weights, self-test or bench program."""
     stack: int | None
-    """Of one inference; None where memory isn't scarce."""
+    """Stack that one inference takes at most; None where memory isn't scarce."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ condition. Those for 64-bit Arm are one word larger than for x86-64."""
 
 
 class Linux:
-    """See `Emission`."""
+    """How bundles for Linux are made: with a thread pool, a shared library and a bench program."""
 
     bench = "bench.c.jinja"
 

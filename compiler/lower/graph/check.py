@@ -32,7 +32,7 @@ _MOST_LISTED = 12
 """Nodes that one message names; of a large model all nodes may be of a kind."""
 
 _MOST_BYTES = 1 << 31
-"""Of one value: offsets in an arena have 32 bits."""
+"""The most that one value may take: offsets in an arena have 32 bits."""
 
 
 def check(model: Model, target: Target) -> None:

@@ -42,7 +42,7 @@ class _Lowering:
         outputs = {str(value.name) for value in self.graph.outputs if not value.is_graph_input()}
         self.builder = Builder(reserved=frozenset(outputs))
         self.codes: dict[onnx_ir.Value, Codes] = {}
-        """Of 8-bit integers and of affine and mapped floats."""
+        """Codes that are known of 8-bit integers, and of affine and mapped floats."""
         self.plain: dict[onnx_ir.Value, str] = {}
         """Row-major tensors in the values' own types."""
 

@@ -36,7 +36,7 @@ class FoundLayer:
     moves: tuple[onnx_ir.Node, ...]
     """Movements between it and its QuantizeLinear, in order: they can as well be done with the codes."""
     row: OnnxOperator
-    """Of its operator, which has an integer form."""
+    """The row of the table for the value's operator, which has an integer form."""
 
 
 @dataclass(frozen=True, eq=False)

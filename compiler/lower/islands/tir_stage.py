@@ -24,7 +24,7 @@ class Stage:
     writes: tuple[Any, ...]
     """The pointers after those."""
     parameters: tuple[Any, ...]
-    """Of the fused function."""
+    """Parameters of the fused function, in its order."""
     tiles: int
     macs: int
 

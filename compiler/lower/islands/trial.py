@@ -31,16 +31,17 @@ from edgec.kernels.reference import oracle
 from edgec.kernels.reference.isolation import Died, isolated
 
 _SECONDS = 120
-"""Of one node. The largest product of matrices in a model for edge devices takes one."""
+"""How long one node may take. The largest product of matrices in a model for edge devices takes one."""
 
 _WEIGHTS = 64
 """Elements of a float constant beyond which its values aren't looked at but made up."""
 
 _RTOL, _ATOL = 1e-3, 1e-5
-"""Of float32, the latter of an output's largest element: sums may be added up in another order."""
+"""How near results in float32 must come, the latter as a share of an output's largest element: sums may be
+added up in another order."""
 
 _RTOL_HALF, _ATOL_HALF = 1e-2, 1e-3
-"""The same of float16."""
+"""How near results in float16 must come."""
 
 _verdicts: dict[str, str] = {}
 """By content: empty for a node that computes what ONNX defines, else the reason why it can't be compiled."""

@@ -37,7 +37,7 @@ class _Node:
     kind: str
     inputs: tuple[str, ...]
     shapes: dict[str, Shape]
-    """Of inputs, constants and outputs, by name."""
+    """Shapes of inputs, constants and outputs, by name."""
     dtypes: dict[str, np.dtype[Any]]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]

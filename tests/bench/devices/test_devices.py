@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -127,7 +128,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     toolchain.compile_c(RPI5, ["loop.c"], "loop.o", folder)
     toolchain.link_program(RPI5, ["loop.o"], "bin/loop-bench", folder)
     digest = hashlib.sha256((folder / "bin/loop-bench").read_bytes()).hexdigest()
-    return Bundle(folder, {"identifier": "loop", "files": {"bin/loop-bench": digest}})
+    return Bundle(folder, SimpleNamespace(identifier="loop", files={"bin/loop-bench": digest}))
 
 
 @pytest.mark.usefixtures("arm_emulator")

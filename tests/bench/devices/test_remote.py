@@ -114,6 +114,8 @@ def test_nonsense_of_a_machine_is_left_out() -> None:
     assert (found.arch, found.cpu, found.features) == (None, "z80", frozenset())
     assert found.conditions == {"frequency_mhz": 1.0, "throttled": "unknown"}
     assert machine.parse("").conditions == {}
+    odd = machine.parse("governor \x1b[2J\ncpuinfo\nmodel name : \x1b]0;c\x07" + "x" * 500)
+    assert (odd.conditions["governor"], odd.cpu[:8], len(odd.cpu)) == (r"\x1b[2J", r"\x1b]0;c", 100)
 
 
 def test_what_changed_meanwhile_is_told_apart() -> None:

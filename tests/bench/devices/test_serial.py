@@ -48,7 +48,7 @@ def flashed(bundle: Bundle, folder: Path) -> Iterator[str]:
     """The name of a device: the bundle's example for serial lines, on the board that QEMU has of its core."""
     target, name = bundle.described(None), bundle.identifier
     assert isinstance(target.emulator, Board)
-    for file in bundle.manifest["files"]:
+    for file in bundle.manifest.files:
         if file.startswith(("include/", "lib/", "src/")) or file == "example/serial.c":
             shutil.copy(bundle.file(file), folder)
     units = (f"{name}_bench", "startup", "serial")

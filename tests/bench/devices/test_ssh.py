@@ -101,25 +101,29 @@ def test_the_tuner_measures_there(far: Far, tmp_path: Path) -> None:
     assert measured.costs(program(tmp_path, "echo 7 8 9"), bytes(3)) == [7, 8, 9]
 
 
+LARGE = b"whole\n" + bytes(100_000)
+"""Enough to be worth the question whether it is there."""
+
+
 def test_what_is_there_is_not_copied_again(far: Far, tmp_path: Path) -> None:
-    path = program(tmp_path, "cat a b; rm a; echo hello >>b; ls")
-    first = board().execute(path, [], {"a": b"1\n", "b": b"2\n"})
-    assert (first.stdout, first.stderr) == ("1\n2\nb\n", "")
-    kept = {file.name: file.stat().st_ino for file in far.kept()}
+    path = program(tmp_path, "head -n 1 a; cat b; rm a; echo hello >>b; ls")
+    first = board().execute(path, [], {"a": LARGE, "b": b"2\n"})
+    assert (first.stdout, first.stderr) == ("whole\n2\nb\n", "")
+    kept = {file.name: file.stat().st_ino for file in far.kept() if file.stat().st_size == len(LARGE)}
+    assert len(kept) == 1
     board().connection.close()
-    assert board().execute(path, [], {"a": b"1\n", "b": b"3\n"}).stdout.startswith("1\n3\n")
-    again = {file.name: file.stat().st_ino for file in far.kept()}
-    assert again.items() >= kept.items()
+    assert board().execute(path, [], {"a": LARGE, "b": b"3\n"}).stdout.startswith("whole\n3\n")
+    assert {file.name: file.stat().st_ino for file in far.kept()}.items() >= kept.items()
 
 
 def test_a_file_that_was_damaged_there_is_copied_again(far: Far, tmp_path: Path) -> None:
-    path = program(tmp_path, "cat a")
-    assert board().execute(path, [], {"a": b"whole\n"}).stdout == "whole\n"
-    board().connection.close()
-    for file in far.kept():
-        file.chmod(0o700)
-        file.write_bytes(file.read_bytes()[:3])
-    assert board().execute(path, [], {"a": b"whole\n"}).stdout == "whole\n"
+    path = program(tmp_path, "head -n 1 a; cat b")
+    for _ in range(2):
+        assert board().execute(path, [], {"a": LARGE, "b": b"too\n"}).stdout == "whole\ntoo\n"
+        board().connection.close()
+        for file in far.kept():
+            file.chmod(0o700)
+            file.write_bytes(file.read_bytes()[:3])
 
 
 def test_the_cache_has_a_limit(far: Far, tmp_path: Path) -> None:
@@ -158,7 +162,7 @@ def test_what_a_login_shell_says_is_skipped(far: Far, tmp_path: Path) -> None:
         ("exec yes", "the program wrote more than it has to"),
         ("ln -s /dev/zero out", "what the program wrote is not a file"),
         ("echo longer >out", "the program wrote more than the .* bytes that it may"),
-        ("exec /nowhere", "the program can't be started there: .*nowhere"),
+        ("exec /nowhere", r"the program can't be started there \(.*nowhere.*\): bundles need a 64-bit Linux"),
     ],
 )
 def test_what_a_program_does_wrong_is_one_line(script: str, message: str, far: Far, tmp_path: Path) -> None:
@@ -257,6 +261,20 @@ def test_an_address_that_is_none_is_told(name: str) -> None:
         devices.connect(name, RPI5)
 
 
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("//pi@raspberrypi.local", ("pi", "raspberrypi.local", None)),
+        ("//lab-board_2:2222/", (None, "lab-board_2", "2222")),
+        ("//pi@[fe80::1%eth0]:22", ("pi", "[fe80::1%eth0]", "22")),
+    ],
+)
+def test_an_address_has_a_user_and_a_port(address: str, parts: tuple[str | None, ...]) -> None:
+    found = ssh._ADDRESS.fullmatch(address)
+    assert found is not None
+    assert found.groups() == parts
+
+
 def test_without_ssh_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ssh.COMMAND, "/nowhere/ssh -F config")
     with pytest.raises(DeviceError, match=r"^'ssh://nobody': /nowhere/ssh: can't be started: No such file"):
@@ -281,17 +299,25 @@ def test_a_board_without_the_features_is_told(far: Far, a76_bundle: Bundle) -> N
         (far.folder / "cpu").write_text("cortex-a76\n")
 
 
-def test_a_full_disk_is_one_line(far: Far, a76_bundle: Bundle) -> None:
+@pytest.fixture
+def small(far: Far) -> Iterator[None]:
+    """A far side whose cache lies on a disk of 100 KB."""
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
         pytest.skip("small file systems can't be made here")
     (far.folder / "small").touch()
-    try:
-        with pytest.raises(
-            DeviceError, match=f"^'{BOARD}': the copy there failed: .*No space left on device"
-        ):
-            board().execute(a76_bundle.bench, [], {"a": bytes(200_000)})
-    finally:
-        (far.folder / "small").unlink()
+    yield
+    (far.folder / "small").unlink()
+
+
+def test_a_full_disk_is_one_line(small: None, a76_bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match=f"^'{BOARD}': the copy there failed: .*No space left"):
+        board().execute(a76_bundle.bench, [], {"a": bytes(200_000)})
+
+
+def test_a_disk_that_a_program_fills_is_one_line(far: Far, small: None, tmp_path: Path) -> None:
+    path = program(tmp_path, "head -c 200000 /dev/zero >b; exit 2")
+    with pytest.raises(DeviceError, match="no room is left there for what the program writes"):
+        board().execute(path, [], {}, {"b": 200_000})
 
 
 def test_a_throttled_core_of_x86_is_told() -> None:

@@ -1,4 +1,6 @@
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,11 +95,17 @@ def test_reports_print_the_unit_of_the_device(
 
 
 def test_a_manifest_that_does_not_fit_the_program(local_bundle: Bundle, tmp_path: Path) -> None:
-    (level,) = local_bundle.manifest["levels"]
-    cut_off = {
-        "steps": local_bundle.manifest["steps"][:-1],
-        "levels": [level | {"kernels": level["kernels"][:-1]}],
-    }
-    cut = Bundle(local_bundle.path, local_bundle.manifest | cut_off)
+    (level,) = local_bundle.manifest.levels
+    levels = (replace(level, kernels=level.kernels[:-1]),)
+    cut_off = replace(local_bundle.manifest, steps=local_bundle.manifest.steps[:-1], levels=levels)
+    cut = Bundle(local_bundle.path, cut_off)
     with pytest.raises(DeviceError, match="'layers_ns' than 3 whole numbers: it isn't that of this bundle"):
         benchmark(cut, cut.device(), runs=1)
+
+
+def test_what_disturbed_a_measurement_is_printed(local_bundle: Bundle) -> None:
+    found = replace(benchmark(local_bundle, local_bundle.device(), runs=1), warnings=("it was too hot",))
+    console = Console(width=100, file=io.StringIO())
+    print_measurement(console, found)
+    assert console.file.getvalue().endswith("\nWARNING: it was too hot\n")
+    assert {"system", "load_average"} <= found.conditions.keys()

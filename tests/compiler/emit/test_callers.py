@@ -82,8 +82,8 @@ def test_a_model_may_have_no_inputs(device: str, tmp_path: Path) -> None:
 
 def linked(bundle: Bundle, folder: Path) -> Path:
     """callers.c with the bundle's library."""
-    target = loader.from_data(bundle.manifest["target"])
-    for file in bundle.manifest["files"]:
+    target = bundle.manifest.target
+    for file in bundle.manifest.files:
         if file.startswith(("include/", "lib/", "src/float_mode.h")):
             shutil.copy(bundle.file(file), folder)
     shutil.copy(PROGRAM, folder)
@@ -116,7 +116,7 @@ def test_callers_get_them_on_a_board(core: str, tmp_path: Path) -> None:
     board_of(core)
     target = loader.load(f"{core}-int8")
     bundle = build(EXAMPLE, tmp_path, target.name, name="net")
-    for file in bundle.manifest["files"]:
+    for file in bundle.manifest.files:
         if file.startswith(("include/", "lib/", "src/")):
             shutil.copy(bundle.file(file), tmp_path)
     shutil.copy(PROGRAM.with_name("callers_board.c"), tmp_path / "main.c")

@@ -11,6 +11,7 @@ from edgec.bench import devices
 from edgec.bench.devices import checked
 from edgec.compiler.emit import contract
 from edgec.compiler.emit.frames import riscv_frame_bytes, thumb_frame_bytes
+from edgec.compiler.emit.manifest import Memory
 from edgec.compiler.lower.network.plan import plan
 from edgec.compiler.program import Call, Program
 from edgec.errors import LimitError
@@ -39,9 +40,15 @@ def program(ram: int | None = None, flash: int | None = None) -> Program:
     return Program(target, calls, {}, tensors, constants, (tensors["x"],), (tensors["y"],))
 
 
-MEMORY = {
-    "arena_bytes": 6800, "stack_bytes": 500, "context_bytes": 40, "weights_bytes": 6000, "code_bytes": 9000,
-}  # fmt: skip
+MEMORY = Memory(
+    arena_bytes=6800,
+    lower_bound_bytes=6800,
+    thread_scratch_bytes=0,
+    weights_bytes=6000,
+    code_bytes=9000,
+    context_bytes=40,
+    stack_bytes=500,
+)
 
 
 def refusal(ram: int | None = None, flash: int | None = None, optimize: Optimize = "speed") -> str:
@@ -134,13 +141,13 @@ def test_the_stack_of_the_manifest_is_never_less_than_measured(tmp_path: Path, c
     board_of(core)
     done = checked(devices.connect("emulator", bundle.described(None)).execute(bundle.bench, ["--markers"]))
     measured = json.loads(done.stdout)["stack_bytes"]
-    assert 0 <= bundle.memory["stack_bytes"] - measured <= 64
+    assert 0 <= bundle.memory.stack_bytes - measured <= 64
 
 
 def test_a_build_over_the_limit_leaves_nothing(tmp_path: Path) -> None:
     needed = build(EXAMPLE, tmp_path, "cortex-m4-int8").memory
-    flash = needed["weights_bytes"] + needed["code_bytes"]
-    ram = needed["arena_bytes"] + needed["stack_bytes"] + needed["context_bytes"]
+    flash = needed.weights_bytes + needed.code_bytes
+    ram = needed.arena_bytes + needed.stack_bytes + needed.context_bytes
     (tmp_path / "again").mkdir()
     build(EXAMPLE, tmp_path / "again", "cortex-m4-int8", max_ram=ram, max_flash=flash)
     for limits in ({"max_ram": ram - 1}, {"max_flash": flash - 1}, {"max_ram": 100}):

@@ -21,11 +21,13 @@ from edgec.compiler.emit import atomic_folder as aside_module
 from edgec.compiler.emit import bundle, driver, linking
 from edgec.compiler.emit.atomic_folder import aside
 from edgec.compiler.emit.bundle import Bundle
+from edgec.compiler.emit.entries import Source
 from edgec.compiler.emit.golden import Golden, checksum
-from edgec.compiler.emit.manifest import Calibration, Source
+from edgec.compiler.emit.manifest import End, IslandNode
 from edgec.compiler.emit.symbols import prefix_symbols
 from edgec.compiler.native import cpu, toolchain
 from edgec.compiler.program import Call, Function, Plan, Program
+from edgec.compiler.provenance import Provenance
 from edgec.errors import BundleError, TargetError, ToolchainError
 from edgec.kernels.operations import Quantization, Tensor
 from edgec.options import BuildOptions
@@ -134,8 +136,8 @@ def make(target: Target) -> Made:
         outputs={"class": steps[2], "1/prob": steps[3]},
         checksums=(*(checksum([step]) for step in steps[:3]), None),
     )
-    calibration = Calibration("synthetic", samples=4, seed=0)
-    islands = (("half", "Mul", "float"),)
+    calibration = Provenance("synthetic", samples=4, seed=0)
+    islands = (IslandNode("half", "Mul", "float"),)
     figures = tuple(Figure(name, None, 30.0, None, None, None) for name in ("class", "1/prob"))
     accuracy = Accuracy("synthetic", 1, figures)
     source = Source("tiny.onnx", "0" * 64, 5, 4, calibration, b"onnx", b"given", accuracy, islands)
@@ -189,21 +191,19 @@ def qemu(cpu_name: str) -> tuple[str, ...]:
 
 def test_the_bundle_holds_what_the_manifest_says(tiny: Bundle) -> None:
     files = {path.relative_to(tiny.path).as_posix() for path in tiny.path.rglob("*") if path.is_file()}
-    assert files == set(tiny.manifest["files"]) | {"manifest.json", "manifest.sha256"}
+    assert files == set(tiny.manifest.files) | {"manifest.json", "manifest.sha256"}
     assert {"include/tiny.h", "lib/libtiny.a", "lib/libtiny.so", "bin/tiny-bench", "src/tiny.c"} <= files
     loaded = Bundle.load(tiny.path)
     loaded.check()
     assert loaded.manifest == tiny.manifest
     assert (loaded.name, loaded.target) == ("tiny", HOST.name)
-    assert loaded.inputs[0] | {"scale": None} == {
-        "name": "image:0", "c_name": "image_0",
-        "dtype": "int8", "shape": [64, 16], "scale": None, "zero_point": -128,
-    }  # fmt: skip
-    assert [output["c_name"] for output in loaded.outputs] == ["class_", "t1_prob"]
-    assert [step["checked"] for step in loaded.steps] == [True, True, True, False]
-    assert loaded.memory["arena_bytes"] == 2112
-    assert loaded.memory["weights_bytes"] == 16
-    assert loaded.manifest["islands"] == [{"name": "half", "operator": "Mul", "reason": "float"}]
+    unscaled = dataclasses.replace(loaded.inputs[0], scale=None)
+    assert unscaled == End("image:0", "image_0", "int8", (64, 16), None, -128)
+    assert [output.c_name for output in loaded.outputs] == ["class_", "t1_prob"]
+    assert [step.checked for step in loaded.steps] == [True, True, True, False]
+    assert loaded.memory.arena_bytes == 2112
+    assert loaded.memory.weights_bytes == 16
+    assert loaded.manifest.islands == (IslandNode("half", "Mul", "float"),)
     with np.load(loaded.file("golden/outputs.npz")) as arrays:
         np.testing.assert_array_equal(arrays["class"], make(HOST).golden.outputs["class"])
 
@@ -211,7 +211,7 @@ def test_the_bundle_holds_what_the_manifest_says(tiny: Bundle) -> None:
 def test_two_builds_in_different_folders_are_identical(tiny: Bundle, tmp_path: Path) -> None:
     again = write(make(HOST), tmp_path / "a rather" / "different folder")
     assert (again.path / "manifest.json").read_bytes() == (tiny.path / "manifest.json").read_bytes()
-    for file in tiny.manifest["files"]:
+    for file in tiny.manifest.files:
         assert (again.path / file).read_bytes() == (tiny.path / file).read_bytes(), file
         assert str(tmp_path).encode() not in (again.path / file).read_bytes(), file
 
@@ -393,7 +393,7 @@ def test_the_header_is_clean(tiny: Bundle, tmp_path: Path, language: tuple[str, 
 
 @pytest.mark.parametrize("source", ["tiny.c", "tiny_selftest.c", "tiny_bench.c"])
 def test_the_sources_compile_without_a_warning(tiny: Bundle, tmp_path: Path, source: str) -> None:
-    for file in tiny.manifest["files"]:
+    for file in tiny.manifest.files:
         if file.startswith(("src/", "include/")):
             shutil.copy(tiny.file(file), tmp_path)
     toolchain.zig(tmp_path, "cc", "-target", HOST.c_target, "-std=gnu11", *STRICT, source)

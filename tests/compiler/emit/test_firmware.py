@@ -45,14 +45,14 @@ def gcc(folder: Path, *arguments: str) -> str:
 
 def unpacked(bundle: Bundle, folder: Path) -> Path:
     """The files that firmware takes, in one folder."""
-    for file in bundle.manifest["files"]:
+    for file in bundle.manifest.files:
         if file.startswith(("include/", "lib/", "src/")):
             shutil.copy(bundle.file(file), folder)
     return folder
 
 
 def test_a_bundle_is_a_library_and_an_image_for_the_board(tiny: Bundle) -> None:
-    files = set(tiny.manifest["files"])
+    files = set(tiny.manifest.files)
     assert {"include/tiny.h", "lib/libtiny.a", "bin/tiny-bench", "src/tiny.c", "src/image.ld"} <= files
     assert not [file for file in files if file.endswith(".so") or "pool" in file]
 
@@ -60,7 +60,7 @@ def test_a_bundle_is_a_library_and_an_image_for_the_board(tiny: Bundle) -> None:
 def test_two_builds_are_identical(tiny: Bundle, tmp_path: Path) -> None:
     again = write(make(M4), tmp_path / "another folder")
     assert again.manifest == tiny.manifest
-    for file in tiny.manifest["files"]:
+    for file in tiny.manifest.files:
         assert (again.path / file).read_bytes() == (tiny.path / file).read_bytes(), file
 
 
@@ -158,7 +158,7 @@ def test_firmware_links_with_gcc_and_places_the_weights(tiny: Bundle, tmp_path: 
     found = re.findall(r"^ \.(text|rodata)\S*\s+0x\S+ +(0x\S+) libtiny\.a", linked, re.MULTILINE)
     functions = sum(kind == "text" for kind, _ in found)
     unwinding = 8 * functions  # a table that says that nothing unwinds, which this script discards
-    needed = tiny.memory["code_bytes"] + tiny.memory["weights_bytes"]
+    needed = tiny.memory.code_bytes + tiny.memory.weights_bytes
     assert sum(int(size, 16) for _, size in found) + unwinding == needed
 
 
@@ -237,7 +237,7 @@ def test_the_example_is_clean(tiny: Bundle, tmp_path: Path) -> None:
 
 
 def test_zephyr_and_arduino_find_what_they_look_for(tiny: Bundle) -> None:
-    files = tiny.manifest["files"]
+    files = tiny.manifest.files
     assert files["arduino/src/tiny.h"] == files["include/tiny.h"]
     assert files["arduino/src/cortex-m4/libtiny.a"] == files["lib/libtiny.a"]
     assert "precompiled=true\nldflags=-ltiny\n" in tiny.file("arduino/library.properties").read_text()
@@ -252,7 +252,7 @@ def test_a_cmsis_pack_lists_what_firmware_takes(tiny: Bundle) -> None:
     root = ElementTree.fromstring(text)
     named = [file.attrib["name"] for file in root.iter("file")]
     assert named == ["include/tiny.h", "lib/libtiny.a", "example/main.c"]
-    assert set(named) <= set(tiny.manifest["files"])
+    assert set(named) <= set(tiny.manifest.files)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_cmsis_pack_is_for_the_very_core(
 ) -> None:
     built = build(EXAMPLE, tmp_path, f"{core}-int8")
     file = "edgec.fmnist_dscnn.pdsc"
-    assert (file in built.manifest["files"]) == (condition is not None)
+    assert (file in built.manifest.files) == (condition is not None)
     if condition is not None:
         found = ElementTree.fromstring(built.file(file).read_text()).find("conditions/condition")
         assert found is not None

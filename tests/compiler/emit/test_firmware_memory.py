@@ -63,7 +63,7 @@ def test_with_the_image_in_the_arena_too(core: str, tmp_path: Path) -> None:
     bundle = mobilenet(tmp_path, core, RAM, arena_io=True)
     found, _ = figures_of(bundle)
     assert found.arena_bytes <= 27648 + 2400
-    assert bundle.steps[0]["kernel"] == "chain_mcu"
+    assert bundle.steps[0].kernel == "chain_mcu"
 
 
 @pytest.mark.slow

@@ -104,13 +104,13 @@ def source(name: str) -> Path:
 
 def figures_of(bundle: Bundle) -> tuple[Figures, float | None]:
     """What a bundle takes that is exact and all int8, and its modelled cycles where llvm-mca is there."""
-    assert not bundle.manifest["islands"]
+    assert not bundle.manifest.islands
     assert verified(bundle).exact_layers == len(bundle.steps)
     measured = benchmark(bundle, bundle.device("emulator"), cycles=cycles.installed())
     assert measured.instructions is not None
     stack = measured.memory.stack_bytes or 0
-    assert bundle.memory["stack_bytes"] >= stack
-    memory = [bundle.memory[f"{name}_bytes"] for name in ("arena", "code", "weights")]
+    assert bundle.memory.stack_bytes >= stack
+    memory = [getattr(bundle.memory, f"{name}_bytes") for name in ("arena", "code", "weights")]
     return Figures(measured.instructions / 1e6, *memory, stack), measured.modelled_cycles
 
 
@@ -123,7 +123,7 @@ def test_real_models_are_exact_and_take_what_they_took(name: str, core: str, tmp
         limits = LIMITS[name]
         assert found.arena_bytes <= limits.arena_bytes
         assert found.code_bytes <= CODE_BYTES
-        assert bundle.memory["stack_bytes"] <= STACK_BYTES
+        assert bundle.memory.stack_bytes <= STACK_BYTES
         assert found.instructions <= (1 - FEWER) * limits.tflm[CORES.index(core)]
         if modelled_cycles is not None:
             most = (1 - FEWER_CYCLES) * limits.tflm_cycles[CORES.index(core)]
@@ -134,7 +134,7 @@ def test_real_models_are_exact_and_take_what_they_took(name: str, core: str, tmp
 @pytest.mark.parametrize("name", LIMITS)
 def test_weights_take_no_more_than_the_official_model(name: str, core: str, tmp_path: Path) -> None:
     bundle = build(source(name), tmp_path, f"{core}-int8", int8_io=True, optimize="flash")
-    assert bundle.memory["weights_bytes"] <= LIMITS[name].weights_bytes
+    assert bundle.memory.weights_bytes <= LIMITS[name].weights_bytes
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -163,10 +163,10 @@ def test_nothing_but_requantization_uses_floats(core: str, tmp_path: Path) -> No
     if core == "cortex-m3":
         assert not functions
         return
-    (level,) = bundle.manifest["levels"]
+    (level,) = bundle.manifest.levels
     assert functions.pop("run") + functions.pop("end") == MODE
     assert functions
-    assert functions.keys() <= {kernel["symbol"] for kernel in level["kernels"]}  # and not the driver
+    assert functions.keys() <= {kernel.symbol for kernel in level.kernels}  # and not the driver
     for name, used in functions.items():
         # Softmax divides by the sum of its integers' floats, once.
         assert used.keys() <= MOVES | REQUANTIZES | ({"vdiv.f32"} if "softmax" in name else set()), name

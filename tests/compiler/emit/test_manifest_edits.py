@@ -148,7 +148,7 @@ def test_an_edit_with_its_hash_is_refused_by_what_it_contradicts(
     name: str, built: Bundle, edited: Path
 ) -> None:
     edit, message = NAMED[name]
-    content = copy.deepcopy(built.manifest)
+    content = manifest.to_data(built.manifest)
     edit(content)
     rewrite(edited, content)
     with pytest.raises(BundleError, match=message):
@@ -160,7 +160,7 @@ def test_edits_at_random_end_in_a_line_or_do_no_harm(seed: int, built: Bundle, e
     rng = random.Random(seed)
     accepted = 0
     for _ in range(SAMPLED // 4):
-        content = copy.deepcopy(built.manifest)
+        content = manifest.to_data(built.manifest)
         edits = [random_edit(content, rng) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
         try:
             rewrite(edited, content)

@@ -12,7 +12,6 @@ from edgec.bench.bundle import Bundle
 from edgec.compiler.emit.expectations import ABSOLUTE_TOLERANCE, SAMPLES
 from edgec.compiler.emit.golden import Near
 from edgec.compiler.pipeline import network_of
-from edgec.targets import loader
 from tests.compiler.building import HOST, build, verified
 from tests.compiler.emit.test_emit import HOST as DEVICE
 from tests.compiler.emit.test_emit import bench, make, qemu, write
@@ -42,18 +41,18 @@ def test_every_step_is_compared_but_those_inside_of_islands(target: str, tmp_pat
     bundle = build(model(MODEL, WEIGHTS), tmp_path, target)
     assert verified(bundle).passed
     said = selftest(bundle)
-    outputs = [tensor["name"] for step in bundle.steps for tensor in step["outputs"]]
+    outputs = [tensor.name for step in bundle.steps for tensor in step.outputs]
     known = network_of(bundle.file("model.onnx")).tensors
-    inside = sum(not any(t["name"] in known for t in step["outputs"]) for step in bundle.steps)
+    inside = sum(not any(t.name in known for t in step.outputs) for step in bundle.steps)
     assert len(set(outputs)) == len(outputs)
     assert (said["selftest"], said["steps_checked"]) == ("ok", len(bundle.steps) - inside)
     if target.endswith("int8"):  # what follows an island is exact again
-        exact = {step["name"] for step in bundle.steps if step["checksum"] is not None}
+        exact = {step.name for step in bundle.steps if step.checksum is not None}
         assert {"c_quantize", "conv_3", "y_dequantize"} <= exact
 
 
 def selftest(bundle: Bundle, program: Path | None = None) -> dict[str, Any]:
-    described = loader.from_data(bundle.manifest["target"])
+    described = bundle.manifest.target
     local = described.arch == DEVICE.arch
     device = bundle.device("local" if local else "emulator")
     return dict(json.loads(device.execute(program or bundle.bench, ["--selftest"]).stdout))
@@ -65,10 +64,10 @@ def test_what_an_island_must_compute_is_told_by_its_layer(core: str, tmp_path: P
     if core:
         board_of(core)
     bundle = build(model(MODEL, WEIGHTS), tmp_path, f"{core}-int8" if core else HOST)
-    near = [step["name"] for step in bundle.steps if not step["checked"]]
+    near = [step.name for step in bundle.steps if not step.checked]
     assert near[0] == "island_0.matmul"
-    r = next(step for step in bundle.steps if step["name"] == "island_0.matmul")["outputs"][0]
-    assert r["shape"] == [1, 8, 12, 12]
+    r = next(step for step in bundle.steps if step.name == "island_0.matmul").outputs[0]
+    assert r.shape == (1, 8, 12, 12)
     image = bytearray(bundle.bench.read_bytes())
     floats = np.frombuffer(bytes(image), np.uint8)
     at = _float_run(floats, 8 * 12 * 12)

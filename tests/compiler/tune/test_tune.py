@@ -103,14 +103,14 @@ def test_a_bundle_has_the_records_that_chose_and_is_the_same_built_from_them(
     two = build(MODEL, tmp_path / "again", calibration=samples(), records=held)
     assert two.manifest == one.manifest
     assert checksums(one) == checksums(plain)
-    assert "tuning.jsonl" not in plain.manifest["files"]
-    named = {step["configuration"] for step in one.steps}
+    assert "tuning.jsonl" not in plain.manifest.files
+    named = {step.configuration for step in one.steps}
     assert {record.configuration for record in given.entries.values()} <= named
     verified(one)
 
 
 def tuned(bundle: Bundle, device: str, budget: float) -> Tuning:
-    connected = devices.connect(device, loader.from_data(bundle.manifest["target"]))
+    connected = devices.connect(device, bundle.manifest.target)
     found: list[Tuning] = []
     tuner = tuning.tuner(connected, budget, found=found.append)
     pipeline.retune(bundle, tuner)
@@ -126,17 +126,17 @@ def test_tuning_changes_kernels_and_no_result(
     result = tuned(bundle, "local", 10)
     assert result.unit == "ns"
     assert {name for found in result.layers for name in found.layers} == {
-        step["name"] for step in bundle.steps if step["configuration"]
+        step.name for step in bundle.steps if step.configuration
     }
     assert sorted(len(found.layers) for found in result.layers) == [1, 1, 2], "equal shapes are tuned once"
     assert result.cost <= result.first_cost
     again = Bundle.load(bundle.path)
-    chosen = {(step["kernel"], step["configuration"]) for step in again.steps}
+    chosen = {(step.kernel, step.configuration) for step in again.steps}
     assert {(found.kernel, found.configuration) for found in result.layers} <= chosen
     assert checksums(again) == checksums(plain)
-    assert again.manifest["model"] == plain.manifest["model"]
-    assert again.manifest["islands"] == plain.manifest["islands"]
-    assert again.manifest["files"]["model.onnx"] == plain.manifest["files"]["model.onnx"]
+    assert again.manifest.model == plain.manifest.model
+    assert again.manifest.islands == plain.manifest.islands
+    assert again.manifest.files["model.onnx"] == plain.manifest.files["model.onnx"]
     verified(again)
     assert records.user() == result.records
     later = build(MODEL, tmp_path, calibration=samples())

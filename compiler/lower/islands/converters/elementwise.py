@@ -63,7 +63,7 @@ def _guarded(divide: Callable[[Expr, Expr], Expr], a: Expr, b: Expr) -> Expr:
 
 
 def _mod(given: Given) -> Expr:
-    """Of the divisor's sign, or with fmod of the dividend's."""
+    """Compute the remainder, which has the divisor's sign, or with fmod the dividend's."""
     fmod = bool(given.attributes.get("fmod", 0))
     if not is_float(given.dtype):
         return _broadcast(given, lambda a, b: _guarded(tirx.truncmod if fmod else tirx.floormod, a, b))
@@ -125,7 +125,7 @@ def _prelu(given: Given) -> Expr:
 
 
 def _sign(given: Given) -> Result:
-    """Of NaN, NaN."""
+    """Compute the sign, which is NaN for NaN."""
     dtype = given.dtype
     if dtype.startswith("uint"):
         return None

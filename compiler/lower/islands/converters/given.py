@@ -35,12 +35,12 @@ class Given:
 
     @property
     def shape(self) -> Shape:
-        """Of the first result."""
+        """Shape of the first result."""
         return self.results[0][0]
 
     @property
     def dtype(self) -> str:
-        """Of the first result."""
+        """Type of the first result."""
         return self.results[0][1]
 
     def input(self, index: int) -> Any:

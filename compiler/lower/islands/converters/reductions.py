@@ -20,7 +20,7 @@ from edgec.compiler.lower.islands.converters.given import (
 )
 
 Reduction = Callable[[Given, Expr, list[int], bool], Expr]
-"""Of a tensor, along axes, which are kept or not."""
+"""Returns what a tensor is reduced to along axes, which are kept (True) or not."""
 
 
 def _choices(given: Given) -> list[list[int]]:

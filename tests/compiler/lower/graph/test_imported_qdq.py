@@ -94,7 +94,7 @@ def test_small_networks_equal_onnx_runtime(variant: str, name: str, tmp_path: Pa
 def test_what_was_imported_builds_and_runs_bit_for_bit(variant: str, tmp_path: Path) -> None:
     path, batches = quantized(saved(NETWORKS["squeeze and excite"], tmp_path), VARIANTS[variant], tmp_path)
     bundle = build(path, tmp_path)
-    assert bundle.manifest["model"]["calibration"]["kind"] == "qdq"
+    assert bundle.manifest.model.calibration.kind == "qdq"
     found = verified(bundle, data={key: np.stack([batch[key] for batch in batches]) for key in batches[0]})
     assert found.exact_layers == len(bundle.steps)
 
@@ -108,7 +108,7 @@ def test_seven_bit_weights_are_multiplied_as_bytes_by_avx2(tmp_path: Path) -> No
         path, batches = quantized(saved(NETWORKS["squeeze and excite"], folder), VARIANTS[variant], folder)
         bundle = build(path, folder, "x86-64-v3-int8")
         verified(bundle, data={key: np.stack([batch[key] for batch in batches]) for key in batches[0]})
-        kernels.append({step["kernel"] for step in bundle.levels["x86-64-v3"]["kernels"]})
+        kernels.append({step.kernel for step in bundle.levels["x86-64-v3"].kernels})
     used = [("conv2d_avx2bytes" in names, "conv2d_avx2" in names) for names in kernels]
     assert used == [(True, False), (False, True)]
 

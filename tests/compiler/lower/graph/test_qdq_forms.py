@@ -40,7 +40,7 @@ def test_weights_that_leave_int8_without_their_zero_point_are_int16(tmp_path: Pa
     assert {convolution.weights.dtype.name for convolution in convolutions} == {"int16"}
     assert steps_from_onnx_runtime(model, inputs, tmp_path) == 0
     bundle = build(model, tmp_path)
-    assert {step["kernel"] for step in bundle.steps} >= {"conv2d_wide_generic"}
+    assert {step.kernel for step in bundle.steps} >= {"conv2d_wide_generic"}
     verified(bundle)
 
 

@@ -104,14 +104,14 @@ def test_islands_run_within_tolerance_and_integers_around_them_bit_for_bit(name:
     case = ISLANDS[name]
     opset = 21 if "16 bits" in name else 17
     bundle = build(quantized(case.text, case.constants, case.inner, opset), tmp_path)
-    islands = bundle.manifest["islands"]
+    islands = bundle.manifest.islands
     for operator, reason in case.reasons.items():
-        assert reason in {island["reason"] for island in islands if island["operator"] == operator}
-    assert {island["operator"] for island in islands} >= set(case.reasons)
+        assert reason in {island.reason for island in islands if island.operator == operator}
+    assert {island.operator for island in islands} >= set(case.reasons)
     inputs = onnx_models.samples(onnx.load(bundle.file("model.onnx")), seed=1)
     found = verified(bundle, data={key: np.stack([array, -array]) for key, array in inputs.items()})
     assert found.islands
-    assert found.exact_layers == sum(step["kernel"] != "island" for step in bundle.steps)
+    assert found.exact_layers == sum(step.kernel != "island" for step in bundle.steps)
     assert all(error.max_relative_error < 1e-5 for error in found.islands)
 
 
@@ -141,16 +141,16 @@ def test_ends_in_knots_are_untied(name: str, tmp_path: Path) -> None:
     text, constants = _ENDS[name]
     model = quantized(text, constants)
     bundle = build(model, tmp_path)
-    assert [tensor["name"] for tensor in bundle.inputs] == [value.name for value in model.graph.input]
-    assert [tensor["name"] for tensor in bundle.outputs] == [value.name for value in model.graph.output]
-    assert not bundle.manifest["islands"]
+    assert [tensor.name for tensor in bundle.inputs] == [value.name for value in model.graph.input]
+    assert [tensor.name for tensor in bundle.outputs] == [value.name for value in model.graph.output]
+    assert not bundle.manifest.islands
     verified(bundle)
 
 
 def test_an_input_that_is_an_output_is_copied_under_its_own_name(tmp_path: Path) -> None:
     text = "(float[1,4] x, float[1,4] u) => (float y, float[1,4] u) { y = Relu(x) }"
     bundle = build(quantized(text, {}), tmp_path)
-    assert [tensor["name"] for tensor in bundle.outputs] == ["y", "u"]
+    assert [tensor.name for tensor in bundle.outputs] == ["y", "u"]
     verified(bundle)
 
 
@@ -175,7 +175,7 @@ def eight_bits(dtype: str) -> onnx.ModelProto:
 def test_inputs_and_outputs_of_8_bits_stay_what_they_are(dtype: str, tmp_path: Path) -> None:
     model = eight_bits(dtype)
     bundle = build(model, tmp_path)
-    assert [tensor["dtype"] for tensor in (*bundle.inputs, *bundle.outputs)] == [dtype, dtype]
+    assert [tensor.dtype for tensor in (*bundle.inputs, *bundle.outputs)] == [dtype, dtype]
     verified(bundle)
     inputs = onnx_models.samples(model)
     network = onnx_models.network(model, tmp_path)
@@ -196,8 +196,8 @@ def test_a_picture_of_bytes_is_normalized_by_a_table(given: str, tmp_path: Path)
         else plain
     )
     bundle = build(model, tmp_path)
-    assert bundle.inputs[0]["dtype"] == "uint8"
-    assert not bundle.manifest["islands"]
+    assert bundle.inputs[0].dtype == "uint8"
+    assert not bundle.manifest.islands
     verified(bundle)
 
 

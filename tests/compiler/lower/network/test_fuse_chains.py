@@ -267,8 +267,8 @@ def test_bundles_for_ram_are_exact_and_smaller(target: str, tmp_path: Path) -> N
         for optimize in ("speed", "ram")
         if not (tmp_path / optimize).mkdir()
     )
-    assert (fast.manifest["optimize"], small.manifest["optimize"]) == ("speed", "ram")
-    assert small.memory["arena_bytes"] < fast.memory["arena_bytes"]
-    assert any(step["kernel"].startswith("chain") for step in small.steps)
+    assert (fast.manifest.options.optimize, small.manifest.options.optimize) == ("speed", "ram")
+    assert small.memory.arena_bytes < fast.memory.arena_bytes
+    assert any(step.kernel.startswith("chain") for step in small.steps)
     assert verified(small).exact_layers == len(small.steps)
-    assert sum(step["macs"] for step in small.steps) == sum(step["macs"] for step in fast.steps)
+    assert sum(step.macs for step in small.steps) == sum(step.macs for step in fast.steps)

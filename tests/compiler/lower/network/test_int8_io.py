@@ -134,11 +134,11 @@ def test_a_bundle_with_int8_ends_is_verified_against_the_float_model(pair: tuple
     (one,), (two,) = (run.accuracy.outputs for run in found)  # the original is fed what int8 can say
     assert two.sqnr_db == pytest.approx(one.sqnr_db, rel=1e-3)
     assert two.top1_agreement == one.top1_agreement
-    assert [tensor["dtype"] for tensor in (*pair[1].inputs, *pair[1].outputs)] == ["int8", "int8"]
+    assert [tensor.dtype for tensor in (*pair[1].inputs, *pair[1].outputs)] == ["int8", "int8"]
     floats, codes = (bundle.run(images)["logits"] for bundle in pair)
     (output,) = pair[1].outputs
-    steps = (codes.astype(np.int32) - output["zero_point"]).astype(np.float32)
-    np.testing.assert_array_equal(steps * np.float32(output["scale"]), floats)
+    steps = (codes.astype(np.int32) - output.zero_point).astype(np.float32)
+    np.testing.assert_array_equal(steps * np.float32(output.scale), floats)
 
 
 def test_the_header_has_scales_and_zero_points(pair: tuple[Bundle, Bundle]) -> None:
@@ -176,10 +176,10 @@ def test_inputs_and_outputs_lie_in_the_arena(tmp_path: Path, with_int8_io: bool)
     assert verified(made, data=images).samples == 3
     np.testing.assert_array_equal(made.run(images)["logits"], plain.run(images)["logits"])
     size = 28 * 28 * (1 if with_int8_io else 4)
-    assert made.memory["arena_bytes"] <= plain.memory["arena_bytes"] + size
+    assert made.memory.arena_bytes <= plain.memory.arena_bytes + size
     header = made.file("include/fmnist_dscnn.h").read_text()
     assert "#define FMNIST_DSCNN_IMAGE_OFFSET " in header
-    assert made.manifest["io"] == {"int8": with_int8_io, "arena": True}
+    assert (made.manifest.int8_io, made.manifest.options.arena_io) == (with_int8_io, True)
 
 
 def test_only_firmware_has_them_there(tmp_path: Path) -> None:

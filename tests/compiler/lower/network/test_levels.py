@@ -90,7 +90,7 @@ def test_every_level_of_this_machine_is_exact(x86: Bundle) -> None:
         assert found.exact_layers == len(x86.steps)
     best = benchmark(x86, x86.device(), runs=1)
     assert best.level == runs[0][0].level
-    assert [layer.kernel for layer in best.layers] == [step["kernel"] for step in runs[0][0].steps]
+    assert [layer.kernel for layer in best.layers] == [step.kernel for step in runs[0][0].steps]
     assert list(best.memory.levels) == ["x86-64-v4", "x86-64-avxvnni", "x86-64-v3", "x86-64"]
 
 
@@ -159,7 +159,7 @@ def test_the_library_takes_a_level_and_tells_which(x86: Bundle) -> None:
     library = ctypes.CDLL(str(x86.file("lib/libnet.so")))
     library.net_level_name.restype = library.net_level_missing_feature.restype = ctypes.c_char_p
     library.net_missing_feature.restype = ctypes.c_char_p
-    size = x86.memory["arena_bytes"]
+    size = x86.memory.arena_bytes
     memory = ctypes.create_string_buffer(size + 64)
     arena = ctypes.c_void_p(ctypes.addressof(memory) + -ctypes.addressof(memory) % 64)
     context = ctypes.create_string_buffer(4096)
@@ -192,9 +192,7 @@ def test_the_bench_program_lists_levels(x86: Bundle) -> None:
 
 def test_the_manifest_tells_kernels_and_sizes_of_every_level(x86: Bundle) -> None:
     kernels = {
-        name: next(
-            kernel["kernel"] for kernel in level["kernels"] if kernel["kernel"].startswith("depthwise")
-        )
+        name: next(kernel.kernel for kernel in level.kernels if kernel.kernel.startswith("depthwise"))
         for name, level in x86.levels.items()
     }
     assert kernels == {
@@ -203,12 +201,12 @@ def test_the_manifest_tells_kernels_and_sizes_of_every_level(x86: Bundle) -> Non
         "x86-64-v3": "depthwise_avx2",
         "x86-64": "depthwise_sse2",
     }
-    code = [level["code_bytes"] for level in x86.levels.values()]
-    weights = [level["weights_bytes"] for level in x86.levels.values()]
-    assert max(code) < x86.memory["code_bytes"]
-    assert max(weights) < x86.memory["weights_bytes"] < sum(weights)  # tables of functions are there once
-    assert [variant["device"] for variant in x86.manifest["target"]["variants"]] == list(x86.levels)[:-1]
-    assert x86.manifest["required_features"] == []
+    code = [level.code_bytes for level in x86.levels.values()]
+    weights = [level.weights_bytes for level in x86.levels.values()]
+    assert max(code) < x86.memory.code_bytes
+    assert max(weights) < x86.memory.weights_bytes < sum(weights)  # tables of functions are there once
+    assert [variant.device for variant in x86.manifest.target.variants] == list(x86.levels)[:-1]
+    assert x86.manifest.required_features == ()
 
 
 def test_a_named_device_has_one_level(folder: Path) -> None:
@@ -216,7 +214,7 @@ def test_a_named_device_has_one_level(folder: Path) -> None:
         assert len(loader.load(f"{device}-int8").levels) == 1
     rpi4 = build(model(folder), folder, "rpi4-int8")
     assert list(rpi4.levels) == ["rpi4"]
-    assert rpi4.memory["weights_bytes"] == rpi4.levels["rpi4"]["weights_bytes"]
+    assert rpi4.memory.weights_bytes == rpi4.levels["rpi4"].weights_bytes
 
 
 # ---- Lowering and linking

@@ -205,7 +205,7 @@ def test_a_bundle_checks_every_slice(target: str, tmp_path: Path) -> None:
     samples = {"image": np.random.default_rng(0).normal(size=(4, 1, 8, 9, 9)).astype(np.float32)}
     bundle = build(BRANCHES, tmp_path, target, calibration=samples)
     found = verified(bundle, data={"image": samples["image"][:2]})
-    assert found.exact_layers == sum(step["checked"] for step in bundle.steps) > 0
+    assert found.exact_layers == sum(step.checked for step in bundle.steps) > 0
     network = place_concats(pipeline.network_of(bundle.file("model.onnx")))
     parts = {name for name, tensor in network.tensors.items() if tensor.place}
     assert parts == {"a", "b"} | ({"c"} if "fp32" in target else set()), "the pooling has another scale"
@@ -227,7 +227,7 @@ def test_microcontrollers_write_slices(core: str, tmp_path: Path) -> None:
     )  # fmt: skip
     bundle = build(model, tmp_path, f"{core}-int8", int8_io=True)
     assert verified(bundle).exact_layers == len(bundle.steps)
-    steps = {step["name"]: step["kernel"] for step in bundle.steps}
+    steps = {step.name: step.kernel for step in bundle.steps}
     assert not [kernel for kernel in steps.values() if kernel.startswith("concat")], steps
     slow = {f"{family}_{code}" for family in ("conv2d", "depthwise") for code in ("generic", "fixed")}
     assert slow.isdisjoint(steps.values()), steps
@@ -254,7 +254,7 @@ def test_an_output_of_the_model_is_written_slice_by_slice(tmp_path: Path) -> Non
         {"w1": weights(5, 8), "w2": weights(19, 8)},
     )
     bundle = build(model, tmp_path, "host-fp32")
-    assert [step["kernel"].rpartition("_")[0] for step in bundle.steps] == ["float_conv2d"] * 2
+    assert [step.kernel.rpartition("_")[0] for step in bundle.steps] == ["float_conv2d"] * 2
     x = np.random.default_rng(0).normal(size=(1, 3, 8)).astype(np.float32)
     found = verified(bundle, data={"x": x})
     assert found.accuracy.outputs[0].sqnr_db == BEST_DB

@@ -129,11 +129,11 @@ def test_flash_makes_them_one_in_dense_layers_on_microcontrollers(core: str, tmp
     speed, flash = bundles
     assert (scales(speed), scales(flash)) == ([64, 12], [1, 1])
     # The second layer's twelve channels are three blocks; Helium keeps three words beside a multiplier.
-    assert flash.memory["weights_bytes"] <= speed.memory["weights_bytes"] - 4 * (64 + 12) + 2 * 16
+    assert flash.memory.weights_bytes <= speed.memory.weights_bytes - 4 * (64 + 12) + 2 * 16
     assert verified(flash).exact_layers == len(flash.steps)
     # The model says so itself: whoever quantized it, and whatever goes first.
     again = build(flash.file("model.onnx"), tmp_path, f"{core}-int8")
-    assert again.memory["weights_bytes"] == flash.memory["weights_bytes"]
+    assert again.memory.weights_bytes == flash.memory.weights_bytes
     assert verified(again).exact_layers == len(again.steps)
 
 

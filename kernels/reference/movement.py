@@ -1,0 +1,33 @@
+"""Operations that move elements."""
+
+import numpy as np
+
+from edgec.kernels.operations import Concat, Pad, Rearrange
+from edgec.kernels.reference.rounding import Array
+
+
+def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Array:
+    """View of a flat array by strides in elements."""
+    index = np.full(shape, offset, np.int64)
+    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+        index += (np.arange(size) * stride).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.asarray(x.reshape(-1)[index])
+
+
+def rearrange(op: Rearrange, x: Array) -> Array:
+    """See `Rearrange`."""
+    return strided(x, op.shape, op.strides, op.offset)
+
+
+def concat(op: Concat, *inputs: Array) -> Array:
+    """See `Concat`."""
+    parts = []
+    for x, inner, table in zip(inputs, op.inner, op.tables, strict=True):
+        part = x.reshape(op.outer, inner)
+        parts.append(part if table is None else table[part.astype(np.int32) + 128])
+    return np.concatenate(parts, axis=1)
+
+
+def pad(op: Pad, x: Array) -> Array:
+    """See `Pad`."""
+    return np.pad(x.reshape(op.shape), op.pads, constant_values=op.value)

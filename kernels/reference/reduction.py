@@ -1,0 +1,97 @@
+"""Pooling, means, softmax."""
+
+import numpy as np
+
+from edgec.kernels.operations import AveragePool, FloatAveragePool, FloatMean, MaxPool, Mean, Softmax
+from edgec.kernels.reference.rounding import (
+    FIXED,
+    FLOAT,
+    Array,
+    clamp,
+    fixed_point,
+    requantize,
+    rounded_shift,
+)
+
+
+def _windows(
+    op: MaxPool | AveragePool | FloatAveragePool,
+    x: Array,
+    outside: float,
+    dilations: tuple[int, int] = (1, 1),
+) -> tuple[Array, int]:
+    """[N, OH, OW, C, positions] values of every pooling window, `outside` where it leaves the image."""
+    n, h, w, c = op.input_shape
+    _, oh, ow, _ = op.output_shape
+    reach = [(extent - 1) * apart + 1 for extent, apart in zip(op.kernel, dilations, strict=True)]
+    below = max(0, (oh - 1) * op.strides[0] + reach[0] - op.pads[0] - h)
+    right = max(0, (ow - 1) * op.strides[1] + reach[1] - op.pads[1] - w)
+    image = np.pad(
+        x.reshape(n, h, w, c),
+        ((0, 0), (op.pads[0], below), (op.pads[1], right), (0, 0)),
+        constant_values=outside,
+    )
+    views = []
+    for row in range(0, reach[0], dilations[0]):
+        for column in range(0, reach[1], dilations[1]):
+            rows = slice(row, row + (oh - 1) * op.strides[0] + 1, op.strides[0])
+            columns = slice(column, column + (ow - 1) * op.strides[1] + 1, op.strides[1])
+            views.append(image[:, rows, columns])
+    return np.stack(views, axis=-1), len(views)
+
+
+def max_pool(op: MaxPool, x: Array) -> Array:
+    """See `MaxPool`."""
+    lowest = -np.inf if op.dtype == "float32" else np.iinfo(op.dtype).min
+    return np.asarray(_windows(op, x, lowest, op.dilations)[0].max(axis=-1))
+
+
+def average_pool(op: AveragePool, x: Array, requantization: str = FLOAT) -> Array:
+    """See `AveragePool`."""
+    windows, positions = _windows(op, x.astype(np.int32), op.input_zero_point)
+    total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
+    bounds = op.output_zero_point, op.low, op.high
+    return requantize(total, op.multiplier[:, :, None], *bounds, requantization)
+
+
+def float_average_pool(op: FloatAveragePool, x: Array) -> Array:
+    """See `FloatAveragePool`."""
+    total = np.zeros(op.output_shape, np.float32)
+    windows, positions = _windows(op, x, 0)
+    for index in range(positions):
+        total += windows[..., index]
+    return np.asarray(np.clip(total * op.multiplier[:, :, np.newaxis], op.low, op.high))
+
+
+def float_mean(op: FloatMean, x: Array) -> Array:
+    """See `FloatMean`."""
+    terms = x.reshape(op.outer, op.reduced, op.inner)
+    total = np.zeros((op.outer, op.inner), np.float32)
+    for index in range(op.reduced):
+        total += terms[:, index]
+    return np.asarray(np.clip(total * np.float32(1 / op.reduced), op.low, op.high))
+
+
+def mean(op: Mean, x: Array, requantization: str = FLOAT) -> Array:
+    """See `Mean`."""
+    total = x.reshape(op.outer, op.reduced, op.inner).astype(np.int64).sum(axis=1)
+    total -= op.reduced * op.input_zero_point
+    bounds = op.output_zero_point, op.low, op.high
+    return requantize(total.astype(np.int32), np.float32(op.multiplier), *bounds, requantization)
+
+
+def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
+    """See `Softmax`."""
+    rows = x.reshape(op.outer, op.length).astype(np.int32)
+    exponentials = op.table[rows.max(axis=1, keepdims=True) - rows]
+    sums = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32)
+    if requantization == FIXED:
+        # The sum shifted left as far as it goes, its upper 16 bits, and one division of 32 bits by them.
+        free = 31 - np.frexp(sums)[1].astype(np.int64)
+        reciprocal = 2**31 // ((sums.astype(np.int64) << free) >> 15)
+        mantissa, shift = fixed_point(np.float32(op.inverse_scale))
+        products = exponentials.astype(np.int64) * (mantissa * reciprocal >> 10)
+        return clamp(rounded_shift(products, shift + 36 - free), op.output_zero_point, -128, 127)
+    total = sums.astype(np.float32)
+    factor = np.float32(op.inverse_scale) / total
+    return clamp(np.rint(exponentials.astype(np.float32) * factor), op.output_zero_point, -128, 127)
