@@ -23,6 +23,7 @@ from edgec.compiler.emit.manifest import Output
 from edgec.errors import BundleError
 from edgec.kernels import reference
 from edgec.kernels.operations import INEXACT, Network
+from edgec.targets.descriptor import Requantization
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -194,7 +195,7 @@ def _run(bundle: Bundle, device: Device, samples: Tensors) -> tuple[Tensors, Ten
 
 
 def _evaluate(
-    network: Network, inputs: Tensors, traced: Tensors, requantization: str
+    network: Network, inputs: Tensors, traced: Tensors, requantization: Requantization
 ) -> tuple[Tensors, dict[str, Tensors]]:
     """Return what every tensor must be, bit for bit, and what each island's outputs must be close to.
 

@@ -6,6 +6,7 @@ name, type, default and help there.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -142,14 +143,16 @@ class BuildOptions:
                 raise UsageError(f"{name} '{given}': write one of {', '.join(choices)}")
 
 
-def options() -> dict[str, Option]:
+@cache
+def options() -> Mapping[str, Option]:
     """Return every field that has a spelling outside Python, by name."""
     hints = get_type_hints(BuildOptions, include_extras=True)
     spelt = {name: getattr(hints[name], "__metadata__", ()) for name in kinds()}
     return {name: found for name, extras in spelt.items() for found in extras if isinstance(found, Option)}
 
 
-def kinds() -> dict[str, Any]:
+@cache
+def kinds() -> Mapping[str, Any]:
     """Return the type of every field, by name."""
     hints = get_type_hints(BuildOptions)
     return {field.name: hints[field.name] for field in fields(BuildOptions)}

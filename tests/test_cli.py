@@ -140,7 +140,7 @@ def test_budgets(text: str, seconds: float) -> None:
     ("text", "count"), [("1", 1), ("65536", 65536), ("64K", 65536), ("1M", 1 << 20), ("3M", 3 << 20)]
 )
 def test_memory_is_counted_in_powers_of_two(text: str, count: int) -> None:
-    assert cli._parse_bytes("--max-ram", text) == count
+    assert spelling.size("--max-ram", text) == count
 
 
 @pytest.mark.parametrize("text", ["", "60", "s", "-5s", "0s", "1d", "5 m", "nans"])

@@ -1,7 +1,10 @@
 """The documentation says what the code says."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +28,30 @@ def operators() -> ModuleType:
 
 def test_the_page_of_operators_is_current(operators: ModuleType) -> None:
     assert operators.PAGE.read_text(encoding="utf-8") == operators.page(), "run: python docs/operators.py"
+
+
+@pytest.mark.slow
+def test_the_walk_names_every_file_of_a_build_in_order() -> None:
+    """In a process of its own: nothing is imported or cached there."""
+    command = [sys.executable, "docs/architecture.py", "--check"]
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stderr}run: python docs/architecture.py"
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "decisions.md"])
+def test_files_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:bench|compiler|edgec|kernels|targets|tests)/[\w/.]*)`", text)
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_a_word_of_the_glossary_has_one_meaning() -> None:
+    rows = (ROOT / "docs/glossary.md").read_text(encoding="utf-8").splitlines()
+    words = [row.split("|")[1].strip() for row in rows if row.startswith("| ")][1:]
+    assert len(words) > 40
+    assert words == sorted(set(words), key=str.lower)
 
 
 def test_the_readme_lists_every_device() -> None:

@@ -66,12 +66,13 @@ DEVICE = '''
 """This machine, by a shell of its own."""
 
 from edgec.bench.devices import remote
+from edgec.bench.devices.connection import SHELL_COMMAND, Connection
 from edgec.bench.devices.device import Scheme
 
 
 def connect(address, target, timeout_seconds):
     """Return it."""
-    connection = remote.Connection(f"shell:{address}", ["sh", "-c", remote.SHELL_COMMAND], str.strip)
+    connection = Connection(f"shell:{address}", ["sh", "-c", SHELL_COMMAND], str.strip)
     return remote.connect(connection, target, timeout_seconds)
 
 

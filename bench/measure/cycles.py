@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgec.bench.measure.instructions import Block, Region
 from edgec.errors import DeviceError
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Arch, Target
 
 ITERATIONS = 100
 """How often each block is modelled in a row: filling and draining the pipeline then weighs little."""
@@ -127,7 +127,7 @@ def _disassembled(encodings: Iterable[int], target: Target) -> dict[int, str]:
     return found | {written[encoding]: text for text, encoding in lines if not _LOOPS.match(text)}
 
 
-def _bytes(code: int, arch: str) -> bytes:
+def _bytes(code: int, arch: Arch) -> bytes:
     """Return an encoding as it lies in memory."""
     if arch != "arm-m":
         return code.to_bytes(2 if arch == "riscv32" and code & 3 != 3 else 4, "little")

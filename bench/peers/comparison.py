@@ -24,6 +24,7 @@ from edgec.compiler.compress.calibration import load_calibration, synthetic
 from edgec.compiler.frontend.load import load
 from edgec.errors import DeviceError, ModelError
 from edgec.targets import loader
+from edgec.targets.descriptor import Precision
 
 Array = NDArray[Any]
 
@@ -54,7 +55,7 @@ class Settings:
     """Quantize edgec's model as `edgec build --reduce-range`."""
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """The target's: int8 or fp32."""
         return loader.load(self.target).precision
 
@@ -202,7 +203,7 @@ def _selftest(bundle: Bundle) -> bool:
     return bundle.device("local").execute(bundle.bench, [*bundle.options, "--selftest"]).returncode == 0
 
 
-def _compare(computed: Mapping[str, list[Array]], exact: bool, precision: str) -> dict[str, Outputs]:
+def _compare(computed: Mapping[str, list[Array]], exact: bool, precision: Precision) -> dict[str, Outputs]:
     """Compare every engine's outputs; those of ORT s8s8, which runs edgec's model, with edgec's as well."""
     reference = computed.get("ORT float")
     integers = computed[EDGEC]

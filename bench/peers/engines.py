@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.reference import oracle
+from edgec.targets.descriptor import Precision
 
 Array = NDArray[Any]
 Sample = dict[str, Array]
@@ -35,7 +36,7 @@ class Engine:
     """One engine in one precision."""
 
     name: str
-    precision: str
+    precision: Precision
     """int8 or fp32."""
     package: str
     """The distribution whose version is reported."""

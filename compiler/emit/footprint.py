@@ -11,6 +11,7 @@ from functools import cache
 
 from edgec.compiler.emit.frames import FRAMES
 from edgec.kernels.codegen import elf
+from edgec.targets.descriptor import Arch
 
 C_LIBRARY_STACK_BYTES = 32
 """What memcpy and memset may take: newlib's take 4 to 20."""
@@ -30,7 +31,7 @@ class Footprint:
     """The most that one call of run takes."""
 
 
-def measure(objects: Sequence[bytes], identifier: str, arch: str) -> Footprint:
+def measure(objects: Sequence[bytes], identifier: str, arch: Arch) -> Footprint:
     """Return what firmware takes that calls `identifier`_init, _run and _close of these objects."""
     frame_bytes = FRAMES[arch]
     pieces = {
