@@ -14,6 +14,7 @@ from rich.text import Text
 
 from edgec.errors import OutputError, printable
 from edgec.targets.descriptor import Target
+from edgec.targets.features import INT8
 
 if TYPE_CHECKING:
     from edgec.compiler.emit.manifest import Level, Manifest, Memory
@@ -22,8 +23,6 @@ WIDTH = 120
 """Columns of a report that goes to no terminal."""
 ISLANDS_SHOWN = 8
 """The manifest lists them all."""
-INT8_FEATURES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm", "dsp", "mve")
-"""What tells devices apart in the overview: instructions of int8 kernels, better ones later."""
 
 
 class _Console(Console):
@@ -195,7 +194,7 @@ def print_targets(out: Console, targets: list[Target], problems: list[str]) -> N
 def _int8(target: Target) -> str:
     """Name a device's best instructions for int8; where bundles have levels, the last's and the best's."""
     last, best = (
-        next((name for name in reversed(INT8_FEATURES) if name in level.features), "-")
+        next((name for name in reversed(INT8) if name in level.features), "-")
         for level in (target.levels[-1], target.levels[0])
     )
     return f"{last} to {best}" if target.variants else last

@@ -11,19 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels import tir
+from edgec.kernels import cost, tir
 from edgec.kernels.codegen import native
-from edgec.kernels.isa import arm64, x86
 from edgec.kernels.isa.base import InstructionSet
-from edgec.kernels.isa.generic import Generic
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-INSTRUCTION_SETS: tuple[InstructionSet, ...] = (
-    x86.AVX512VNNI, x86.AVX512, x86.AVXVNNI, x86.AVX2BYTES, x86.AVX2, x86.SSE2, arm64.I8MM, arm64.DOTPROD,
-    arm64.NEON, Generic(),
-)  # fmt: skip
-"""Every int8 set that multiplies matrices, the fastest of an architecture first."""
 FLOAT = "fp32"
 REDUCTION = 256
 """Products per accumulator lane: the operands of any tile fill less than 32 KiB."""
@@ -53,10 +46,9 @@ class Probe:
 
 def probes(target: Target) -> Iterator[Probe]:
     """Yield the benchmarks for `target`: several per instruction set, of which the fastest counts."""
-    for isa in INSTRUCTION_SETS:
-        if isa.arch in (None, target.arch) and isa.features <= target.features:
-            for rows, vectors in isa.tiles[:_TILES]:
-                yield _products(isa, rows, vectors)
+    for isa in cost.runnable(target):
+        for rows, vectors in isa.tiles[:_TILES]:
+            yield _products(isa, rows, vectors)
     for rows, vectors in _FLOAT_TILES.get(target.vector_registers, _FLOAT_TILES[16]):
         yield _float_products(target.vector_bits // 32, rows, vectors)
     yield _memory(target.vector_bits // 32)

@@ -56,3 +56,6 @@ FEATURES: dict[str, dict[str, str]] = {
     },
 }
 """Per architecture: LLVM's name of a feature beyond the baseline -> its flag in /proc/cpuinfo, or ""."""
+
+INT8 = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm", "dsp", "mve")
+"""Those that bring instructions for int8 products, better ones later: what tells devices apart."""

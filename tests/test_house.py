@@ -14,6 +14,7 @@ import pytest
 
 from tests.bench.conftest import HOST_TARGET, build
 from tests.compiler import onnx_models
+from tests.compiler.building import HOST
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,12 +66,13 @@ DEVICE = '''
 """This machine, by a shell of its own."""
 
 from edgec.bench.devices import remote
+from edgec.bench.devices.connection import SHELL_COMMAND, Connection
 from edgec.bench.devices.device import Scheme
 
 
 def connect(address, target, timeout_seconds):
     """Return it."""
-    connection = remote.Connection(f"shell:{address}", ["sh", "-c", remote.SHELL_COMMAND], str.strip)
+    connection = Connection(f"shell:{address}", ["sh", "-c", SHELL_COMMAND], str.strip)
     return remote.connect(connection, target, timeout_seconds)
 
 
@@ -144,6 +146,104 @@ def test_an_operator(house: House, tmp_path: Path) -> None:
     house.python("operators.py")
     page = (house.folder / "operators.md").read_text()
     assert "| GlobalMaxPool | its input's scale | yes | images |" in page
+
+
+INSTRUCTION_SET = '''
+"""Portable products whose sums are kept ten too large, which is put right around them."""
+
+from contextlib import contextmanager
+
+from edgec.kernels import tir
+from edgec.kernels.isa.generic import Generic
+from edgec.kernels.tir import T
+
+
+class Toy(Generic):
+    """Two vectors wide."""
+
+    name = "toy"
+    tiles = ((2, 2), (1, 2), (1, 1))
+    products = 2.0
+
+    @contextmanager
+    def around(self, tile):
+        """Add ten, and take it off again."""
+        self._add(tile, 10)
+        yield
+        self._add(tile, -10)
+
+    def _add(self, tile, number):
+        for buffer, element in (sums for row in tile for sums in row):
+            total = tir.load(buffer, element, 4) + T.broadcast(T.int32(number), 4)
+            tir.store(buffer, element, total, 4)
+'''
+
+
+@pytest.mark.slow
+def test_an_instruction_set(house: House, tmp_path: Path) -> None:
+    table = "kernels/table.py"
+    house.add("kernels/isa/toy.py", INSTRUCTION_SET)
+    house.replace(table, "fma, int16, tables, x86\n", "fma, int16, tables, toy, x86\n")
+    first = '    _vectorized("conv2d", conv2d.codes, x86.AVX512VNNI),\n'
+    house.replace(table, first, f'    _vectorized("conv2d", conv2d.codes, toy.Toy()),\n{first}')
+    onnx.save(convolution(), tmp_path / "toy.onnx")
+    bundle = tmp_path / "toy.edgec"
+    house.edgec("build", tmp_path / "toy.onnx", "--target", HOST, "--output", bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    kernels = {kernel["kernel"] for level in manifest["levels"] for kernel in level["kernels"]}
+    assert "conv2d_toy" in kernels
+    assert "exact" in house.edgec("verify", bundle)
+
+
+def convolution() -> onnx.ModelProto:
+    weights = np.random.default_rng(0).standard_normal((5, 3, 2, 2)).astype(np.float32)
+    return onnx_models.model("(float[1,3,9,7] x) => (float y) { y = Conv(x, w) }", {"w": weights})
+
+
+PLATFORM = '''
+"""Linux with musl, for programs that are linked as a whole: no shared library."""
+
+from edgec.compiler.emit.platforms.linux import Linux
+
+
+class Musl(Linux):
+    """See `Emission`."""
+
+    def links(self, target, identifier, parts):
+        """Return what makes the program alone."""
+        return super().links(target, identifier, parts)[:1]
+'''
+FACTS = """
+MUSL = dataclasses.replace(LINUX, name="musl", mark="-linux-musl", alignment=128)
+PLATFORMS = (MUSL, LINUX, BAREMETAL)
+"""
+
+
+def test_a_platform(house: House, tmp_path: Path) -> None:
+    """Two lines: what all ask of it is a row of its own, below everything."""
+    facts, table = "targets/platforms.py", "compiler/emit/platforms/__init__.py"
+    house.replace(facts, "PLATFORMS = (LINUX, BAREMETAL)\n", FACTS)
+    house.replace(
+        facts,
+        "from dataclasses import dataclass\n",
+        "import dataclasses\nfrom dataclasses import dataclass\n",
+    )
+    house.add("compiler/emit/platforms/musl.py", PLATFORM)
+    house.replace(
+        table,
+        "linux import Linux\n",
+        "linux import Linux\nfrom edgec.compiler.emit.platforms.musl import Musl\n",
+    )
+    house.replace(table, '{"linux": Linux(), ', '{"linux": Linux(), "musl": Musl(), ')
+    triple = "x86_64-linux-musl"
+    (tmp_path / "mine.toml").write_text(f'base = "x86-64"\ntriple = "{triple}"\nc_target = "{triple}"\n')
+    onnx.save(convolution(), tmp_path / "toy.onnx")
+    target = f"{tmp_path / 'mine.toml'}-int8"
+    house.edgec("build", tmp_path / "toy.onnx", "--target", target, "--output", tmp_path / "toy.edgec")
+    files = {path.name for path in (tmp_path / "toy.edgec").rglob("*")}
+    assert {"libtoy.a", "toy-bench"} <= files
+    assert "libtoy.so" not in files
+    assert "ARENA_ALIGNMENT 128" in (tmp_path / "toy.edgec/include/toy.h").read_text()
 
 
 OPTION = """\

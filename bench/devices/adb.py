@@ -5,6 +5,7 @@ import shutil
 from functools import cache
 
 from edgec.bench.devices import remote
+from edgec.bench.devices.connection import SHELL_COMMAND, Connection
 from edgec.bench.devices.device import Scheme
 from edgec.errors import DeviceError, printable
 from edgec.targets.descriptor import Target
@@ -26,10 +27,10 @@ SCHEME = Scheme("adb[:SERIAL]", connect)
 
 
 @cache
-def _connection(serial: str) -> remote.Connection:
+def _connection(serial: str) -> Connection:
     """Return the connection: one for all levels and runs of a command."""
     name, which = (f"adb:{serial}", ("-s", serial)) if serial else ("adb", ())
-    return remote.Connection(name, ["adb", *which, "shell", remote.SHELL_COMMAND], _cause)
+    return Connection(name, ["adb", *which, "shell", SHELL_COMMAND], _cause)
 
 
 def _cause(said: str) -> str:

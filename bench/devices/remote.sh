@@ -1,4 +1,4 @@
-# The far side of remote.py, after machine.sh: reads a line of shell at a time from stdin and evaluates it.
+# The far side of connection.py, after machine.sh: reads a line of shell at a time from stdin and evaluates it.
 #
 # What is asked for is answered by "edgec CODE SIZE...", and then the contents of so many files one after another;
 # in place of a size "-" says that there is no such file and "!" that it is none. The end of stdin is the end

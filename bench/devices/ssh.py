@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 
 from edgec.bench.devices import remote
+from edgec.bench.devices.connection import SHELL_COMMAND, Connection
 from edgec.bench.devices.device import Scheme
 from edgec.errors import DeviceError, printable
 from edgec.targets.descriptor import Target
@@ -52,13 +53,13 @@ SCHEME = Scheme("ssh://[USER@]HOST[:PORT]", connect)
 
 
 @cache
-def _connection(name: str, where: tuple[str, ...]) -> remote.Connection:
+def _connection(name: str, where: tuple[str, ...]) -> Connection:
     """Return the connection: one for all levels and runs of a command."""
     program = shlex.split(os.environ.get(COMMAND, "ssh")) or ["ssh"]
     options = ["-T", "-o", "BatchMode=yes"]
     if not _asks_whether_alive(program, where):
         options += [word for pair in _ALIVE.items() for word in ("-o", "=".join(pair))]
-    return remote.Connection(name, [*program, *options, *where, remote.SHELL_COMMAND], _cause)
+    return Connection(name, [*program, *options, *where, SHELL_COMMAND], _cause)
 
 
 def _asks_whether_alive(program: list[str], where: tuple[str, ...]) -> bool:

@@ -14,6 +14,7 @@ from edgec.bench.peers.processes import ISA_LIMITS
 from edgec.bench.peers.report import print_results, to_json
 from edgec.errors import DeviceError, TargetError, reported
 from edgec.targets import detect, loader
+from edgec.targets.features import INT8
 
 REPORT_WIDTH = 180
 """Columns, where stdout is no terminal."""
@@ -73,7 +74,7 @@ def main(
 
 def _conditions(settings: Settings, load_before: float) -> dict[str, Any]:
     here = loader.describe("host", "int8")
-    features = [feature for feature in show.INT8_FEATURES if feature in here.features]
+    features = [feature for feature in INT8 if feature in here.features]
     packages = dict.fromkeys(package for engine in PEERS if engine.installed for package in (engine.package,))
     limited = ", ".join(engine.name for engine in PEERS if engine.isa_variables)
     limit = {"instruction_sets": f"up to {settings.isa} in {limited}; all in others"} if settings.isa else {}

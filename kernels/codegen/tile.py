@@ -142,8 +142,7 @@ def ranked(
             return max(height * width, isa.chains, loading) + 0.5 * (height + width) + 1.0
         left = (height + pixels - 1) / pixels * isa.group / isa.steps[0]
         right = width * isa.group * isa.lanes / 32  # bytes of one `ldp`
-        if isa.row_pairs:
-            left += 0.5 * height
+        left += isa.row_cost * height
         stores = len(tir.pieces(width, 4))
         ends = height * (4 * width + 2 * -(-width // 2) + 2 * stores)  # bias, scale, round; narrow; store
         return height * width + left + right + 1.0 / pixels + (ends + _TILE_OVERHEAD) / groups
@@ -173,22 +172,8 @@ def by_cost(
 
 def allocate(isa: InstructionSet, tile: tuple[int, int]) -> list[Buffer]:
     """One small local buffer of accumulators per row; with constant indices they become registers."""
-    rows = _whole_pairs(isa, tile[0])
+    rows = isa.whole_rows(tile[0])
     return [T.alloc_buffer((tile[1] * isa.lanes,), "int32", scope="global") for _ in range(rows)]
-
-
-def _whole_pairs(isa: InstructionSet, rows: int) -> int:
-    return rows + rows % 2 if isa.row_pairs else rows
-
-
-def _exchange(tile: Sequence[Sequence[tuple[Buffer, int]]]) -> None:
-    """Exchange lanes 2 and 3 of every first row for lanes 0 and 1 of its second; twice is not at all."""
-    for first, second in zip(tile[::2], tile[1::2], strict=True):
-        for (one, i), (two, j) in zip(first, second, strict=True):
-            kept = T.alloc_buffer((4,), "int32", scope="global")
-            tir.store(kept, 0, tir.load(one, i, 4), 4)
-            tir.store(one, i, T.Shuffle([tir.load(one, i, 4), tir.load(two, j, 4)], [0, 1, 4, 5]), 4)
-            tir.store(two, j, T.Shuffle([tir.load(kept, 0, 4), tir.load(two, j, 4)], [2, 3, 6, 7]), 4)
 
 
 def _shared_pixels(isa: InstructionSet, reduction: Reduction) -> int:
@@ -237,17 +222,13 @@ def emit(
     its first bias and output. `tap_rows`, where not all count, are the reduction's first and how many.
     """
     lanes, height = isa.lanes, len(starts)
-    # The last of an odd number of rows is computed twice.
-    starts = [*starts, *starts[-1:]][: _whole_pairs(isa, height)]
+    starts = [*starts, *starts[-1:]][: isa.whole_rows(height)]
     tile = [[(row, j * lanes) for j in range(vectors)] for row in accumulators[: len(starts)]]
     for row in tile:
         for j, (buffer, element) in enumerate(row):
             tir.store(buffer, element, tir.load(bias, bias_start + j * lanes, lanes), lanes)
-    if isa.row_pairs:
-        _exchange(tile)
-    accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows, ahead)
-    if isa.row_pairs:
-        _exchange(tile)
+    with isa.around(tile):
+        accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows, ahead)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
     for i, row in enumerate(tile[:height]):
         sums = [tir.load(buffer, e, lanes) for buffer, e in row]

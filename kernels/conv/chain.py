@@ -134,7 +134,7 @@ def codes(
 
     None for microcontrollers either: what `mcu/chain.py` doesn't take is faster layer by layer.
     """
-    if not target.hosted:
+    if target.platform.memory_is_scarce:
         return
     for stage in operation.stages:
         if not _one_by_one(channelwise, stage) and not dense.accepts(stage.weights):

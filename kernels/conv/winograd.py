@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edgec.kernels import tir
+from edgec.kernels import cost, tir
 from edgec.kernels.codegen import stripe, tile
 from edgec.kernels.codegen.stripe import Geometry
 from edgec.kernels.conv import conv2d, epilogue
 from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.conv.transforms import F2, F4, Transform
-from edgec.kernels.isa import int16
 from edgec.kernels.isa.int16 import WordSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import Conv2d, pitch
@@ -206,7 +205,7 @@ def _cycles(isa: WordSet, plan: WinogradPlan, target: Target) -> float:
 def _direct_cycles(operation: Conv2d, target: Target) -> float:
     """Return what the convolution takes without a transform, by the same model."""
     loads = max(0, operation.weights.size - target.l2_bytes) / _MEMORY
-    return operation.macs / int16.direct_products(target, operation.weights) + loads
+    return operation.macs / cost.direct_products(target, operation.weights) + loads
 
 
 def code(isa: WordSet, operation: Conv2d, plan: WinogradPlan) -> KernelCode:

@@ -1,13 +1,14 @@
 """arm64: NEON of Armv8.0 (byte pairs through int16), its dot products and its matrix products."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
-from edgec.kernels.isa.base import DepthwiseSet, Output
+from edgec.kernels.isa.base import ByRow, DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 _SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
@@ -103,7 +104,7 @@ def _word(pair: Sequence[Expr], short: bool) -> Expr:
     return tir.concatenate([tir.intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in pair], 4)
 
 
-class Neon(_Narrowing):
+class Neon(_Narrowing, ByRow):
     """Armv8.0: `smull` and `smlal` add two products in int16, `sadalp` adds pairs of those into int32.
 
     |a| <= 128 and |w| <= 127 keep the sum of two products within int16 (32512): exact. Three instructions
@@ -119,7 +120,8 @@ class Neon(_Narrowing):
     panel_offset = 0
     weights = "int8"
     steps: tuple[int, ...] = (8, 4)
-    row_pairs = False
+    products = 7.0
+    """Cortex-A72's, by its optimization guide."""
     prefetches = False
     chains = 1
     unroll = 0  # LLVM would add up the sums of several groups before it accumulates them
@@ -168,6 +170,7 @@ class DotProduct(Neon):
     features = frozenset({"dotprod"})
     steps: tuple[int, ...] = (16, 8, 4)
     unroll = 1024  # half of what `ldp` reaches around its base
+    products = 28.0
     tiles = tuple(tile for tile in _TILES if tile[0] * (tile[1] + 1) + tile[1] <= 32)
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
@@ -212,12 +215,23 @@ class MatrixProduct(DotProduct):
     features = frozenset({"dotprod", "i8mm"})
     group = 8
     steps: tuple[int, ...] = (16, 8)
-    row_pairs = True
+    row_cost = 0.5
     tiles = tuple(tile for tile in _TILES if tile[0] % 2 == 0 and tile[0] * (tile[1] + 1) + 4 <= 32)
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
         """Any int8 weights, unless a row of the window fills no more than half of an eight."""
         return super().accepts(weights) and int(np.prod(weights.shape[2:])) > 4
+
+    def whole_rows(self, rows: int) -> int:
+        """Return pairs of them: the last of an odd number is computed twice."""
+        return rows + rows % 2
+
+    @contextmanager
+    def around(self, tile: Sequence[Sequence[tuple[Buffer, int]]]) -> Iterator[None]:
+        """Let sums be the 2x2 blocks that products are: lanes 0 and 1 of two rows, then 2 and 3 of both."""
+        _exchange(tile)
+        yield
+        _exchange(tile)
 
     def multiply_accumulate(
         self,
@@ -241,6 +255,16 @@ class MatrixProduct(DotProduct):
                         buffer, element = accumulators[2 * i + half][j]
                         sums = tir.intrinsic("int32x4", _SMMLA, tir.load(buffer, element, 4), pair, weights)
                         tir.store(buffer, element, sums, 4)
+
+
+def _exchange(tile: Sequence[Sequence[tuple[Buffer, int]]]) -> None:
+    """Exchange lanes 2 and 3 of every first row for lanes 0 and 1 of its second; twice is not at all."""
+    for first, second in zip(tile[::2], tile[1::2], strict=True):
+        for (one, i), (two, j) in zip(first, second, strict=True):
+            kept = T.alloc_buffer((4,), "int32", scope="global")
+            tir.store(kept, 0, tir.load(one, i, 4), 4)
+            tir.store(one, i, T.Shuffle([tir.load(one, i, 4), tir.load(two, j, 4)], [0, 1, 4, 5]), 4)
+            tir.store(two, j, T.Shuffle([tir.load(kept, 0, 4), tir.load(two, j, 4)], [2, 3, 6, 7]), 4)
 
 
 class NeonDepthwise(_Narrowing):

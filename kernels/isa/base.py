@@ -1,6 +1,7 @@
 """What the kernel families ask of an instruction set."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,9 +41,10 @@ class InstructionSet(Protocol):
     """int32 accumulators per vector register."""
     group: int
     """Consecutive products that one accumulator lane takes from one B vector."""
-    row_pairs: bool
-    """Products are 2x2 blocks: two rows of A by two lanes. Between the first product and the last, the
-    accumulators of two rows hold lanes 0 and 1 of both, then lanes 2 and 3 of both."""
+    products: float
+    """Multiply-accumulates per cycle of a large convolution, what loads and edges take included."""
+    row_cost: float
+    """Vector instructions that a row's operand takes each time besides being loaded."""
     panel: str
     """dtype in which the A operand (activations) is read."""
     panel_offset: int
@@ -68,6 +70,12 @@ class InstructionSet(Protocol):
 
     def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
         """[..., groups, vectors, lanes, group] to the order that `multiply_accumulate` reads."""
+
+    def whole_rows(self, rows: int) -> int:
+        """Return how many rows are computed where `rows` are wanted."""
+
+    def around(self, tile: Sequence[Sequence[tuple[Buffer, int]]]) -> AbstractContextManager[None]:
+        """Write what comes in front of the first product of a tile's sums, and behind the last."""
 
     def multiply_accumulate(
         self,
@@ -98,6 +106,20 @@ class InstructionSet(Protocol):
 
         `addition` are the parameters of `generic.combine`, with `other` as the second operand.
         """
+
+
+class ByRow:
+    """What most sets answer: they multiply row by row, and need nothing around that."""
+
+    row_cost = 0.0
+
+    def whole_rows(self, rows: int) -> int:
+        """Return as many."""
+        return rows
+
+    def around(self, _tile: Sequence[Sequence[tuple[Buffer, int]]]) -> AbstractContextManager[None]:
+        """Write nothing."""
+        return nullcontext()
 
 
 class DepthwiseSet(Protocol):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels import tir
-from edgec.kernels.isa.base import DepthwiseSet, Output
+from edgec.kernels.isa.base import ByRow, DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 
@@ -86,7 +86,7 @@ def interleaved_quads(taps: Sequence[Expr], dtype: str, wide: int) -> list[Expr]
     return quads
 
 
-class Generic:
+class Generic(ByRow):
     """Portable: int32 products, no intrinsic; any weights, int16 ones included."""
 
     name = "generic"
@@ -98,7 +98,7 @@ class Generic:
     panel_offset = 0
     steps: tuple[int, ...] = (1,)
     unroll = 0
-    row_pairs = False
+    products = 1.0
     prefetches = False
     chains = 1
     tiles: tuple[tuple[int, int], ...] = ((4, 2), (2, 2), (1, 4), (1, 2), (1, 1))

@@ -10,14 +10,11 @@ from edgec.kernels import tir
 from edgec.kernels.isa import arm64, generic, x86
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.tir import Buffer, Expr, T
-from edgec.targets.descriptor import Target
 
 
 class WordSet(InstructionSet, Protocol):
     """An instruction set for int16 activations and weights, and how fast it is."""
 
-    products: float
-    """Multiply-accumulates per cycle."""
     instructions: float
     """Other vector instructions per cycle."""
 
@@ -29,8 +26,8 @@ class WordPairs(x86.PairProducts):
 
     def __init__(self, like: x86.PairProducts, products: float, instructions: float) -> None:
         """Take the name, features and registers of `like`."""
-        super().__init__(like.name, like.features, like.lanes, like.tiles)
-        self.products, self.instructions = products, instructions
+        super().__init__(like.name, like.features, like.lanes, like.tiles, products)
+        self.instructions = instructions
 
     def pack(self, weights: NDArray[np.generic]) -> NDArray[np.generic]:
         """As they are: [lanes, pair] is what `pmaddwd` multiplies."""
@@ -88,22 +85,3 @@ AVXVNNI = WordPairs(x86.AVXVNNI, products=29, instructions=3)
 AVX2 = WordPairs(x86.AVX2, products=29, instructions=3)
 SSE2 = WordPairs(x86.SSE2, products=14, instructions=3)
 NEON = WordLanes()
-
-_DIRECT: tuple[tuple[InstructionSet, float], ...] = (
-    (x86.AVX512VNNI, 116), (x86.AVX512, 28), (x86.AVXVNNI, 58), (x86.AVX2BYTES, 31), (x86.AVX2, 25),
-    (x86.SSE2, 10), (arm64.DOTPROD, 28), (arm64.NEON, 7),
-)  # fmt: skip
-
-
-def direct_products(target: Target, weights: NDArray[np.generic] | None = None) -> float:
-    """Multiply-accumulates per cycle of a convolution by these weights, or by any, without a transform."""
-    return max(
-        (
-            rate
-            for isa, rate in _DIRECT
-            if isa.arch == target.arch
-            and isa.features <= target.features
-            and (weights is None or isa.accepts(weights))
-        ),
-        default=1.0,
-    )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
-from edgec.kernels.isa.base import DepthwiseSet, Output
+from edgec.kernels.isa.base import ByRow, DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
 
 _PAIR_PRODUCT = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
@@ -115,7 +115,7 @@ def _packed_order(one: list[int], two: list[int], units: int) -> list[int]:
     return [lane for u in range(units) for source in (one, two) for lane in source[u * size : (u + 1) * size]]
 
 
-class PairProducts(_Narrowing):
+class PairProducts(_Narrowing, ByRow):
     """`pmaddwd`: int16 pairs, exact for every int8 operand.
 
     (`pmaddubsw` is twice as dense but saturates: see `BytePairs`.) Activations are widened to int16 once, on
@@ -130,15 +130,20 @@ class PairProducts(_Narrowing):
     weights = "int8"
     steps: tuple[int, ...] = (2,)
     unroll = 0
-    row_pairs = False
     prefetches = True
     chains = 1  # sums wait for an addition, not for the product
 
     def __init__(
-        self, name: str, features: frozenset[str], lanes: int, tiles: tuple[tuple[int, int], ...]
+        self,
+        name: str,
+        features: frozenset[str],
+        lanes: int,
+        tiles: tuple[tuple[int, int], ...],
+        products: float,
     ) -> None:
-        """Name an instruction set of `lanes` int32 per register, with its register tiles."""
+        """Name an instruction set of `lanes` int32 per register, with its register tiles and its rate."""
         self.name, self.features, self.lanes, self.tiles = name, features, lanes, tiles
+        self.products = products
 
     def accepts(self, weights: NDArray[np.generic]) -> bool:
         """Any int8 weights: |a * w| + |a * w| < 2**31."""
@@ -381,12 +386,13 @@ _AVXVNNI = frozenset({"avx2", "avxvnni"})
 _AVX512 = frozenset({"avx512bw", "avx512vl"})
 _AVX512VNNI = frozenset({"avx512bw", "avx512vl", "avx512vnni"})
 
-SSE2 = PairProducts("sse2", frozenset(), 4, _TILES_16_REGISTERS)
-AVX2 = PairProducts("avx2", _AVX2, 8, _TILES_16_REGISTERS)
-AVX2BYTES = BytePairs("avx2bytes", _AVX2, 8, _TILES_16_REGISTERS)
-AVXVNNI = QuadProducts("avxvnni", _AVXVNNI, 8, _TILES_16_REGISTERS_ADDED)
-AVX512 = PairProducts("avx512", _AVX512, 16, _TILES_32_REGISTERS)
-AVX512VNNI = QuadProducts("avx512vnni", _AVX512VNNI, 16, _TILES_32_REGISTERS)
+# Rates are Zen 4's, less a tenth for loads and edges; AVX-512 VNNI has Zen 5's, which are twice as fast.
+SSE2 = PairProducts("sse2", frozenset(), 4, _TILES_16_REGISTERS, products=10)
+AVX2 = PairProducts("avx2", _AVX2, 8, _TILES_16_REGISTERS, products=25)
+AVX2BYTES = BytePairs("avx2bytes", _AVX2, 8, _TILES_16_REGISTERS, products=31)
+AVXVNNI = QuadProducts("avxvnni", _AVXVNNI, 8, _TILES_16_REGISTERS_ADDED, products=58)
+AVX512 = PairProducts("avx512", _AVX512, 16, _TILES_32_REGISTERS, products=28)
+AVX512VNNI = QuadProducts("avx512vnni", _AVX512VNNI, 16, _TILES_32_REGISTERS, products=116)
 
 DEPTHWISE_SSE2 = DepthwisePairs("sse2", frozenset(), 4)
 DEPTHWISE_AVX2 = DepthwisePairs("avx2", _AVX2, 8, DEPTHWISE_SSE2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.bench.devices import machine, remote
+from edgec.bench.devices import connection, machine, remote
 from edgec.errors import DeviceError, printable
 from edgec.targets import loader
 from tests.bench.devices.sshd import eventually, gone
@@ -37,8 +37,8 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
 
 
 def test_programs_run_by_any_shell(shell: list[str], tmp_path: Path, cache: Path) -> None:
-    connection = remote.Connection("there", [*shell, remote.SHELL_COMMAND], str.strip)
-    device = remote.connect(connection, HOST, 20)
+    there = connection.Connection("there", [*shell, connection.SHELL_COMMAND], str.strip)
+    device = remote.connect(there, HOST, 20)
     assert device.features >= HOST.features
     assert {"system", "load_average"} <= device.conditions.keys()
     program = tmp_path / "program"
@@ -51,7 +51,7 @@ def test_programs_run_by_any_shell(shell: list[str], tmp_path: Path, cache: Path
         device.execute(program, [])
     program.write_text(f"#!/bin/sh\nsleep 1000 & echo $! >{tmp_path}/pid; sleep 1000\n")
     with pytest.raises(DeviceError, match=r"did not end within 0\.5 s"):
-        remote.connect(connection, HOST, 0.5).execute(program, [])
+        remote.connect(there, HOST, 0.5).execute(program, [])
     assert not list(cache.glob("run-*"))
     assert eventually(lambda: gone(tmp_path / "pid"))
 
@@ -79,11 +79,11 @@ GREET = "head -c 1 >/dev/null; echo edgec shell; cat >/dev/null &"
 def test_what_the_far_side_says_is_believed_no_more_than_any_input(
     script: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(remote, "_END_SECONDS", 0.5)
-    connection = remote.Connection("there", ["sh", "-c", script], _explain)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_END_SECONDS", 0.5)
+    there = connection.Connection("there", ["sh", "-c", script], _explain)
     with pytest.raises(DeviceError, match=f"^'there': {message}") as error:
-        remote.connect(connection, HOST, 10)
+        remote.connect(there, HOST, 10)
     assert printable(str(error.value)) == str(error.value)
 
 

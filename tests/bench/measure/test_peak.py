@@ -9,7 +9,7 @@ from edgec.bench.measure.measurement import Layer, Measurement, Memory
 from edgec.bench.measure.peak import Peak, measure_peak
 from edgec.bench.report import plot
 from edgec.errors import DataError, DeviceError, PackageError
-from edgec.kernels import peak
+from edgec.kernels import cost, peak
 from edgec.kernels.table import KERNELS
 from edgec.targets import detect, loader
 
@@ -29,7 +29,7 @@ def measurement(found: Peak | None) -> Measurement:
 
 
 def test_every_product_kernel_has_a_peak() -> None:
-    known = {isa.name for isa in peak.INSTRUCTION_SETS}
+    known = {isa.name for isa in cost.INSTRUCTION_SETS}
     named = {
         kernel.name.rpartition("_")[2]
         for kernel in KERNELS
@@ -45,7 +45,7 @@ def test_every_product_kernel_has_a_peak() -> None:
 def test_benchmarks_need_no_more_than_the_target_has(target: str) -> None:
     described = loader.load(target)
     found = list(peak.probes(described))
-    sets = {isa.name: isa.features for isa in peak.INSTRUCTION_SETS}
+    sets = {isa.name: isa.features for isa in cost.INSTRUCTION_SETS}
     names = {probe.name for probe in found} - {"fp32", "memory"}
     assert "generic" in names
     assert all(sets[name] <= described.features for name in names)
