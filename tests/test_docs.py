@@ -56,7 +56,7 @@ def test_a_word_of_the_glossary_has_one_meaning() -> None:
 
 @pytest.mark.parametrize("folder", ["bench", "compiler", "edgec", "kernels", "targets"])
 def test_docstrings_stand_alone(folder: str) -> None:
-    """A field has a docstring that says what it is, a function one that says what it does, not where to look."""
+    """A field is said to be something, not of something; a function to do something, not where to look."""
     files = [path for path in (ROOT / folder).rglob("*.py") if not path.is_symlink()]
     starts = [(path.name, line.strip()) for path in files for line in path.read_text("utf-8").splitlines()]
     assert files
