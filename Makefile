@@ -1,6 +1,7 @@
 # make demo   installs edgec into .venv, builds the example for two targets, verifies and measures it
 # make firmware-demo  builds the example (or MODEL) for CORES, and runs it on the boards that QEMU has of them
 # make test   installs what tests need besides, and runs every check; CI runs this
+# make quick  answers in two minutes, for every save: what CI lints, and the tests in QUICK
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
 # make test-aarch64  runs edgec on 64-bit Arm, in a root that QEMU emulates where the machine is another (an hour)
@@ -21,7 +22,7 @@ BUDGET ?= 2m
 
 BUILD := $(BIN)/edgec build examples/$(EXAMPLE).onnx --calibration examples/fmnist_calibration.npz
 
-.PHONY: demo firmware-demo test test-aarch64 bench records fuzz clean
+.PHONY: demo firmware-demo quick test test-aarch64 bench records fuzz clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -67,6 +68,19 @@ test: .venv/installed-dev
 # Not a part of CI: there it would take longer than all else.
 test-aarch64:
 	@.ci/test-aarch64
+
+# What most mistakes show in, and no more than two minutes of two cores: a test holds the list to files that exist.
+QUICK := tests/compiler/compress tests/compiler/frontend tests/compiler/lower/graph tests/compiler/native \
+  tests/compiler/operators tests/golden tests/kernels/test_definitions.py tests/targets tests/test_cache.py \
+  tests/test_cli.py tests/test_docs.py tests/test_files.py tests/test_house.py tests/test_tests.py tests/test_words.py
+
+quick: export OPENBLAS_NUM_THREADS := 1
+quick: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(WORKERS) -q -m "not slow" $(QUICK)
 
 # Saved runs lie in .benchmarks/, by machine; the first has nothing to be compared with.
 bench: .venv/installed-dev

@@ -23,11 +23,11 @@ REDUCTION = 256
 MEMORY_BYTES = 1 << 27
 """What the memory benchmark reads: more than a last-level cache holds."""
 _TILES = 8
-# Of an instruction set, the most productive ones.
+"""Register tiles that are tried of each instruction set, the most productive ones."""
 _CHAINS = 8
-# Sums that the memory benchmark keeps: enough to wait for no addition.
+"""Sums that the memory benchmark keeps: enough to wait for no addition."""
 _FLOAT_TILES = {16: ((6, 2), (4, 2), (4, 3)), 32: ((14, 2), (12, 2), (8, 3), (6, 4))}
-# (rows, vectors) by vector registers.
+"""Vector registers of the machine -> register tiles, as (rows, vectors)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ low bits of the sum (Hecker, "Let's get to the (floating) point", 1996)."""
 ROUNDING_MAGIC_BITS = 0x4B400000
 
 VECTOR_BYTES = 32
-"""Of the vectors that copies move data by; LLVM splits them where registers are smaller."""
+"""Bytes of the vectors that copies move data by; LLVM splits them where registers are smaller."""
 
 
 def kernel(

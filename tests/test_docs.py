@@ -54,6 +54,15 @@ def test_a_word_of_the_glossary_has_one_meaning() -> None:
     assert words == sorted(set(words), key=str.lower)
 
 
+@pytest.mark.parametrize("folder", ["bench", "compiler", "edgec", "kernels", "targets"])
+def test_docstrings_stand_alone(folder: str) -> None:
+    """A field is said to be something, not of something; a function to do something, not where to look."""
+    files = [path for path in (ROOT / folder).rglob("*.py") if not path.is_symlink()]
+    starts = [(path.name, line.strip()) for path in files for line in path.read_text("utf-8").splitlines()]
+    assert files
+    assert not [start for start in starts if start[1].startswith(('"""Of ', '"""See '))]
+
+
 def test_the_readme_lists_every_device() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [device for device in loader.devices() if f"`{device}`" not in readme] == []

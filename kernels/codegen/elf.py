@@ -19,7 +19,7 @@ class Format:
     """ELF of one word size, little-endian (System V ABI, chapter 4; ELF for the Arm Architecture)."""
 
     header: struct.Struct
-    """Of the file; all that follows is alike."""
+    """The file's header; those that follow are of its parts."""
     section: struct.Struct
     symbol: struct.Struct
     symbol_order: tuple[int, ...]
@@ -28,7 +28,7 @@ class Format:
     relocation_kind: int
     """REL keeps the addend in the place that it patches, RELA beside the offset."""
     symbol_shift: int
-    """Of a relocation's symbol, above its type."""
+    """Bits that a relocation's symbol lies above its type."""
     word: int
     """Bytes of an address."""
 

@@ -17,9 +17,9 @@ class Extent:
     """int32, in this order."""
 
     rows: Expr
-    """Of the output."""
+    """Rows of the output."""
     in_rows: Expr
-    """Of the input, from the first that is there on."""
+    """Rows of the input, from the first that is there on."""
     top: Expr
     """Rows of padding above that; less than none where the window begins further below."""
 

@@ -17,14 +17,14 @@ class Pixels:
     starts: list[Expr]
     """First element of each one's input."""
     row: Expr
-    """Of the output image."""
+    """Row in the output image."""
     column: Expr
-    """Of the first, in the tile."""
+    """Column of the first pixel, in the tile."""
     row_of_tile: Expr
     first: Expr
     """Number of the first, among all images' pixels."""
     number: Expr
-    """Of the register tile, among those of the tile that read the same weights one after the other."""
+    """Number of the register tile, among those of the tile that read the same weights one after the other."""
 
 
 Write = Callable[[tile.Columns, Expr, Expr, Expr, Pixels], None]

@@ -28,7 +28,7 @@ class Geometry:
     """Output rows of an image; 1 for a pointwise product, whose pixels all lie in one row."""
     columns: int
     channels: int
-    """Of the input, all groups."""
+    """Channels of the input, of all groups."""
     outputs: int
     """Output channels, all groups."""
     output_pitch: int
@@ -45,7 +45,7 @@ class Geometry:
     tile_columns: int
     register_tile: tuple[int, int]
     dtype: str
-    """Of the stripe's elements."""
+    """Type of the stripe's elements."""
     offset: int
     """Added to every element on its way into the stripe."""
     direct: bool = False
@@ -128,7 +128,7 @@ class Tile:
     origin: Expr
     """First element of the tile's input in `source`."""
     part: Expr = 0
-    """Of the output channels."""
+    """Which part of the output channels it computes."""
 
 
 def even(total: int, wanted: int, unit: int = 1, least: int = LEAST_TILES) -> int:

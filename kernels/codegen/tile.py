@@ -62,7 +62,7 @@ class Residual:
     load: Callable[[int], Expr]
     """Returns the int8 vector to add to row i."""
     parameters: Sequence[Expr]
-    """Of `generic.combine`."""
+    """Parameters that `generic.combine` takes."""
 
 
 @dataclass(frozen=True)

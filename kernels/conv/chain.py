@@ -47,7 +47,7 @@ class Stage:
     advance: int = 0
     """Input rows from one step's last to the next one's."""
     kept: int = 0
-    """Of the stripe's rows, those that the step before has left."""
+    """How many of the stripe's rows the step before has left."""
     fresh: int = 0
     """Those that are new, and come last."""
 
@@ -74,7 +74,7 @@ class ChainPlan:
     rows: int = 0
     """Output rows of a step."""
     steps: int = 0
-    """Of a tile."""
+    """Steps of a tile."""
 
     @property
     def bands(self) -> int:
@@ -88,7 +88,7 @@ class ChainPlan:
 
     @property
     def elements(self) -> int:
-        """Of the scratch."""
+        """Elements of the scratch."""
         last = self.stages[-1]
         return last.start + _stripe(last.shape)
 

@@ -245,7 +245,7 @@ class Block:
     bias: Buffer
     multiplier: Buffer
     parameters: Sequence[Expr]
-    """Of the epilogue."""
+    """Parameters of the epilogue."""
     other: Buffer | None
     """What is added to the result."""
     destination: stripe.Destination

@@ -43,7 +43,7 @@ class _Shape:
 
     geometry: Geometry
     chunks: int
-    """Of the window's rows, each computed for all pixels before the next."""
+    """How many chunks the window's rows are cut into, each computed for all pixels before the next."""
     residual: bool
     low: float
     high: float
@@ -165,7 +165,7 @@ class _Block:
 
     @property
     def chunk(self) -> tile.Reduction:
-        """Of the reduction, what is added up at a time."""
+        """What of the reduction is added up at a time."""
         walk = reduction(self.shape.geometry)
         return replace(walk, taps=(walk.taps[0] // self.shape.chunks, walk.taps[1]))
 

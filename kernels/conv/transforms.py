@@ -41,16 +41,16 @@ class Transform:
     odd: int
     """What all m are multiplied by, but for powers of two; its inverse modulo 2**32 divides exactly."""
     shifts: tuple[int, ...]
-    """Of the m, the powers of two."""
+    """The powers of two that the m are multiplied by."""
     bias: int
     """What a bias is multiplied by where it is added to the product of point (1, 1), which goes alike into
     every output."""
     forward_instructions: int
-    """Of a tile and one vector of int16, loads and stores included."""
+    """Instructions that a tile takes for one vector of int16, loads and stores included."""
     inverse_instructions: int
-    """Of a tile and one vector of int32."""
+    """Instructions that a tile takes for one vector of int32."""
     weights_instructions: int
-    """Of one vector of int16 weights, loads and stores included."""
+    """Instructions that one vector of int16 weights takes, loads and stores included."""
 
     @property
     def points(self) -> int:

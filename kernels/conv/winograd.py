@@ -72,7 +72,7 @@ class WinogradPlan:
     shape: Geometry
     """Rows and columns are those of whole tiles and may reach beyond the output; its tiles are jobs."""
     rows: int
-    """Of the output."""
+    """Rows of the output."""
     columns: int
     parts: int
     """Jobs that share a row of tiles, each with its part of the output channels."""
@@ -92,7 +92,7 @@ class WinogradPlan:
 
     @property
     def jobs(self) -> int:
-        """Of all images: the tiles that threads share out."""
+        """Jobs of all images: the tiles that threads share out."""
         return self.shape.tiles * self.parts
 
     @property
@@ -361,14 +361,14 @@ class _Job:
     local: _Locals
     where: stripe.Tile
     part: Expr
-    """Of the output channels."""
+    """Which part of the output channels it computes."""
     work: Buffer
     """The scratch itself."""
     weights: Buffer
     bias: Buffer
     multiplier: Buffer
     parameters: Sequence[Expr]
-    """Of the epilogue."""
+    """Parameters of the epilogue."""
     other: Buffer | None
     """What is added to the result."""
     y: Buffer

@@ -22,7 +22,7 @@ class TableSet(Protocol):
     lanes: int
     """int8 values looked up at a time."""
     bytes: int
-    """Of a packed table."""
+    """Bytes of a packed table."""
 
     def pack(self, table: NDArray[np.int8]) -> NDArray[np.int8]:
         """Return `table` [256], y = table[x + 128], and behind it whatever else `look_up` reads."""

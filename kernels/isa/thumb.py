@@ -21,7 +21,7 @@ _LEAST_SHIFT, _MOST_SHIFT = 26, 56
 _MOST_LEFT = 12
 """What a sum is shifted to the left by: then 1 becomes 2**9 or more, out of int8 by any zero point."""
 _SUM_BITS = 19
-"""Of the sums that are shifted, saturated: times a quarter, such a sum is far beyond int8."""
+"""Bits that sums are saturated to before they are shifted: times a quarter, such a sum is far beyond int8."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class _Walk:
     outer: tuple[int, ...]
     outer_strides: tuple[int, ...]
     result_strides: tuple[int, ...]
-    """Of the same dimensions, in the result."""
+    """Strides of the same dimensions, in the result."""
     count: int
     """Steps of one run; each writes `width` elements next to each other."""
     step: int

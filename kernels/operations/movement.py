@@ -51,7 +51,7 @@ class Pad:
     """Pad with a constant: `pads` gives (before, after) per dimension of `shape`, none negative."""
 
     shape: tuple[int, ...]
-    """Of the input."""
+    """Shape of the input."""
     pads: tuple[tuple[int, int], ...]
     value: float
     """A value of the dtype."""

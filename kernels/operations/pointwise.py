@@ -29,7 +29,7 @@ class Binary:
     kind: str
     """`add` or `mul`."""
     shape: tuple[int, ...]
-    """Of the result."""
+    """Shape of the result."""
     strides: tuple[tuple[int, ...], tuple[int, ...]]
     """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
     zero_points: tuple[int, int]
@@ -53,7 +53,7 @@ class FloatBinary:
 
     kind: str
     shape: tuple[int, ...]
-    """Of the result."""
+    """Shape of the result."""
     strides: tuple[tuple[int, ...], tuple[int, ...]]
     """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
     low: float = -np.inf

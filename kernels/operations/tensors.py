@@ -74,7 +74,7 @@ class Tensor:
     dtype: str
     """A numpy dtype name."""
     quantization: Quantization | None = None
-    """Of an int8 tensor that stands for real numbers."""
+    """Scale and zero point of an int8 tensor that stands for real numbers."""
     place: Place | None = None
     """Where it is part of another tensor; it is then read through that one alone."""
     title: str = ""

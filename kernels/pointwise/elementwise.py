@@ -25,7 +25,7 @@ _FAR_BELOW = -(2.0**22)
 PARAMETERS = 7
 """int32 parameters of an addition or multiplication."""
 _Strides = tuple[list[int], list[int], list[int]]
-"""Of both operands and the result."""
+"""Strides of both operands and of the result."""
 
 
 def parameters(operation: Binary) -> NDArray[np.int32]:

@@ -8,7 +8,7 @@ from edgec.kernels.reference.rounding import FLOAT, Array, requantize
 
 
 def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:
-    """See `Conv2d`; the products are summed in float64 matrix products, exact below 2**53."""
+    """Compute a convolution: products summed in float64, exact below 2**53, requantized; the residual."""
     total = _convolved(op, x.astype(np.float64) - op.input_zero_point).astype(np.int64) + op.bias
     if total.size and np.abs(total).max() >= 2**31:
         raise OverflowError("accumulator leaves int32")
@@ -21,7 +21,7 @@ def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str
 
 
 def chain(op: Chain, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:
-    """See `Chain`."""
+    """Compute the convolutions one after the other."""
     *stages, last = op.stages
     for stage in stages:
         x = conv2d(stage, x, requantization=requantization)
@@ -29,7 +29,7 @@ def chain(op: Chain, x: Array, other: Array | None = None, requantization: str =
 
 
 def float_conv2d(op: FloatConv2d, x: Array, other: Array | None = None) -> Array:
-    """See `FloatConv2d`; in float64, rounded once."""
+    """Compute a float convolution in float64, rounded once."""
     total = _convolved(op, x.astype(np.float64)) + op.bias
     if op.residual:
         assert other is not None, "a residual operation has a second input"

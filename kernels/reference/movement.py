@@ -15,12 +15,12 @@ def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: 
 
 
 def rearrange(op: Rearrange, x: Array) -> Array:
-    """See `Rearrange`."""
+    """Return the elements in another order, by strides and offset."""
     return strided(x, op.shape, op.strides, op.offset)
 
 
 def concat(op: Concat, *inputs: Array) -> Array:
-    """See `Concat`."""
+    """Join the inputs along an axis, each mapped by its table where it has one."""
     parts = []
     for x, inner, table in zip(inputs, op.inner, op.tables, strict=True):
         part = x.reshape(op.outer, inner)
@@ -29,5 +29,5 @@ def concat(op: Concat, *inputs: Array) -> Array:
 
 
 def pad(op: Pad, x: Array) -> Array:
-    """See `Pad`."""
+    """Surround the input with a value."""
     return np.pad(x.reshape(op.shape), op.pads, constant_values=op.value)

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 _SECONDS = 600
-"""Of a run in a process of its own: longer than any model takes that an edge device is for."""
+"""How long a run in a process of its own may take: longer than any model takes that an edge device is for."""
 _LONGEST = 300
 """Characters of what a library says: ONNX's reference lists all operators that it knows."""
 

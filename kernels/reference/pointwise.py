@@ -8,7 +8,7 @@ from edgec.kernels.reference.rounding import FIXED, FLOAT, Array, clamp, fixed_p
 
 
 def binary(op: Binary, a: Array, b: Array, requantization: str = FLOAT) -> Array:
-    """See `Binary`."""
+    """Add or multiply two int8 tensors, each less its zero point and times its factor; round once."""
     if requantization == FIXED:
         return _fixed_binary(op, a, b)
     left, right = (
@@ -36,23 +36,23 @@ def _fixed_binary(op: Binary, a: Array, b: Array) -> Array:
 
 
 def float_binary(op: FloatBinary, a: Array, b: Array) -> Array:
-    """See `FloatBinary`."""
+    """Add or multiply two float tensors, within limits."""
     left, right = (strided(x, op.shape, strides) for x, strides in zip((a, b), op.strides, strict=True))
     return np.asarray(np.clip(left + right if op.kind == "add" else left * right, op.low, op.high))
 
 
 def lookup(op: Lookup, x: Array) -> Array:
-    """See `Lookup`."""
+    """Map every int8 element by a table of 256 values."""
     return np.asarray(op.table[x.view(np.int8).astype(np.int32) + 128])
 
 
 def quantize(op: Quantize, x: Array) -> Array:
-    """See `Quantize`."""
+    """Divide floats by the scale, round to even, add the zero point, clamp; NaN becomes the lowest."""
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is clamped; a signalling NaN is one, too
         quotient = x.astype(np.float32) / np.float32(op.scale)
     return clamp(np.rint(np.where(np.isnan(quotient), -np.inf, quotient)), op.zero_point, -128, 127)
 
 
 def dequantize(op: Dequantize, x: Array) -> Array:
-    """See `Dequantize`."""
+    """Return the floats that int8 elements stand for."""
     return np.asarray((x.astype(np.int32) - op.zero_point).astype(np.float32) * np.float32(op.scale))

@@ -15,7 +15,7 @@ from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 Array = Any
 """An array: numpy's types know no index that is put together, and onnx.reference has none."""
 Pads = Sequence[tuple[int, int]]
-"""Of every spatial axis: before and behind the image."""
+"""Padding of every spatial axis: before and behind the image."""
 
 _BLOCK = 1 << 16
 """Elements that are gathered for one product of matrices: half a megabyte, what a core's cache holds."""
@@ -110,7 +110,7 @@ class AveragePool(OpRun):
 
 
 class Erf(OpRun):
-    """See `erf`."""
+    """The error function, in float64."""
 
     def _run(self, x: Array) -> tuple[Array]:
         return (erf(x),)
@@ -153,7 +153,7 @@ class BatchNormalization(OpRun):
 
 
 class Softsign(OpRun):
-    """Of scalars, too, which the reference's fails on."""
+    """Softsign of scalars, too, which ONNX's reference fails on."""
 
     def _run(self, x: Array) -> tuple[Array]:
         return (np.asarray(x / (1 + np.abs(x))),)

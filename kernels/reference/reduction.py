@@ -41,13 +41,13 @@ def _windows(
 
 
 def max_pool(op: MaxPool, x: Array) -> Array:
-    """See `MaxPool`."""
+    """Return the largest element of every window; padding is never the largest."""
     lowest = -np.inf if op.dtype == "float32" else np.iinfo(op.dtype).min
     return np.asarray(_windows(op, x, lowest, op.dilations)[0].max(axis=-1))
 
 
 def average_pool(op: AveragePool, x: Array, requantization: str = FLOAT) -> Array:
-    """See `AveragePool`."""
+    """Return the mean of every window: an integer sum, times one factor per position, requantized."""
     windows, positions = _windows(op, x.astype(np.int32), op.input_zero_point)
     total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
     bounds = op.output_zero_point, op.low, op.high
@@ -55,7 +55,7 @@ def average_pool(op: AveragePool, x: Array, requantization: str = FLOAT) -> Arra
 
 
 def float_average_pool(op: FloatAveragePool, x: Array) -> Array:
-    """See `FloatAveragePool`."""
+    """Return the mean of every window, added up in the order of the window's positions."""
     total = np.zeros(op.output_shape, np.float32)
     windows, positions = _windows(op, x, 0)
     for index in range(positions):
@@ -64,7 +64,7 @@ def float_average_pool(op: FloatAveragePool, x: Array) -> Array:
 
 
 def float_mean(op: FloatMean, x: Array) -> Array:
-    """See `FloatMean`."""
+    """Return the mean along the reduced axis, added up in its order."""
     terms = x.reshape(op.outer, op.reduced, op.inner)
     total = np.zeros((op.outer, op.inner), np.float32)
     for index in range(op.reduced):
@@ -73,7 +73,7 @@ def float_mean(op: FloatMean, x: Array) -> Array:
 
 
 def mean(op: Mean, x: Array, requantization: str = FLOAT) -> Array:
-    """See `Mean`."""
+    """Return the mean along the reduced axis: an integer sum, requantized."""
     total = x.reshape(op.outer, op.reduced, op.inner).astype(np.int64).sum(axis=1)
     total -= op.reduced * op.input_zero_point
     bounds = op.output_zero_point, op.low, op.high
@@ -81,7 +81,7 @@ def mean(op: Mean, x: Array, requantization: str = FLOAT) -> Array:
 
 
 def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
-    """See `Softmax`."""
+    """Compute softmax of every row: integer exponentials from a table, and one division by their sum."""
     rows = x.reshape(op.outer, op.length).astype(np.int32)
     exponentials = op.table[rows.max(axis=1, keepdims=True) - rows]
     sums = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32)

@@ -26,7 +26,8 @@ from edgec.targets.descriptor import Target
 _ANY = 1 << 28
 """Elements of a buffer whose size is an argument."""
 _MOST_ROWS = 8
-"""Of a step. The more, the fewer rows go into the rings of depthwise convolutions twice: two of ten then."""
+"""The most rows of a step. The more, the fewer rows go into the rings of depthwise convolutions twice: two of
+ten then."""
 _ALIGNMENT = 8
 
 
@@ -39,7 +40,7 @@ class Stage:
     """A convolution as a chain sees it."""
 
     rows: int
-    """Of its output."""
+    """Rows of its output."""
     pitch: int
     """Bytes of such a row."""
     in_rows: int
@@ -71,7 +72,7 @@ class RingPlan:
 
     @property
     def steps(self) -> int:
-        """Of an image."""
+        """Steps that an image takes."""
         return -(-self.stages[-1].rows // self.rows)
 
     def ends(self, step: int) -> list[int]:
@@ -112,7 +113,7 @@ class _Callee:
 
     symbol: str
     dtypes: tuple[str, ...]
-    """Of its constants, but for the extent."""
+    """Types of its constants, but for the extent."""
 
 
 def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterator[KernelCode]:

@@ -39,7 +39,7 @@ class ConvParameters:
     step: Expr
     """Bytes from one pixel of the output to the next."""
     length: Expr
-    """Of the reduction, padded."""
+    """Length of the reduction, padded."""
     channels: Expr
     in_columns: Expr
     stride_rows: Expr
@@ -61,7 +61,7 @@ class ConvParameters:
 
     @property
     def pixels(self) -> Expr:
-        """Of the output, in an image."""
+        """Pixels of the output, in an image."""
         return self.extent.rows * self.columns
 
     def corner(self, pixel: Expr) -> tuple[Expr, Expr]:
@@ -161,7 +161,7 @@ class McuSet(Protocol):
     step: int
     """What the reduction is padded to a multiple of."""
     dtypes: tuple[str, ...]
-    """Of the constants that `pack` returns."""
+    """Types of the constants that `pack` returns."""
 
     def accepts(self, operation: Conv2d) -> bool:
         """Whether its sums are exact here, and its windows can be gathered."""
@@ -173,7 +173,7 @@ class McuSet(Protocol):
         """Weights, biases, multipliers: of each channel, or one if the operation is `uniform`."""
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
-        """Of the panel, and what is beside it."""
+        """Return the bytes of the panel, and of what is beside it."""
 
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
         """Loops that `gather` and `columns` call."""

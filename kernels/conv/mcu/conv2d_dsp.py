@@ -41,7 +41,7 @@ class Dsp:
         return bool(reach < 2**31 // dsp.SCALE and exact.all())
 
     def variant(self, operation: Conv2d, form: Form) -> Variant:
-        """See `McuSet.variant`."""
+        """Return the code that the layer takes, of one group."""
         ragged = len(operation.weights) % _width(form.dense) > 0
         words = form.dense or (operation.input_shape[3] % 4 == 0 and not form.scattered)
         residual, pointwise = operation.residual is not None, form.pointwise and words
@@ -65,7 +65,7 @@ class Dsp:
         return 4 * length + (0 if variant.words else 2 * length)
 
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
-        """See `McuSet.functions`."""
+        """Return the loops that `gather` and `columns` call."""
         if variant.dense:
             return dsp.WIDEN_DENSE, _columns(variant)
         if variant.pointwise:
@@ -74,7 +74,7 @@ class Dsp:
         return dsp.WIDEN_PAIR, *gathering, _columns(variant)
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.gather`."""
+        """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
         g, panel = layer.geometry, address(layer.scratch, 0)
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment
@@ -89,7 +89,7 @@ class Dsp:
             _gather_bytes(layer, image, pixels[0])
 
     def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.columns`."""
+        """Write the loop over output channels; `pixels` are the output's, counted over all images."""
         g, (stream,), variant = layer.geometry, layer.weights, layer.variant
         panel, count = address(layer.scratch, 0), g.length // self.step
         width = _width(variant.dense)

@@ -30,7 +30,7 @@ class Mve:
         return operation.weights.dtype == np.int8
 
     def variant(self, operation: Conv2d, form: Form) -> Variant:
-        """See `McuSet.variant`; the loops take any number of bytes and channels, and any bounds."""
+        """Return the code that the layer takes; the loops take any bytes, channels and bounds."""
         residual = operation.residual is not None
         ragged = residual and len(operation.weights) % 4 > 0
         return Variant(
@@ -53,12 +53,12 @@ class Mve:
         return pixels * (length + (-(-outputs // 4) * 4 if variant.residual else 0))
 
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
-        """See `McuSet.functions`."""
+        """Return the loops that `gather` and `columns` call."""
         filling = () if variant.dense or variant.pointwise else (mve.FILL,)
         return mve.COPY, *filling, _columns(variant)
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.gather`."""
+        """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
         g = layer.geometry
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment
@@ -91,7 +91,7 @@ class Mve:
         mve.COPY.call(None, *places, size, taps, step, size)
 
     def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.columns`."""
+        """Write the loop over output channels; `pixels` are the output's, counted over all images."""
         g, scratch = layer.geometry, layer.scratch
         outputs = [address(layer.y, layer.first_output(pixel)) for pixel in pixels]
         behind = g.length * len(pixels)

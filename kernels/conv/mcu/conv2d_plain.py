@@ -25,7 +25,7 @@ class Plain(Thumb):
         return ()
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.gather`."""
+        """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
         g, panel = layer.geometry, layer.scratch
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment
@@ -44,7 +44,7 @@ class Plain(Thumb):
                 _copy(layer.x, source, panel, to, one.size)
 
     def products(self, layer: Layer, sums: Buffer, weights: Expr) -> None:
-        """See `Thumb.products`."""
+        """Write the loop that adds the products of the panel and a block of weights to four sums."""
         g, panel, (w, *_) = layer.geometry, layer.scratch, layer.weights
         pixels, width = (1, 4) if layer.variant.dense else (2, 2)
         with T.serial(0, g.length // self.step) as quad, T.unroll(0, self.step) as k:
@@ -57,7 +57,7 @@ class Plain(Thumb):
                     tir.store(sums, at, sums[at] + left[i] * right[c])
 
     def clamped(self, value: Expr, output: Output) -> Expr:
-        """See `Thumb.clamped`."""
+        """Return an int32 within the output's bounds."""
         return T.max(T.min(value, output.high), output.low)
 
 

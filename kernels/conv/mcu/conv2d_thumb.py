@@ -31,7 +31,7 @@ class Thumb:
         return operation.weights.dtype == np.int8
 
     def variant(self, operation: Conv2d, form: Form) -> Variant:
-        """See `McuSet.variant`."""
+        """Return the code that the layer takes, of one group."""
         ragged, residual = len(operation.weights) % _width(form.dense) > 0, operation.residual is not None
         return Variant(
             form.dense, False, form.scattered, False, ragged, operation.saturating, operation.uniform,
@@ -57,11 +57,11 @@ class Thumb:
         return length if variant.dense else 2 * length
 
     def functions(self, variant: Variant) -> tuple[Assembly, ...]:
-        """See `McuSet.functions`."""
+        """Return the loops that `gather` and `columns` call."""
         return dsp.COPY, *((thumb.DOT_1X4,) if variant.dense else (dsp.FILL_WORDS, thumb.DOT_2X2))
 
     def gather(self, layer: Layer, image: Expr, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.gather`."""
+        """Write the copying of the pixels' windows into the panel, at the start of the scratch."""
         g, panel = layer.geometry, layer.scratch
         if layer.variant.dense:
             taken = g.kernel_rows * g.segment
@@ -80,7 +80,7 @@ class Thumb:
                 dsp.COPY.call(None, source, to, one.size, one.rows, g.pitch - one.size, g.segment - one.size)
 
     def columns(self, layer: Layer, pixels: Sequence[Expr]) -> None:
-        """See `McuSet.columns`."""
+        """Write the loop over output channels; `pixels` are the output's, counted over all images."""
         g, (_, bias, scales) = layer.geometry, layer.weights
         variant, width = layer.variant, _width(layer.variant.dense)
         sums = T.alloc_buffer((4,), "int32", scope="global")

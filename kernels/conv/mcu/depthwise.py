@@ -42,9 +42,9 @@ class DepthwiseParameters:
     padding: Expr
     """The byte outside of the image, as the ring holds it, in a whole word."""
     blocks: Expr
-    """Of channels."""
+    """Blocks of channels."""
     columns: Expr
-    """Of the output, as are the next two."""
+    """Columns of the output; the next two are of the output, too."""
     row_step: Expr
     """Bytes from one row to the next."""
     column_step: Expr
@@ -55,9 +55,9 @@ class DepthwiseParameters:
     column_stride: Expr
     left: Expr
     length: Expr
-    """Of a row in the ring, in pixels, padding included."""
+    """Length of a row in the ring, in pixels, padding included."""
     in_bytes: Expr
-    """Of an image; the next as well."""
+    """Bytes of an input image; the next are those of an output image."""
     bytes: Expr
 
 
@@ -66,7 +66,7 @@ class RowShape(Protocol):
 
     @property
     def length(self) -> Expr:
-        """Of a row in the ring, in pixels."""
+        """Length of a row in the ring, in pixels."""
 
     @property
     def left(self) -> Expr:
@@ -93,11 +93,11 @@ class DepthwiseRows(Protocol):
     """As in a target's description."""
     features: frozenset[str]
     channels: int
-    """Of a block."""
+    """Channels of a block."""
     pixel_bytes: int
-    """Of a block's pixel in the ring."""
+    """Bytes of a block's pixel in the ring."""
     constant_words: int
-    """Of a block."""
+    """Words of a block's constants."""
 
     def accepts(self, operation: Conv2d) -> bool:
         """Whether its sums and results are exact here."""
@@ -128,7 +128,7 @@ class DepthwiseRows(Protocol):
 
 
 def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
-    """Code of a 3x3 depthwise convolution, where the target has an FPU."""
+    """Code of a 3x3 depthwise convolution, requantized as the instruction set does it."""
     channels = operation.input_shape[3]
     _, rows, columns, _ = operation.output_shape
     del target

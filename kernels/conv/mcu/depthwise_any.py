@@ -37,13 +37,13 @@ class WindowParameters:
     padding: Expr
     """The byte outside of the image, as the window's rows hold it, in a whole word."""
     blocks: Expr
-    """Of output channels."""
+    """Blocks of output channels."""
     outputs: Expr
     """Channels."""
     per_channel: Expr
     """Outputs of a channel."""
     rows: Expr
-    """Of the output, as are the next three."""
+    """Rows of the output; the next three are of the output, too."""
     columns: Expr
     row_step: Expr
     """Bytes from one row to the next."""
@@ -61,11 +61,11 @@ class WindowParameters:
     reach: Expr
     """Rows that the window sees, those between its own included."""
     length: Expr
-    """Of such a row, in pixels, padding included."""
+    """Length of such a row, in pixels, padding included."""
     kernel_columns: Expr
     column_dilation: Expr
     words: Expr
-    """Of a block's constants."""
+    """Words of a block's constants."""
 
 
 _FIELDS = len(WindowParameters.__dataclass_fields__)
@@ -80,9 +80,9 @@ class DepthwiseAny(Protocol):
     """As in a target's description."""
     features: frozenset[str]
     channels: int
-    """Of a block."""
+    """Channels of a block."""
     pixel_bytes: int
-    """Of a block's pixel in a row."""
+    """Bytes of a block's pixel in a row."""
     mover: Assembly | None
     """Moves so many times eight bytes up; None where rows are a ring, and stay."""
 
@@ -121,9 +121,9 @@ class Work:
     geometry: WindowParameters
     form: Form
     rows: Buffer
-    """Of the window."""
+    """The rows that the window sees."""
     first_row: Expr
-    """Of the window, among the rows: 0 unless they are a ring."""
+    """The window's first row among them: 0 unless they are a ring."""
     block: Expr
     constants: Buffer
     y: Buffer

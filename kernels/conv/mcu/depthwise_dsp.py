@@ -31,7 +31,7 @@ class DspRows:
         return operation.weights.dtype == np.int8
 
     def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
-        """See `dsp.depthwise_constants`."""
+        """Return weights, biases and multipliers, block by block, as the loops for DSP read them."""
         return dsp.depthwise_constants(weights, conv2d.folded_bias(operation, 0), operation.multiplier)
 
     def padding(self, zero_point: int) -> int:
@@ -43,11 +43,11 @@ class DspRows:
         return operation.strides[0], operation.saturating
 
     def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.loops`."""
+        """Return the loops that `fill`, `copy` and `outputs` call."""
         return dsp.FILL_WORDS, dsp.PLANES, dsp.PLANES_PIXEL, dsp.depthwise_rows(*form)
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseRows.fill`."""
+        """Write the filling of `size` bytes of the ring from `to` on."""
         dsp.FILL_WORDS.call(None, address(ring, to), padding, size // 4)
 
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
@@ -73,7 +73,7 @@ class DspRows:
         self, g: DepthwiseParameters, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer,
         first: Expr, y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
-        """See `DepthwiseRows.outputs`."""
+        """Write the computation of a row of outputs of a block."""
         _, saturating = form
         places = [address(ring, row) for row in rows]
         packed = g.columns + g.length * (2 << 16)
@@ -108,7 +108,7 @@ class DspAny(DspRows):
         return np.concatenate([head, words], axis=-1).reshape(blocks, -1)
 
     def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
+        """Return the loops that `fill`, `copy` and `row` call."""
         return (
             dsp.FILL_WORDS,
             dsp.PLANES,
@@ -139,5 +139,5 @@ class DspAny(DspRows):
 
 
 def _pairs(operation: Conv2d) -> int:
-    """Of taps in a row of the window, those between them included."""
+    """Return the pairs of taps in a row of the window, those between them included."""
     return -(-extent(operation.weights.shape[2], operation.dilations[1]) // 2)

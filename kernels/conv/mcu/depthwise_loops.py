@@ -13,15 +13,17 @@ from edgec.kernels.isa import dsp, mve, thumb
 from edgec.kernels.isa.assembly import Assembly
 
 MOST_PAIRS = 32
-"""Of taps in a row of the window, as its products are written out: 600 bytes of code."""
+"""The most pairs of taps in a row of the window, whose products are written out: 600 bytes of code."""
 
 MOST_TAPS = 16
 """The same for Helium, of eight channels' taps."""
 
 MOST_PIXELS = 512
-"""Of a row that those taps and the second output's reach over: an addition's constant is below 4096 bytes."""
+"""The most pixels of a row that those taps and the second output's reach over: an addition's constant is
+below 4096 bytes."""
 MOST_GROUPS = 128
-"""Of up to two products, that Helium's sums hold: the lower bytes that they leave out make an int16."""
+"""The most groups of up to two products that Helium's sums hold: the lower bytes that they leave out make an
+int16."""
 _MOST_BIAS = 1 << 21
 """That those sums may begin with: with the most products, 2**22, it is within 24 bits."""
 

@@ -31,7 +31,7 @@ class MveRows:
         return operation.weights.dtype == np.int8 and int(operation.weights.min()) > -128
 
     def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
-        """See `mve.depthwise_constants`."""
+        """Return weights, biases and multipliers, block by block, as the loops for Helium read them."""
         flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
         return mve.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
 
@@ -45,16 +45,16 @@ class MveRows:
         return ()
 
     def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.loops`."""
+        """Return the loops that `fill`, `copy` and `outputs` call."""
         del form
         return mve.FILL, mve.PIXELS, mve.DEPTHWISE
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseRows.fill`."""
+        """Write the filling of `size` bytes of the ring from `to` on."""
         mve.FILL.call(None, address(ring, to), padding, size)
 
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseRows.copy`."""
+        """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
         to = address(ring, row + g.left * self.pixel_bytes)
         mve.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
 
@@ -62,7 +62,7 @@ class MveRows:
         self, g: DepthwiseParameters, form: Form, ring: Buffer, rows: Sequence[Expr], constants: Buffer,
         first: Expr, y: Buffer, to: Expr, parameters: Buffer, zero_point: Expr,
     ) -> None:  # fmt: skip
-        """See `DepthwiseRows.outputs`."""
+        """Write the computation of a row of outputs of a block."""
         del form, zero_point
         places = [address(ring, row) for row in rows]
         mve.DEPTHWISE.call(
@@ -88,7 +88,7 @@ class MveAny(MveRows):
         return *taps_of_row(operation), operation.saturating, len(operation.weights) % self.channels > 0
 
     def constants(self, operation: Conv2d) -> NDArray[np.int32]:
-        """See `depthwise_any.mve_constants`.
+        """Return weights, biases and multipliers, block by block, as the loops for Helium read them.
 
         Behind them, where channels aren't adjacent, one byte for each output: which channel of the input it
         is made of, counted from the first output's.
@@ -103,7 +103,7 @@ class MveAny(MveRows):
         return np.concatenate([own, offsets.view("<i4")], axis=1)
 
     def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
+        """Return the loops that `fill`, `copy` and `row` call."""
         own = depthwise_loops.MVE_MOVE, depthwise_loops.MVE_GATHER, depthwise_loops.mve_row(*form)
         return mve.FILL, mve.PIXELS, *own
 

@@ -43,12 +43,12 @@ class PlainAny(ThumbAny):
         return ()
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseAny.fill`."""
+        """Write the filling of `size` bytes from `to` on."""
         with T.serial(0, size) as at:
             tir.store(ring, to + at, T.cast(padding, "int8"))
 
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseAny.copy`."""
+        """Write the copying of a row of the input, of adjacent channels, to the row that begins at `row`."""
         to = row + g.left * self.pixel_bytes
         with T.serial(0, g.in_columns) as column, T.unroll(0, self.channels) as lane:
             tir.store(

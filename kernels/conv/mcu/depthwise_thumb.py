@@ -31,7 +31,7 @@ class ThumbRows:
         return operation.weights.dtype == np.int8
 
     def pack(self, operation: Conv2d, weights: NDArray[np.generic]) -> NDArray[np.int32]:
-        """See `thumb.depthwise_constants`."""
+        """Return weights, biases and multipliers, block by block, as the loops read them."""
         flat = np.ascontiguousarray(weights).reshape(len(weights), -1)
         return thumb.depthwise_constants(flat, conv2d.folded_bias(operation, 0), operation.multiplier)
 
@@ -44,15 +44,15 @@ class ThumbRows:
         return (thumb.ending(operation),)
 
     def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseRows.loops`."""
+        """Return the loops that `fill`, `copy` and `outputs` call."""
         return dsp.FILL_WORDS, thumb.PIXELS, thumb.depthwise(*form)
 
     def fill(self, ring: Buffer, to: Expr, padding: Expr, size: Expr) -> None:
-        """See `DepthwiseRows.fill`."""
+        """Write the filling of `size` bytes of the ring from `to` on."""
         dsp.FILL_WORDS.call(None, address(ring, to), padding, size // 4)
 
     def copy(self, g: RowShape, x: Buffer, start: Expr, ring: Buffer, row: Expr) -> None:
-        """See `DepthwiseRows.copy`."""
+        """Write the copying of a row of the input from `start` to the ring's row that begins at `row`."""
         to = address(ring, row + g.left * self.pixel_bytes)
         thumb.PIXELS.call(None, address(x, start), g.in_column_step, to, g.in_columns)
 
@@ -98,7 +98,7 @@ class ThumbAny(ThumbRows):
         return np.concatenate([head, padded.view("<i4")], axis=-1).reshape(blocks, -1)
 
     def loops(self, form: Form) -> tuple[Assembly, ...]:
-        """See `DepthwiseAny.loops`."""
+        """Return the loops that `fill`, `copy` and `row` call."""
         return (
             dsp.FILL_WORDS,
             thumb.PIXELS,

@@ -15,7 +15,7 @@ from edgec.targets.descriptor import Target
 
 
 def binary(operation: Binary, target: Target) -> KernelCode:
-    """See `elementwise.binary`."""
+    """Code of an addition or multiplication of int8 tensors, requantized in fixed point."""
     code = elementwise.binary(operation, target)
     own = laid(operation.shape, operation.runs)
     shape, strides = tir.merge_dimensions(operation.shape, (*operation.strides, own))

@@ -14,7 +14,7 @@ from edgec.targets.descriptor import Target
 
 
 def mean(operation: Mean, target: Target) -> KernelCode:
-    """See `pooling.mean`."""
+    """Code of a mean, requantized in fixed point."""
     code = pooling.mean(operation, target)
     make = partial(_mean, operation.outer, operation.reduced, operation.inner)
     return replace(code, key=f"fixed {code.key}", make=make)
@@ -38,7 +38,7 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
 
 
 def average_pool(operation: AveragePool, target: Target) -> KernelCode:
-    """See `pooling.average_pool`."""
+    """Code of an average pooling, requantized in fixed point."""
     code = pooling.average_pool(operation, target)
     return replace(code, key=f"fixed {code.key}", make=partial(_average_pool, operation))
 
@@ -83,7 +83,7 @@ def _average_pool(operation: AveragePool) -> object:
 
 
 def softmax_row(operation: Softmax, target: Target) -> KernelCode:
-    """See `softmax.softmax`."""
+    """Code of a softmax, whose division is one of 32-bit integers."""
     code = softmax.softmax(operation, target)
     make = partial(_softmax, operation.outer, operation.length)
     return replace(code, key=f"fixed {code.key}", make=make)
