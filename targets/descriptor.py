@@ -83,11 +83,6 @@ class Target:
         return platforms.of(self.triple, self.arch)
 
     @property
-    def hosted(self) -> bool:
-        """Whether an operating system loads its programs; if not, a bundle is a library to link."""
-        return self.platform.loads_programs
-
-    @property
     def alignment(self) -> int:
         """Bytes that the arena, every array in it and every constant are aligned to."""
         return self.platform.alignment

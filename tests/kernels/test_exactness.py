@@ -74,7 +74,7 @@ def lines(operation: type = object) -> Iterator[Any]:
 
 def suited(kernel: Kernel, target: Target) -> Target | None:
     """The target, without what makes the kernel take no layer at all; None where it takes none anyway."""
-    if kernel.name == "chain_generic" and not target.hosted:
+    if kernel.name == "chain_generic" and not target.platform.loads_programs:
         return None
     if kernel.name.startswith("winograd"):
         # Beside faster products it doesn't pay; test_winograd.py tries it whether it does or not.

@@ -73,7 +73,7 @@ def compile_kernel(folder: Path, target: Target, symbol: str, body: str | None =
     pointers, usual = KERNELS[symbol]
     text = SIGNATURE.format(name=symbol, pointers=pointers)
     (folder / "kernel.c").write_text(f"#include <stdint.h>\n{text}\n{{ {body or usual} return 0; }}\n")
-    if not target.hosted:
+    if not target.platform.loads_programs:
         toolchain.compile_c(target, ["kernel.c"], "kernel.o", folder)
         return (folder / "kernel.o").read_bytes()
     flags = (
@@ -109,7 +109,7 @@ def make(target: Target) -> Made:
     }
     rng = np.random.default_rng(7)
     bias = rng.integers(-128, 128, COLUMNS, dtype=np.int8)
-    macs = SHARED if target.hosted else 0
+    macs = SHARED if target.platform.loads_programs else 0
     calls = (
         Call("stem/bias", "add_c", "edgec_bias_1", ("image:0", "bias", "hidden"), ("hidden",), ROWS, 0, macs),
         Call("turn */", "turn_c", "edgec_reverse_2", ("hidden", "turned"), ("turned",), ROWS, SCRATCH, macs),
