@@ -70,6 +70,10 @@ def test_what_nobody_can_run_is_one_line() -> None:
             "one or skip the test in 'backend_reference_test.py'. Available implementations: Abs",
             "it has no operator 'GlobalLpPool'",
         ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : slice.h:9 FillVectorsFromInput Starts and steps shape mismatch",
+            "Starts and steps shape mismatch",
+        ),
         ("Python int too large to convert to C int", "an integer too large to convert to C int"),
         ("axes (1, 2) are\nnone of /dev/null", "axes (1, 2) are none of /dev/null"),
     ],
