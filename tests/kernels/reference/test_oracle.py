@@ -106,7 +106,7 @@ def test_what_onnx_runtime_complains_of_when_it_is_imported_is_not_heard(tmp_pat
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
-    assert run.stderr == b"heard"
+    assert run.stderr == b"heard again"
 
 
 def test_calls_that_die_or_hang_are_told_apart_from_results() -> None:
