@@ -12,12 +12,15 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TextIO
 
+_LONG_NAME = re.compile(r"(\S{300})\S{200,}")
+"""A name, of a tensor in a damaged model, that would fill a screen; paths are shorter."""
+
 
 class EdgecError(Exception):
     """Base of every error that is the user's to mend; anything else is a bug in edgec."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(_LONG_NAME.sub(r"\1...", printable(message)))
 
 
 class UsageError(EdgecError):

@@ -48,6 +48,15 @@ def _inferred(model: onnx_ir.Model, strict: bool) -> dict[str, onnx_ir.Value]:
     return onnx_ir.convenience.create_value_mapping(onnx_ir.from_proto(proto).graph)
 
 
+_BROADCAST_TO_DATA = ("LayerNormalization", "PRelu", "RMSNormalization")
+"""Operators whose result has their first input's shape, whatever the second one's."""
+
+
+def _broadcasts(shape: tuple[int, ...], wider: tuple[int, ...]) -> bool:
+    fits = all(extent in (1, other) for extent, other in zip(shape[::-1], wider[::-1], strict=False))
+    return len(shape) <= len(wider) and fits
+
+
 def _contradiction(node: onnx_ir.Node) -> str | None:
     """Return what is wrong with shapes that ONNX's inference lets pass."""
     if any(min(shape_of(output) or (), default=0) < 0 for output in node.outputs):
@@ -58,7 +67,9 @@ def _contradiction(node: onnx_ir.Node) -> str | None:
     source, weights, result = (shape or () for shape in known)
     if node.op_type == "Reshape" and math.prod(source) != math.prod(result):
         return f"makes {list(result)} of {list(source)}, which are other numbers of elements"
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if node.op_type in _BROADCAST_TO_DATA and not _broadcasts(weights, source):
+        return f"has {list(weights)} for an input {list(source)}, which it can't be broadcast to"
+    if node.op_type in ("Conv", "ConvTranspose") and weights:
         kernel = attribute(node, "kernel_shape", weights[2:])
         if len(weights) != len(source) or tuple(kernel) != weights[2:]:
             return f"has weights {list(weights)} and a kernel {list(kernel)} for an input {list(source)}"

@@ -65,7 +65,7 @@ _FORMATS = {
         word=8,
     ),
 }
-"""By the file's class: 32 bits, as Arm has it, and 64."""
+"""Class of a file -> its format: 32 bits, as Arm has it, and 64."""
 _RISCV = 243  # e_machine
 _RISCV32 = replace(_FORMATS[1], relocation=struct.Struct("<IIi"), relocation_kind=_RELA)
 

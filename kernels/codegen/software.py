@@ -3,7 +3,7 @@
 from edgec.targets.descriptor import Target
 
 SOURCE = "arithmetic_v6m.c"
-"""In kernels/runtime."""
+"""The arithmetic that Armv6-M has no instructions for, a file of kernels/runtime."""
 _NAMES = """
     __aeabi_lmul __aeabi_lasr __aeabi_llsr __aeabi_llsl
     __aeabi_idiv __aeabi_idivmod __aeabi_uidiv __aeabi_uidivmod

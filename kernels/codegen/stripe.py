@@ -148,7 +148,7 @@ class Destination:
     pixel: Callable[[Expr, Expr], Expr]
     """Returns the first element of an output, by its row and column in the tile."""
     reader: Geometry | None = None
-    """Whose stripe it is."""
+    """The geometry of the convolution that reads the stripe; None for none."""
 
     def store(self, start: Expr, value: Expr, lanes: int, count: int) -> None:
         """Store the first `count` of the int8 vector `value`."""

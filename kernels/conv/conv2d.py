@@ -33,8 +33,8 @@ from edgec.targets.descriptor import Target
 # Output pixels per tile, the most likely first: enough to use a block of weights many times while it is in
 # the L1 cache.
 _PIXELS = (64, 128, 32, 256)
-# Pixels from which on to read weights of twice the bytes, even from memory, takes less time than to widen
-# them: a core makes some 30 products per cycle by AVX2, and gets some 8 bytes.
+# From this many pixels on, reading int16 weights beats widening int8 ones, even where they come from memory:
+# a core makes some 30 products per cycle by AVX2, and gets some 8 bytes.
 _SHARING_PIXELS = 32
 # Register tiles worth trying, of those that the model of the machine ranks first.
 _TILES = 6

@@ -47,7 +47,7 @@ class _Product:
     weights: tuple[Tap | None, ...]
     """None where the row isn't in this output row's window: its weight is zero."""
     number: int
-    """In the order of the packed weights."""
+    """Its place among the packed weights."""
 
     @property
     def alone(self) -> "_Product":

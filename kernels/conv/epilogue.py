@@ -22,9 +22,9 @@ class Epilogue:
     saturating: bool
     """Nothing is clamped but by int8's own range."""
     bounded: bool
-    """As in `Output`."""
+    """Every value to be rounded is known to lie within int32."""
     short: bool
-    """As in `Output`."""
+    """Every value to be rounded is known to lie within int16, even."""
     unsigned: bool
     """The zero point of what is stored is int8's lowest value, as it is after a ReLU."""
 

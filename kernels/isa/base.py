@@ -23,7 +23,7 @@ class Output:
     bounded: bool
     """Every value to be rounded is known to lie within int32."""
     short: bool
-    """Within int16, even."""
+    """Every value to be rounded is known to lie within int16, even."""
 
     @property
     def bounds(self) -> tuple[Expr, Expr, Expr]:

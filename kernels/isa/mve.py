@@ -222,7 +222,7 @@ def depthwise_results(
 
 
 _ADVANCE = ("sub $3, $3, #136", "add $0, $0, $5", "add $1, $1, $5", "add $2, $2, $5")
-"""To the next output: constants from their start, rows."""
+"""Goes on to the next output: constants from their start, rows."""
 
 DEPTHWISE = Assembly(
     "edgec_depthwise", 0, "llllliiip",

@@ -42,6 +42,7 @@ _INSIDES = (
         r"/\S+\.\w+:\d+ [^()]*\([^()]*\)(?: const)?(?: \[[^\]]*\])? (?:.*? was false\. ?)?",
         "",
     ),  # file, function, check
+    (r"\b\w+\.(?:cc|h):\d+ \w+ ", ""),
 )
 """What a library's messages hold that says nothing to who gave it a model, and what is put in its place."""
 

@@ -82,7 +82,6 @@ def lies_anywhere(island: Nodes) -> bool:
         if any(shape_of(value) != shape_of(node.outputs[0]) for value in values):
             return False
         constants = [value for value in node.inputs if value is not None and value.is_initializer()]
-        scalars = ((), (1,)) if shape_of(node.outputs[0]) else ((),)  # one of rank 1 adds an axis to rank 0
-        if any(shape_of(value) not in scalars for value in constants):
+        if any(shape_of(value) not in ((), (1,)) for value in constants):
             return False
     return True

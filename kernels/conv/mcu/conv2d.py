@@ -156,7 +156,7 @@ class McuSet(Protocol):
     name: str
     arch: str | None
     requantization: str
-    """As in a target's description."""
+    """How sums become int8, in a target's words: `float32` or `fixed-point`."""
     features: frozenset[str]
     step: int
     """What the reduction is padded to a multiple of."""

@@ -90,7 +90,7 @@ class DepthwiseRows(Protocol):
     name: str
     arch: str | None
     requantization: str
-    """As in a target's description."""
+    """How sums become int8, in a target's words: `float32` or `fixed-point`."""
     features: frozenset[str]
     channels: int
     """Channels of a block."""

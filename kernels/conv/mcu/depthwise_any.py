@@ -77,7 +77,7 @@ class DepthwiseAny(Protocol):
     name: str
     arch: str | None
     requantization: str
-    """As in a target's description."""
+    """How sums become int8, in a target's words: `float32` or `fixed-point`."""
     features: frozenset[str]
     channels: int
     """Channels of a block."""

@@ -89,7 +89,7 @@ class DspAny(DspRows):
     mover: Assembly | None = depthwise_loops.MOVE
 
     def accepts(self, operation: Conv2d) -> bool:
-        """As `DspRows`, where a row of the window isn't too much code."""
+        """Whether `DspRows` would, and a row of the window isn't too much code."""
         return super().accepts(operation) and _pairs(operation) <= depthwise_loops.MOST_PAIRS
 
     def form(self, operation: Conv2d) -> Form:

@@ -77,7 +77,7 @@ class MveAny(MveRows):
     mover: Assembly | None = depthwise_loops.MVE_MOVE
 
     def accepts(self, operation: Conv2d) -> bool:
-        """As `MveRows`, where a row of the window isn't too much code, and the sums hold its products."""
+        """Whether `MveRows` would, a window's row isn't too much code, and the sums hold its products."""
         rows, (columns, dilation, stride) = operation.weights.shape[1], taps_of_row(operation)
         held = columns <= depthwise_loops.MOST_TAPS and rows * -(-columns // 2) <= depthwise_loops.MOST_GROUPS
         reached = extent(columns, dilation) + stride <= depthwise_loops.MOST_PIXELS

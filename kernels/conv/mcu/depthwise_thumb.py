@@ -77,7 +77,7 @@ class ThumbAny(ThumbRows):
     mover: Assembly | None = depthwise_loops.MOVE
 
     def accepts(self, operation: Conv2d) -> bool:
-        """As `ThumbRows`, where a row of the window isn't too much code."""
+        """Whether `ThumbRows` would, and a row of the window isn't too much code."""
         columns, dilation, stride = taps_of_row(operation)
         wide = extent(columns, dilation) <= 2 * depthwise_loops.MOST_PAIRS >= stride
         return super().accepts(operation) and wide

@@ -406,7 +406,8 @@ def test_a_reduced_range_fits_pairs_of_byte_products_and_no_more_than_that(data:
         padded = [np.pad(runs, ((0, 0), (0, runs.shape[1] % 2))).reshape(-1, 2) for runs in flat]
         largest = max(np.abs(pairs.clip(*limits).sum(axis=1)).max() for pairs in padded
                       for limits in ((0, None), (None, 0)))  # fmt: skip
-        assert scale == 1 or largest >= 127  # rounded down twice
+        if rows.any():  # a channel of zeros has a share of the layer's largest scale
+            assert scale == 1 or largest >= 127  # rounded down twice
 
 
 def test_a_reduced_range_leaves_depthwise_weights_as_they_are() -> None:

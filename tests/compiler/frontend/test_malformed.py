@@ -111,6 +111,14 @@ MALFORMED: dict[str, tuple[Mutation, str]] = {
         append("z = AveragePool<kernel_shape=[4,4611686018427387904], strides=[3,3]>(x)"),
         r"node 'averagepool_0' \(AveragePool\) has a window larger than its input",
     ),
+    "a slope of higher rank": (
+        append("z = PRelu(x, s)", {"s": np.ones((1, 1, 1, 1, 1), np.float32)}),
+        r"has \[1, 1, 1, 1, 1\] for an input \[1, 4, 9, 9\], which it can't be broadcast to",
+    ),
+    "a scale of another extent": (
+        append("z = LayerNormalization<axis=3>(x, s)", {"s": np.ones(3, np.float32)}),
+        r"has \[3\] for an input \[1, 4, 9, 9\]",
+    ),
     "no outputs": (lambda p: p.graph.ClearField("output"), "the model has no outputs"),
     "weights of other channels": (weights(dims=[6, 3, 4, 3]), "shapes don't fit together"),
     "a reshape to another size": (
@@ -137,6 +145,7 @@ def test_a_malformed_model_is_one_line(name: str, tmp_path: Path) -> None:
 
 def test_names_in_messages_stay_on_one_line() -> None:
     assert str(ModelError("tensor 'a\nb' is large")) == r"tensor 'a\nb' is large"
+    assert str(ModelError(f"tensor {'a' * 5000} is large")) == f"tensor {'a' * 300}... is large"
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:

@@ -112,11 +112,3 @@ def test_axes_of_extent_1_stay_where_they_are(name: str, shape: tuple[int, ...],
     dimensions = ",".join(map(str, shape))
     case = Case(f"float[{dimensions}] x", GREY[name], constants)
     check(case, lowered(case, tmp_path))
-
-
-def test_a_slope_of_one_element_keeps_a_scalar_a_scalar(tmp_path: Path) -> None:
-    """ONNX Runtime gives it an axis, which ONNX's shape inference doesn't."""
-    made = onnx_models.model("(float x) => (float y) { y = PRelu(x, s) }", {"s": np.array([0.5], np.float32)})
-    network = floating(onnx_models.loaded(made, tmp_path))
-    (result,) = onnx_models.run_network(network, {"x": np.array(-3, np.float32)})
-    assert (result.shape, float(result)) == ((), -1.5)
