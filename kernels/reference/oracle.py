@@ -39,7 +39,7 @@ _INSIDES = (
     (r"\[\w*InferenceError\] ", ""),
     (r"No registered implementation for operator '(\w+)'.*", r"it has no operator '\1'"),
     (
-        r"/\S+\.\w+:\d+ [^()]*\([^()]*\)(?: const)?(?: \[[^\]]*\])? (?:.*? was false\. ?)?",
+        r"/\S+\.\w+:\d+ [^()]*(?:\(\))?\([^()]*\)(?: const)?(?: \[[^\]]*\])? (?:.*? was false\. ?)?",
         "",
     ),  # file, function, check
     (r"\b\w+\.(?:cc|h):\d+ \w+ ", ""),

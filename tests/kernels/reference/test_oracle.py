@@ -74,6 +74,11 @@ def test_what_nobody_can_run_is_one_line() -> None:
             "[ONNXRuntimeError] : 1 : FAIL : slice.h:9 FillVectorsFromInput Starts and steps shape mismatch",
             "Starts and steps shape mismatch",
         ),
+        (
+            "/src/clip.cc:88 void onnxruntime::Clip::Run<T>::operator()(const onnxruntime::Tensor*) "
+            "const [with T = float] min->Shape().IsScalar() was false. min should be a scalar.",
+            "min should be a scalar.",
+        ),
         ("Python int too large to convert to C int", "an integer too large to convert to C int"),
         ("axes (1, 2) are\nnone of /dev/null", "axes (1, 2) are none of /dev/null"),
     ],
