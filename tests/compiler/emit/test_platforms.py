@@ -10,8 +10,9 @@ def test_every_platform_of_targets_has_a_way_to_make_bundles() -> None:
 
 
 def test_every_target_has_the_platform_that_its_triple_says() -> None:
-    for name in loader.names():
-        target = loader.load(name)
+    targets = [loader.load(name) for name in loader.names()]
+    assert {target.platform for target in targets} == set(platforms.PLATFORMS)
+    for target in targets:
         assert target.platform.mark in target.triple
         assert target.arch in target.platform.archs
 
