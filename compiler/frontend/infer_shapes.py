@@ -57,9 +57,22 @@ def _broadcasts(shape: tuple[int, ...], wider: tuple[int, ...]) -> bool:
     return len(shape) <= len(wider) and fits
 
 
+def _reaches_beyond(node: onnx_ir.Node) -> bool:
+    """Whether a pooling's window is larger than the padded image, which inference rounds to one window."""
+    source = node.inputs[0] if node.op_type in ("AveragePool", "LpPool", "MaxPool") else None
+    shape, kernel = shape_of(source) if source is not None else None, attribute(node, "kernel_shape", [])
+    rank = len(kernel)
+    pads, dilations = attribute(node, "pads", [0] * 2 * rank), attribute(node, "dilations", [1] * rank)
+    automatic = attribute(node, "auto_pad", "NOTSET").startswith("SAME") or attribute(node, "ceil_mode", 0)
+    if shape is None or automatic or not len(shape) - 2 == rank == len(dilations) == len(pads) / 2:
+        return False
+    room = [shape[i + 2] + pads[i] + pads[rank + i] for i in range(rank)]
+    return any((k - 1) * d + 1 > r for k, d, r in zip(kernel, dilations, room, strict=True))
+
+
 def _contradiction(node: onnx_ir.Node) -> str | None:
     """Return what is wrong with shapes that ONNX's inference lets pass."""
-    if any(min(shape_of(output) or (), default=0) < 0 for output in node.outputs):
+    if any(min(shape_of(output) or (), default=0) < 0 for output in node.outputs) or _reaches_beyond(node):
         return "has a window larger than its input, or a result of negative size"
     known = [None if value is None else shape_of(value) for value in (*node.inputs[:2], *node.outputs[:1])]
     if node.domain or len(known) < 3 or any(shape is None for shape in known[::2]):

@@ -17,3 +17,8 @@ def test_damaged_files(first: int) -> None:
 def test_damaged_files_that_were_crashes() -> None:
     found = judged_files([1995, 3965, 5008])
     assert [verdict.kind for _, verdict in found] == ["refused"] * 3
+
+
+def test_a_zero_point_of_many_elements_for_one_scale_ends_in_one_line() -> None:
+    ((_, verdict),) = judged_files([3004176])
+    assert verdict.kind == "refused", verdict

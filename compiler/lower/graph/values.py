@@ -65,6 +65,8 @@ def parameters(node: onnx_ir.Node) -> Quantization | None:
     given = len(node.inputs) > 2 and node.inputs[2] is not None
     if scale is None or scale.size != 1 or (given and zero_point is None):
         return None
+    if zero_point is not None and zero_point.size != 1:
+        return None
     offset = 0 if zero_point is None else int(zero_point.reshape(()))
     return Quantization(float(scale.reshape(())), offset - shift)
 

@@ -111,6 +111,10 @@ MALFORMED: dict[str, tuple[Mutation, str]] = {
         append("z = AveragePool<kernel_shape=[4,4611686018427387904], strides=[3,3]>(x)"),
         r"node 'averagepool_0' \(AveragePool\) has a window larger than its input",
     ),
+    "a window larger than its image": (
+        append("z = AveragePool<kernel_shape=[3,10], strides=[3,3]>(x)"),
+        r"node 'averagepool_0' \(AveragePool\) has a window larger than its input",
+    ),
     "a slope of higher rank": (
         append("z = PRelu(x, s)", {"s": np.ones((1, 1, 1, 1, 1), np.float32)}),
         r"has \[1, 1, 1, 1, 1\] for an input \[1, 4, 9, 9\], which it can't be broadcast to",
