@@ -1,7 +1,9 @@
 """Pooling and means over NHWC images, vectors of channels at a time."""
 
 import math
+from collections.abc import Callable
 from functools import partial, reduce
+from operator import add
 
 import numpy as np
 
@@ -24,25 +26,49 @@ from edgec.targets.descriptor import Target
 _LANES = 16
 # Of a float mean: sums that run beside each other, each waiting for its last addition.
 _MEAN_VECTORS = 4
+# Taps of a window: LLVM takes half a minute for a thousand, and TVM runs out of stack before five thousand.
+_WRITTEN_OUT = 256
+
+Pooling = MaxPool | AveragePool | FloatAveragePool
+Tap = Callable[[Expr, Expr], tuple[Expr, Expr]]
+"""Of a row and a column of the window: the pixel, clamped into the image, and whether the tap lies inside."""
+Value = Callable[[Expr, Expr], Expr]
+"""What a tap's pixel, perhaps outside, counts as."""
 
 
-def _taps(
-    operation: MaxPool | AveragePool | FloatAveragePool,
-    row: Expr,
-    column: Expr,
-    dilations: tuple[int, int] = (1, 1),
-) -> list[tuple[Expr, Expr]]:
-    """Per tap: the pixel's index, clamped into the image, and whether it lies inside."""
+def _tap(
+    operation: Pooling, row: Expr, column: Expr, dilations: tuple[int, int], r: Expr, c: Expr
+) -> tuple[Expr, Expr]:
+    """Return what a `Tap` does, for the window at `row` and `column` of the result."""
     _, height, width, _ = operation.input_shape
-    taps: list[tuple[Expr, Expr]] = []
-    for r in range(operation.kernel[0]):
-        for c in range(operation.kernel[1]):
-            y = row * operation.strides[0] + r * dilations[0] - operation.pads[0]
-            x = column * operation.strides[1] + c * dilations[1] - operation.pads[1]
-            inside = T.And(T.And(y >= 0, y < height), T.And(x >= 0, x < width))
-            y, x = T.max(T.min(y, height - 1), 0), T.max(T.min(x, width - 1), 0)
-            taps.append((y * width + x, inside))
-    return taps
+    y = row * operation.strides[0] + r * dilations[0] - operation.pads[0]
+    x = column * operation.strides[1] + c * dilations[1] - operation.pads[1]
+    inside = T.And(T.And(y >= 0, y < height), T.And(x >= 0, x < width))
+    y, x = T.max(T.min(y, height - 1), 0), T.max(T.min(x, width - 1), 0)
+    return y * width + x, inside
+
+
+def _folded(
+    kernel: tuple[int, int],
+    tap: Tap,
+    value: Value,
+    combine: Callable[[Expr, Expr], Expr],
+    start: Expr,
+    lanes: int,
+    dtype: str,
+) -> Expr:
+    """Return combine(so far, value) over all taps of a window, from `start` on.
+
+    They are written out; more than `_WRITTEN_OUT` are a loop, and what there is so far is kept in memory.
+    """
+    height, width = kernel
+    if height * width <= _WRITTEN_OUT:
+        return reduce(combine, [value(*tap(r, c)) for r in range(height) for c in range(width)], start)
+    kept = T.alloc_buffer((lanes,), dtype, scope="global")
+    tir.store(kept, 0, start, lanes)
+    with T.serial(0, height) as r, T.serial(0, width) as c:
+        tir.store(kept, 0, combine(tir.load(kept, 0, lanes), value(*tap(r, c))), lanes)
+    return tir.load(kept, 0, lanes)
 
 
 def max_pool(operation: MaxPool, target: Target) -> KernelCode:
@@ -65,19 +91,19 @@ def _max_pool(operation: MaxPool) -> object:
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
         with T.serial(begin, end) as index, T.serial(0, columns) as column:
-            taps = _taps(operation, index % rows, column, operation.dilations)
             image = index // rows * (height * width)
 
+            tap = partial(_tap, operation, index % rows, column, operation.dilations)
+
             def vector(channel: Expr, lanes: int) -> None:
-                values = [tir.load(x, (image + pixel) * channels + channel, lanes) for pixel, _ in taps]
-                if operation.dilations != (1, 1):
-                    least = tir.constant(lowest, operation.dtype, lanes)
-                    values = [
-                        T.Select(inside, value, least)
-                        for value, (_, inside) in zip(values, taps, strict=True)
-                    ]
+                least = tir.constant(lowest, operation.dtype, lanes)
+
+                def value(pixel: Expr, inside: Expr) -> Expr:
+                    loaded = tir.load(x, (image + pixel) * channels + channel, lanes)
+                    return loaded if operation.dilations == (1, 1) else T.Select(inside, loaded, least)
+
                 place = (index * columns + column) * apart + channel
-                tir.store(y, place, largest(values, lanes), lanes)
+                tir.store(y, place, largest(operation.kernel, tap, value, least, lanes), lanes)
 
             tir.vectors(channels, _LANES, vector)
 
@@ -87,12 +113,11 @@ def _max_pool(operation: MaxPool) -> object:
     return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)
 
 
-def _largest_integer(values: list[Expr], lanes: int) -> Expr:
-    del lanes
-    return reduce(T.max, values)
+def _largest_integer(kernel: tuple[int, int], tap: Tap, value: Value, least: Expr, lanes: int) -> Expr:
+    return _folded(kernel, tap, value, T.max, least, lanes, "int8")
 
 
-def _largest_float(values: list[Expr], lanes: int) -> Expr:
+def _largest_float(kernel: tuple[int, int], tap: Tap, value: Value, least: Expr, lanes: int) -> Expr:
     """NaN where one of them is: neither `T.max` nor most processors' instructions see to that.
 
     Without its sign a NaN is a larger integer than any number, so a maximum of those finds one beside the
@@ -100,10 +125,14 @@ def _largest_float(values: list[Expr], lanes: int) -> Expr:
     """
     integers = tir.vector("int32", lanes)
     magnitude = tir.constant(0x7FFFFFFF, "int32", lanes)
-    bits = reduce(T.max, [T.bitwise_and(T.reinterpret(integers, value), magnitude) for value in values])
+
+    def bits_of(pixel: Expr, inside: Expr) -> Expr:
+        return T.bitwise_and(T.reinterpret(integers, value(pixel, inside)), magnitude)
+
+    bits = _folded(kernel, tap, bits_of, T.max, tir.constant(0, "int32", lanes), lanes, "int32")
+    number = _folded(kernel, tap, value, lambda most, one: T.max(one, most), least, lanes, "float32")
     is_nan = bits > tir.constant(0x7F800000, "int32", lanes)
-    nan = T.reinterpret(tir.vector("float32", lanes), bits)
-    return T.Select(is_nan, nan, reduce(lambda before, value: T.max(value, before), values))
+    return T.Select(is_nan, T.reinterpret(tir.vector("float32", lanes), bits), number)
 
 
 def average_pool(operation: AveragePool, target: Target) -> KernelCode:
@@ -135,16 +164,20 @@ def _average_pool(operation: AveragePool) -> object:
         del scratch
         bounds = [p[i] for i in range(3)]
         with T.serial(begin, end) as index, T.serial(0, columns) as column:
-            taps = _taps(operation, index % rows, column)
             image = index // rows * (height * width)
+
+            tap = partial(_tap, operation, index % rows, column, (1, 1))
 
             def vector(channel: Expr, lanes: int) -> None:
                 zero_point = tir.broadcast(p[3], lanes)
-                total = tir.constant(0, "int32", lanes)
-                for pixel, inside in taps:
+
+                def value(pixel: Expr, inside: Expr) -> Expr:
                     at = (image + pixel) * channels + channel
-                    value = tir.cast(tir.load(x, at, lanes), "int32", lanes) - zero_point
-                    total = total + value * tir.broadcast(T.cast(inside, "int32"), lanes)
+                    centred = tir.cast(tir.load(x, at, lanes), "int32", lanes) - zero_point
+                    return centred * tir.broadcast(T.cast(inside, "int32"), lanes)
+
+                zero = tir.constant(0, "int32", lanes)
+                total = _folded(operation.kernel, tap, value, add, zero, lanes, "int32")
                 scale = tir.broadcast(multiplier[index % rows * columns + column], lanes)
                 result = generic.requantize([total], [scale], bounds, lanes)
                 tir.store(y, (index * columns + column) * apart + channel, result, lanes)
@@ -220,15 +253,18 @@ def _float_average_pool(operation: FloatAveragePool) -> object:
     def body(x: Buffer, multiplier: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
         with T.serial(begin, end) as index, T.serial(0, columns) as column:
-            taps = _taps(operation, index % rows, column)
             image = index // rows * (height * width)
+
+            tap = partial(_tap, operation, index % rows, column, (1, 1))
 
             def vector(channel: Expr, lanes: int) -> None:
                 zero = tir.constant(0, "float32", lanes)
-                total = zero
-                for pixel, inside in taps:
-                    value = tir.load(x, (image + pixel) * channels + channel, lanes)
-                    total = total + T.Select(tir.broadcast(inside, lanes), value, zero)
+
+                def value(pixel: Expr, inside: Expr) -> Expr:
+                    loaded = tir.load(x, (image + pixel) * channels + channel, lanes)
+                    return T.Select(tir.broadcast(inside, lanes), loaded, zero)
+
+                total = _folded(operation.kernel, tap, value, add, zero, lanes, "float32")
                 result = total * tir.broadcast(multiplier[index % rows * columns + column], lanes)
                 result = tir.clipped(result, operation.low, operation.high, lanes)
                 tir.store(y, (index * columns + column) * apart + channel, result, lanes)
