@@ -87,7 +87,7 @@ def _has_form(kernel: Kernel, target: Target) -> bool:
     if target.requantization == "float32":
         return not kernel.name.endswith(FIXED_POINT)
     if kernel.operation in reference.REQUANTIZING:
-        return kernel.name.endswith((*FIXED_POINT, "_compact"))
+        return kernel.name.endswith((*FIXED_POINT, "_mcu"))
     return kernel.operation not in FLOATS
 
 

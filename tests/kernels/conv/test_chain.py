@@ -88,7 +88,7 @@ def test_scratch_is_what_it_may_be() -> None:
     target = loader.load("x86-64-v4-int8")
     op = inverted_residual(56)
 
-    def codes(scratch: int | None) -> list[chain.MemoryPlan]:
+    def codes(scratch: int | None) -> list[chain.ChainPlan]:
         return list(
             chain.plans(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI, replace(op, scratch=scratch), target)
         )

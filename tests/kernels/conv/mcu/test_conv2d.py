@@ -178,7 +178,7 @@ def checked(machines: Machines, core: str, layers: Sequence[Conv2d]) -> None:
     target, calls = loader.load(f"{core}-int8"), []
     for op in layers:
         kernel, first = next(candidates(op, target))
-        assert first.key.startswith("compact_"), kernel.name
+        assert first.key.startswith("mcu_"), kernel.name
         x = np.random.default_rng(1).choice(np.array((-128, -77, 3, 100, 127), np.int8), op.input_shape)
         (expected,) = reference.compute(op, (x,), target.requantization)
         for code in kernel.codes(op, target):
