@@ -79,6 +79,6 @@ PLATFORMS = (LINUX, BAREMETAL)
 
 
 def of(triple: str, arch: str) -> Platform:
-    """Return the platform that a triple means, or else the first one for the architecture."""
+    """Return the platform that a triple means, else the first for the architecture, else Linux."""
     marked = (platform for platform in PLATFORMS if platform.mark in triple and arch in platform.archs)
-    return next(marked, None) or next(platform for platform in PLATFORMS if arch in platform.archs)
+    return next(marked, None) or next((each for each in PLATFORMS if arch in each.archs), LINUX)
