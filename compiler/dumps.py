@@ -69,10 +69,11 @@ class Dumps:
     def _write(self, file: str, content: bytes) -> None:
         if self.folder is not None:
             path = self.folder / file
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{path.parent}: can't be made: {error.strerror or error}") from error
+            for folder in (self.folder, path.parent):
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise OutputError(f"{folder}: can't be made: {error.strerror or error}") from error
             files.write(path, content)
 
 

@@ -38,6 +38,8 @@ STAGES = {
     "compiler/emit/linking.py": "Emit: the `Bundle`",
 }
 """The first file of each stage -> its heading."""
+FOLDERS = ("bench", "compiler", "edgec", "kernels", "targets")
+"""The package's; a virtual environment, too, may lie beside them."""
 THREADED = ("kernels/codegen/", "kernels/isa/", "compiler/native/", "compiler/emit/platforms/")
 """Folders whose functions several threads call: the order of the files in them varies."""
 _NEW_LOCALS = 2
@@ -63,7 +65,7 @@ def entered() -> Iterator[list[str]]:
             path = Path(code.co_filename)
             if code.co_flags & _NEW_LOCALS and path.is_absolute() and path.resolve().is_relative_to(ROOT):
                 name = path.resolve().relative_to(ROOT).as_posix()
-                if name not in names and not name.startswith("docs/"):
+                if name not in names and name.partition("/")[0] in FOLDERS:
                     names.append(name)
 
     threading.settrace(called)
