@@ -31,7 +31,7 @@ _WRITTEN_OUT = 256
 
 Pooling = MaxPool | AveragePool | FloatAveragePool
 Tap = Callable[[Expr, Expr], tuple[Expr, Expr]]
-"""What is at a row and a column of the window: the pixel, clamped into the image, and whether it is inside."""
+"""At a row and a column of the window: the pixel, clamped into the image, and whether it is inside."""
 Value = Callable[[Expr, Expr], Expr]
 """What a tap's pixel, perhaps outside, counts as."""
 
