@@ -61,10 +61,12 @@ def _reaches_beyond(node: onnx_ir.Node) -> bool:
     """Whether a pooling's window is larger than the padded image, which inference rounds to one window."""
     source = node.inputs[0] if node.op_type in ("AveragePool", "LpPool", "MaxPool") else None
     shape, kernel = shape_of(source) if source is not None else None, attribute(node, "kernel_shape", [])
+    if shape is None or isinstance(kernel, int | float | str | bytes):
+        return False  # no pooling, or one whose window is no list, which ONNX's checker names
     rank = len(kernel)
     pads, dilations = attribute(node, "pads", [0] * 2 * rank), attribute(node, "dilations", [1] * rank)
     automatic = attribute(node, "auto_pad", "NOTSET").startswith("SAME") or attribute(node, "ceil_mode", 0)
-    if shape is None or automatic or not len(shape) - 2 == rank == len(dilations) == len(pads) / 2:
+    if automatic or not len(shape) - 2 == rank == len(dilations) == len(pads) / 2:
         return False
     room = [shape[i + 2] + pads[i] + pads[rank + i] for i in range(rank)]
     return any((k - 1) * d + 1 > r for k, d, r in zip(kernel, dilations, room, strict=True))
