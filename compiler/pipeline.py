@@ -42,6 +42,7 @@ from edgec.kernels import reference
 from edgec.kernels.operations import Chain, Island, Network
 from edgec.kernels.reference import precise
 from edgec.options import BuildOptions, Optimize, Progress
+from edgec.spelling import kib
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
 
@@ -370,8 +371,4 @@ def _tuned(tuning: Tuning) -> str:
 
 def _planned(arena: int, bound: int, programs: Sequence[Program]) -> str:
     weights = len(driver.weights(programs).data)
-    return f"arena {_kib(arena)} (lower bound {_kib(bound)}), weights {_kib(weights)}"
-
-
-def _kib(count: int) -> str:
-    return f"{count / 1024:.1f} KiB"
+    return f"arena {kib(arena)} (lower bound {kib(bound)}), weights {kib(weights)}"

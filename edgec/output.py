@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgec.errors import OutputError, printable
+from edgec.spelling import kib
 from edgec.targets.descriptor import Target
 from edgec.targets.features import INT8
 
@@ -145,13 +146,13 @@ def print_build(out: Console, path: str, manifest: "Manifest", digest: str) -> N
     if manifest.model.calibration.kind == "synthetic":
         line(out, "note", "calibrated on seeded synthetic inputs: give --calibration DATA.npz for accuracy")
     memory = manifest.memory
-    ram = f"{_kib(memory.arena_bytes)} (lower bound {_kib(memory.lower_bound_bytes)})"
+    ram = f"{kib(memory.arena_bytes)} (lower bound {kib(memory.lower_bound_bytes)})"
     if memory.stack_bytes is not None:
-        line(out, "flash", f"weights {_kib(memory.weights_bytes)}, code {_kib(memory.code_bytes)}")
-        arena, bound = _kib(memory.arena_bytes), _kib(memory.lower_bound_bytes)
+        line(out, "flash", f"weights {kib(memory.weights_bytes)}, code {kib(memory.code_bytes)}")
+        arena, bound = kib(memory.arena_bytes), kib(memory.lower_bound_bytes)
         own = f"stack {memory.stack_bytes} bytes, context {memory.context_bytes} bytes"
         line(out, "RAM", f"arena {arena} (lower bound {bound}), {own}")
-        ram = _kib(memory.ram_bytes)
+        ram = kib(memory.ram_bytes)
     if len(manifest.levels) > 1:
         sizes = (f"{level.name} {_flash(level)}" for level in manifest.levels)
         line(out, "levels", f"{', '.join(sizes)} of flash")
@@ -209,11 +210,7 @@ def print_target(out: Console, target: Target) -> None:
 
 
 def _flash(memory: "Memory | Level") -> str:
-    return _kib(memory.weights_bytes + memory.code_bytes)
-
-
-def _kib(size: int) -> str:
-    return f"{size / 1024:.1f} KiB"
+    return kib(memory.weights_bytes + memory.code_bytes)
 
 
 def _finite(value: Any) -> Any:

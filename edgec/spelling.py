@@ -1,4 +1,4 @@
-"""How values are spelt on the command line: 60s, 64K, NAME=1x3x224x224. Each reads what follows an option."""
+"""How values are spelt: 60s, 64K, NAME=1x3x224x224 on the command line, and sizes for people to read."""
 
 import math
 import re
@@ -53,3 +53,8 @@ def shape(option: str, text: str) -> tuple[str, tuple[int, ...]]:
     if any(len(extent) > _DIGITS for extent in extents) or math.prod(map(int, extents)) > _ELEMENTS:
         raise ModelError(f"{option} {text}: an input has {_ELEMENTS} elements at most")
     return name, tuple(map(int, extents))
+
+
+def kib(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{count / 1024:.1f} KiB"

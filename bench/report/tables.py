@@ -11,6 +11,7 @@ from edgec.bench.measure.measurement import Layer, Measurement
 from edgec.bench.measure.peak import Peak
 from edgec.bench.verify import Verification
 from edgec.compiler.tune.tune import Tuning
+from edgec.spelling import kib
 
 SLOWEST_LAYERS = 12
 """As many rows as fit a screen beside the summary; --json has them all."""
@@ -132,14 +133,14 @@ def _summary(found: Measurement) -> Table:
             "cycles", f"{_millions(round(found.modelled_cycles))} modelled: llvm-mca, {found.cycle_model}"
         )
     memory = found.memory
-    table.add_row("flash", f"weights {_kib(memory.weights_bytes)}, code {_kib(memory.code_bytes)}")
+    table.add_row("flash", f"weights {kib(memory.weights_bytes)}, code {kib(memory.code_bytes)}")
     if len(memory.levels) > 1:
         for name, level in memory.levels.items():
-            size = f"weights {_kib(level.weights_bytes)}, kernels {_kib(level.code_bytes)}"
+            size = f"weights {kib(level.weights_bytes)}, kernels {kib(level.code_bytes)}"
             table.add_row("", f"of these {name}: {size}")
-    peak = "" if memory.peak_rss_bytes is None else f", peak RSS of the process {_kib(memory.peak_rss_bytes)}"
+    peak = "" if memory.peak_rss_bytes is None else f", peak RSS of the process {kib(memory.peak_rss_bytes)}"
     stack = "" if memory.stack_bytes is None else f", stack {memory.stack_bytes} bytes"
-    table.add_row("RAM", f"arena {_kib(memory.arena_bytes)}{stack}{peak}")
+    table.add_row("RAM", f"arena {kib(memory.arena_bytes)}{stack}{peak}")
     return table
 
 
@@ -209,7 +210,3 @@ def _in_millions(count: float | None) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.3f} M"
-
-
-def _kib(size: int) -> str:
-    return f"{size / 1024:.1f} KiB"
