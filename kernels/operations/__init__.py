@@ -9,6 +9,7 @@ from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.product import LONGEST, Matrices, Product
 from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
@@ -22,6 +23,7 @@ from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, 
 __all__ = [
     "ARGUMENTS",
     "INEXACT",
+    "LONGEST",
     "AveragePool",
     "Binary",
     "Chain",
@@ -34,6 +36,7 @@ __all__ = [
     "FloatMean",
     "Island",
     "Lookup",
+    "Matrices",
     "MaxPool",
     "Mean",
     "Network",
@@ -41,6 +44,7 @@ __all__ = [
     "Operator",
     "Pad",
     "Place",
+    "Product",
     "Quantization",
     "Quantize",
     "Rearrange",

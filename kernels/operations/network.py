@@ -9,6 +9,7 @@ from edgec.kernels.operations.conv import Chain, Conv2d, FloatConv2d
 from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.product import Product
 from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
@@ -20,8 +21,8 @@ from edgec.kernels.operations.reduction import (
 from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
-    Conv2d | Chain | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat
-    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
+    Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
+    | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
 )  # fmt: skip
 
 

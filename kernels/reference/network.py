@@ -23,6 +23,7 @@ from edgec.kernels.operations import (
     Network,
     Operation,
     Pad,
+    Product,
     Quantize,
     Rearrange,
     Softmax,
@@ -31,6 +32,7 @@ from edgec.kernels.reference import oracle
 from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
 from edgec.kernels.reference.movement import concat, pad, rearrange
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
+from edgec.kernels.reference.product import product
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -56,6 +58,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     MaxPool: max_pool,
     Mean: mean,
     Pad: pad,
+    Product: product,
     Quantize: quantize,
     Rearrange: rearrange,
     Softmax: softmax,
@@ -63,7 +66,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Product, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 
