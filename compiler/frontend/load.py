@@ -29,6 +29,7 @@ from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
+from edgec.compiler.frontend.write_matmul import write_matmul
 from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched
 from edgec.errors import ModelError, printable
@@ -47,6 +48,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(widen_half),
     Pass(explicit_pads, after=(EXPLICIT_PADS,)),
     Pass(decompose_batch_norm),
+    Pass(write_matmul),
     Pass(normalize_gemm, after=(ONE_GEMM,)),
     Pass(fold_affine, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_pad),
