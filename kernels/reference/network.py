@@ -21,6 +21,7 @@ from edgec.kernels.operations import (
     MaxPool,
     Mean,
     Network,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -37,6 +38,7 @@ from edgec.kernels.reference.reduction import (
     float_mean,
     max_pool,
     mean,
+    normalize,
     softmax,
 )
 from edgec.kernels.reference.rounding import FLOAT, Array
@@ -55,6 +57,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
+    Normalize: normalize,
     Pad: pad,
     Quantize: quantize,
     Rearrange: rearrange,
@@ -63,7 +66,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 
