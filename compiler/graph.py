@@ -15,6 +15,12 @@ def constant(value: onnx_ir.Value | None) -> NDArray[Any] | None:
     return value.const_value.numpy()
 
 
+def fits(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether numbers stay finite in a type. Where they don't, a model may still: don't fold."""
+    with np.errstate(over="ignore"):
+        return bool(np.all(np.isfinite(array.astype(dtype))))
+
+
 def shape_of(value: onnx_ir.Value) -> tuple[int, ...] | None:
     """Return the static shape, or None where it isn't known."""
     if value.shape is None or not all(isinstance(extent, int) for extent in value.shape):

@@ -25,6 +25,9 @@ _SMALLEST_SHARE = 2.0**-20
 """The smallest scale of a channel, as a share of the layer's largest: a channel of weights so small never
 moves an int8 output by a step."""
 
+_SMALLEST_UNIT = float(np.finfo(np.float32).tiny)
+"""The smallest scale of weights, and of a bias: smaller ones are float32 subnormals, or zero."""
+
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeights:
@@ -65,7 +68,11 @@ def quantize_weights(
     # A channel of tiny weights and a large bias needs coarser units for the bias to fit.
     scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS))
     scales = scales.max(initial=0) if per_tensor else scales
-    scales = np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
+    scales = (
+        np.where(scales > 0, np.maximum(scales, _SMALLEST_UNIT / min(input_scale, 1)), 1.0)
+        .astype(np.float32)
+        .astype(np.float64)
+    )
     steps = scales[..., np.newaxis]
     rounded = np.clip(np.rint(wide / steps), -_LARGEST, _LARGEST)
     shift = _mean_shift((rounded * steps - wide).reshape(weights.shape), input_means, groups)
