@@ -2,16 +2,9 @@
 
 import numpy as np
 
+from edgec.arrays import Array
 from edgec.kernels.operations import AveragePool, FloatAveragePool, FloatMean, MaxPool, Mean, Softmax
-from edgec.kernels.reference.rounding import (
-    FIXED,
-    FLOAT,
-    Array,
-    clamp,
-    fixed_point,
-    requantize,
-    rounded_shift,
-)
+from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, requantize, rounded_shift
 
 
 def _windows(
