@@ -16,6 +16,7 @@ from edgec.kernels.reference.reduction import (
     float_mean,
     max_pool,
     mean,
+    normalize,
     softmax,
 )
 from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, requantize, rounded_shift
@@ -43,6 +44,7 @@ __all__ = [
     "lookup",
     "max_pool",
     "mean",
+    "normalize",
     "pad",
     "quantize",
     "rearrange",

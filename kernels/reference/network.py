@@ -22,6 +22,7 @@ from edgec.kernels.operations import (
     MaxPool,
     Mean,
     Network,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -38,6 +39,7 @@ from edgec.kernels.reference.reduction import (
     float_mean,
     max_pool,
     mean,
+    normalize,
     softmax,
 )
 from edgec.kernels.reference.rounding import FLOAT
@@ -56,6 +58,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
+    Normalize: normalize,
     Pad: pad,
     Quantize: quantize,
     Rearrange: rearrange,
@@ -64,7 +67,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 

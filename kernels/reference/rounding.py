@@ -32,6 +32,13 @@ def fixed_point(value: Array | np.float32) -> tuple[Array, Array]:
     return bits & 0x7FFFFF | 0x800000, 150 - (bits >> 23)
 
 
+def bit_length(value: Array) -> Array:
+    """Return the bits that positive int64 numbers take: 1 for 1, 2 for 2 and 3, 3 for 4."""
+    upper = value >> 32
+    bits = np.where(upper > 0, np.frexp(upper)[1] + 32, np.frexp(value & 0xFFFFFFFF)[1])
+    return np.asarray(bits, np.int64)
+
+
 def rounded_shift(product: Array, shift: Array) -> Array:
     """floor(product / 2**shift + 1/2); shifts are cut to [1, 62], where results are 0 or leave int8."""
     bounded = np.clip(shift, 1, 62)
