@@ -19,22 +19,13 @@ from edgec.kernels.reference.reduction import (
     normalize,
     softmax,
 )
-from edgec.kernels.reference.rounding import (
-    FIXED,
-    FLOAT,
-    Array,
-    clamp,
-    fixed_point,
-    requantize,
-    rounded_shift,
-)
+from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, requantize, rounded_shift
 
 __all__ = [
     "FIXED",
     "FLOAT",
     "REQUANTIZING",
     "SEMANTICS",
-    "Array",
     "Evaluator",
     "average_pool",
     "binary",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from edgec.arrays import Array
 from edgec.kernels.operations import (
     AveragePool,
     FloatAveragePool,
@@ -14,7 +15,6 @@ from edgec.kernels.operations import (
 from edgec.kernels.reference.rounding import (
     FIXED,
     FLOAT,
-    Array,
     bit_length,
     clamp,
     fixed_point,

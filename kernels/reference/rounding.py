@@ -1,12 +1,8 @@
 """From integer sums to int8: the two forms of requantization."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
+from edgec.arrays import Array
 
 FLOAT, FIXED = "float32", "fixed-point"
 """The forms of requantization: a target has one of them."""
