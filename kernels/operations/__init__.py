@@ -11,11 +11,14 @@ from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operat
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.operations.product import LONGEST, Matrices, Product
 from edgec.kernels.operations.reduction import (
+    LONGEST_NORMALIZED,
     AveragePool,
     FloatAveragePool,
     FloatMean,
     MaxPool,
     Mean,
+    Normalize,
+    NormKind,
     Softmax,
 )
 from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, laid, pitch, span
@@ -24,6 +27,7 @@ __all__ = [
     "ARGUMENTS",
     "INEXACT",
     "LONGEST",
+    "LONGEST_NORMALIZED",
     "AveragePool",
     "Binary",
     "Chain",
@@ -40,6 +44,8 @@ __all__ = [
     "MaxPool",
     "Mean",
     "Network",
+    "NormKind",
+    "Normalize",
     "Operation",
     "Operator",
     "Pad",

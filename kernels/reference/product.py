@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from edgec.arrays import Array
 from edgec.kernels.operations import Matrices, Product
-from edgec.kernels.reference.rounding import FLOAT, Array, requantize
+from edgec.kernels.reference.rounding import FLOAT, requantize
 
 
 def product(op: Product, a: Array, b: Array, requantization: str = FLOAT) -> Array:

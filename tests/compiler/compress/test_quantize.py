@@ -256,6 +256,23 @@ def test_known_ranges_need_no_samples(tmp_path: Path) -> None:
     assert scale_of(quantized, "t") == (1 / 256, -128)
 
 
+def test_a_softmax_of_long_rows_has_a_step_that_suits_them(tmp_path: Path) -> None:
+    nodes: list[Node] = [
+        ("Reshape", ["x", "s"], "r", {}),
+        ("Softmax", ["r"], "y", {}),
+        ("Add", ["r", "minus"], "low", {}),
+        ("Sigmoid", ["low"], "z", {}),
+    ]
+    constants = {"s": np.array([1, 256]), "minus": np.float32(-20)}
+    model = made(tmp_path, nodes, constants, outputs=("y", "z"))
+    quantized = verified(model)
+    scale, zero_point = scale_of(quantized, "y")
+    assert scale < 1 / 512
+    assert zero_point == -128
+    assert scale_of(quantized, "z") == (1 / 256, -128)  # what is rare may be all that matters
+    assert sqnr(model, quantized) > 30
+
+
 def test_a_clamp_that_others_read_around_keeps_the_result_of_the_convolution(tmp_path: Path) -> None:
     nodes: list[Node] = [conv("x", "t"), ("Relu", ["t"], "r", {}), ("Add", ["t", "r"], "y", {})]
     quantized = verified(made(tmp_path, nodes, {"w": normal(4, 4, 3, 3)}))
@@ -433,6 +450,21 @@ def test_biases_fit_int32_whatever_the_weights(
     assert np.all(result.weight_scales > 0)
     restored = result.bias * result.bias_scales.astype(np.float64)
     np.testing.assert_allclose(restored, bias, rtol=1e-6, atol=float(result.bias_scales.max()) * 0.51)
+
+
+@given(st.integers(-45, 0), st.integers(-19, 0), st.floats(0, 1), st.booleans())
+def test_weights_that_float32_hardly_holds_have_scales(
+    power: int, input_power: int, size: float, per_tensor: bool
+) -> None:
+    weights = np.array([[10.0**power, -(10.0**power)], [0, 0]], np.float32)
+    bias = np.array([size * 10.0**power, size], np.float32)
+    result = quantize_weights(weights, bias, 10.0**input_power, np.zeros(2), per_tensor=per_tensor)
+    for scales in (result.weight_scales, result.bias_scales):
+        assert np.all(scales >= np.finfo(np.float32).tiny)
+    restored = result.weights * result.weight_scales[..., np.newaxis].astype(np.float64)
+    coarse = result.weight_scales[..., np.newaxis] * 0.51
+    assert np.all(np.abs(restored - weights) <= coarse)
+    assert np.all(np.abs(result.weights.astype(int)).sum(axis=1) * 255 + np.abs(result.bias) < 2**31)
 
 
 @pytest.mark.parametrize("per_tensor", [False, True])
