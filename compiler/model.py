@@ -37,7 +37,12 @@ class Model:
 
 def is_qdq(model: Model) -> bool:
     """Whether the model comes quantized: some value goes through QuantizeLinear or DequantizeLinear."""
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.ir.graph)
+    return has_qdq(model.ir.graph)
+
+
+def has_qdq(graph: onnx_ir.Graph) -> bool:
+    """Whether some value of a graph goes through QuantizeLinear or DequantizeLinear."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph)
 
 
 def serialize(model: Model) -> bytes:

@@ -41,6 +41,7 @@ from edgec.kernels.operations import (
     Lookup,
     MaxPool,
     Mean,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -49,8 +50,9 @@ from edgec.kernels.operations import (
 )
 from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
-from edgec.kernels.reduction import pooling, softmax
+from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
+from edgec.kernels.reduction.mcu import normalize as normalize_fixed
 from edgec.targets.descriptor import Target
 
 Codes = Callable[[Any, Any, Target, Demands], Iterable[KernelCode]]
@@ -86,17 +88,16 @@ def _mapped(family: str, operation: type[Operation], codes: Codes, isa: TableSet
 def _portable(
     name: str,
     operation: type[Operation],
-    code: Callable[[Any, Demands], KernelCode],
+    code: Callable[[Any, Target, Demands], KernelCode],
     requantization: str | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 
 
 def _single(
-    code: Callable[[Any, Demands], KernelCode], operation: Operation, target: Target, demands: Demands
+    code: Callable[[Any, Target, Demands], KernelCode], operation: Operation, target: Target, demands: Demands
 ) -> Iterable[KernelCode]:
-    del target
-    return (code(operation, demands),)
+    return (code(operation, target, demands),)
 
 
 _MCU = (
@@ -166,6 +167,7 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("binary_fixed", Binary, pointwise_fixed.binary, "fixed-point"),
     _portable("average_pool_fixed", AveragePool, reduction_fixed.average_pool, "fixed-point"),
     _portable("mean_fixed", Mean, reduction_fixed.mean, "fixed-point"),
+    _portable("normalize_fixed", Normalize, normalize_fixed.normalize, "fixed-point"),
     _portable("softmax_fixed", Softmax, reduction_fixed.softmax_row, "fixed-point"),
     _portable("binary", Binary, elementwise.binary, "float32"),
     _portable("quantize", Quantize, elementwise.quantize),
@@ -180,6 +182,7 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("float_binary", FloatBinary, elementwise.float_binary),
     _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool),
     _portable("float_mean", FloatMean, pooling.float_mean),
+    _portable("normalize", Normalize, normalize.normalize, "float32"),
     _portable("softmax", Softmax, softmax.softmax, "float32"),
     _portable("rearrange", Rearrange, rearrange.rearrange),
     _mapped("concat", Concat, concat.codes, tables.AVX512),

@@ -1,11 +1,11 @@
 """Round constants to int8 and int32."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.compress.scales import quantization
 from edgec.kernels.operations import Quantization
 
@@ -25,6 +25,9 @@ _SMALLEST_SHARE = 2.0**-20
 """The smallest scale of a channel, as a share of the layer's largest: a channel of weights so small never
 moves an int8 output by a step."""
 
+_SMALLEST_UNIT = float(np.finfo(np.float32).tiny)
+"""The smallest scale of weights, and of a bias: smaller ones are float32 subnormals, or zero."""
+
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeights:
@@ -40,8 +43,8 @@ class QuantizedWeights:
 
 
 def quantize_weights(
-    weights: NDArray[Any],
-    bias: NDArray[Any],
+    weights: Array,
+    bias: Array,
     input_scale: float,
     input_means: NDArray[np.float64],
     groups: int = 1,
@@ -65,7 +68,11 @@ def quantize_weights(
     # A channel of tiny weights and a large bias needs coarser units for the bias to fit.
     scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS))
     scales = scales.max(initial=0) if per_tensor else scales
-    scales = np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
+    scales = (
+        np.where(scales > 0, np.maximum(scales, _SMALLEST_UNIT / min(input_scale, 1)), 1.0)
+        .astype(np.float32)
+        .astype(np.float64)
+    )
     steps = scales[..., np.newaxis]
     rounded = np.clip(np.rint(wide / steps), -_LARGEST, _LARGEST)
     shift = _mean_shift((rounded * steps - wide).reshape(weights.shape), input_means, groups)
@@ -104,7 +111,7 @@ def _mean_shift(
     return shift.reshape(-1)
 
 
-def quantize_operand(array: NDArray[Any]) -> tuple[NDArray[np.int8], Quantization]:
+def quantize_operand(array: Array) -> tuple[NDArray[np.int8], Quantization]:
     """Round the constant operand of an addition or multiplication to int8, one scale for the tensor."""
     chosen = quantization(float(array.min()), float(array.max()))
     rounded = np.rint(array.astype(np.float64) / chosen.scale) + chosen.zero_point

@@ -3,7 +3,15 @@
 import numpy as np
 import onnx_ir
 
-from edgec.compiler.graph import add_initializer, add_node, attribute, constant, replace_value, shape_of
+from edgec.compiler.graph import (
+    add_initializer,
+    add_node,
+    attribute,
+    constant,
+    fits,
+    replace_value,
+    shape_of,
+)
 from edgec.errors import ModelError
 
 
@@ -12,6 +20,7 @@ def decompose_batch_norm(model: onnx_ir.Model) -> onnx_ir.Model:
 
     BatchNormalization(x, scale, bias, mean, variance) --> Add(Mul(x, factor), offset)
 
+    One whose factor or offset its type can't hold stays: x times infinity isn't what it computes.
     Raises ModelError where a variance is negative.
     """
     model = model.clone()
@@ -31,6 +40,8 @@ def decompose_batch_norm(model: onnx_ir.Model) -> onnx_ir.Model:
         channels = (-1, *[1] * (len(shape) - 2))  # broadcasts along axis 1
         dtype = output.dtype.numpy() if output.dtype is not None else np.dtype(np.float32)
         constants = {"factor": factor, "offset": bias - mean * factor}
+        if not all(fits(array, dtype) for array in constants.values()):
+            continue
         factor_value, offset_value = (
             add_initializer(graph, f"{node.name}_{role}", array.astype(dtype).reshape(channels))
             for role, array in constants.items()

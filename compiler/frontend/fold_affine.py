@@ -1,13 +1,21 @@
 """Fold a per-channel scale or offset into the weights before it."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edgec.compiler.graph import add_initializer, attribute, constant, only_consumer, replace_value, shape_of
+from edgec.arrays import Array
+from edgec.compiler.graph import (
+    add_initializer,
+    attribute,
+    constant,
+    fits,
+    only_consumer,
+    replace_value,
+    shape_of,
+)
 from edgec.compiler.operators.product_form import bias_of, output_axis, unscaled
 
 _PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
@@ -19,6 +27,8 @@ def fold_affine(model: onnx_ir.Model) -> onnx_ir.Model:
     Add(Mul(Conv(x, weights, bias), factor), offset) --> Conv(x, factor * weights, factor * bias + offset)
     Sub(Div(Conv(x, weights, bias), factor), offset) --> Conv(x, weights / factor, bias / factor - offset)
     Sub(offset, Conv(x, weights, bias))              --> Conv(x, -weights, offset - bias)
+
+    What the weights' type can't hold isn't folded.
     """
     model = model.clone()
     for node in list(model.graph):
@@ -69,6 +79,8 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
         return False
     new_weights = None if factors is None else _scaled(node, weights, factors)
     new_bias = (old if factors is None else old * factors) + (0 if offsets is None else offsets)
+    if not all(fits(array, weights.dtype) for array in (new_weights, new_bias) if array is not None):
+        return False
     if new_weights is not None:
         value = add_initializer(graph, f"{node.name}_weights", new_weights.astype(weights.dtype))
         node.replace_input_with(1, value)
@@ -82,7 +94,7 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
 
 
 def _per_channel(
-    array: NDArray[Any] | None, shape: tuple[int, ...] | None, result: tuple[int, ...] | None
+    array: Array | None, shape: tuple[int, ...] | None, result: tuple[int, ...] | None
 ) -> NDArray[np.float64] | None:
     """Return the constant operand as one float64 per channel (axis 1), or None where it isn't that."""
     if array is None or shape is None or shape != result:
@@ -93,7 +105,7 @@ def _per_channel(
     return np.broadcast_to(array.astype(np.float64).reshape(-1), (shape[1],))
 
 
-def _scaled(node: onnx_ir.Node, weights: NDArray[Any], channels: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scaled(node: onnx_ir.Node, weights: Array, channels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weights in float64, each output channel multiplied by its factor."""
     wide = weights.astype(np.float64)
     if node.op_type != "ConvTranspose":

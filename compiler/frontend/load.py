@@ -12,6 +12,7 @@ from onnx_ir.external_data import load_to_model
 from edgec import files
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
+from edgec.compiler.frontend.dequantize_codes import dequantize_codes
 from edgec.compiler.frontend.explicit_pads import explicit_pads
 from edgec.compiler.frontend.facts import EXPLICIT_PADS, ONE_GEMM, OPSET
 from edgec.compiler.frontend.fix_shapes import fix_shapes
@@ -29,6 +30,7 @@ from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
+from edgec.compiler.frontend.write_as_qdq import write_as_qdq
 from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched
 from edgec.errors import ModelError, printable
@@ -43,7 +45,9 @@ PASSES: tuple[Pass, ...] = (
     Pass(infer_shapes),
     Pass(fold_empty),
     Pass(fold_constants),
+    Pass(write_as_qdq),
     Pass(infer_shapes),
+    Pass(dequantize_codes),
     Pass(widen_half),
     Pass(explicit_pads, after=(EXPLICIT_PADS,)),
     Pass(decompose_batch_norm),

@@ -8,6 +8,7 @@ from edgec.compiler.graph import (
     add_node,
     attribute,
     constant,
+    fits,
     only_consumer,
     replace_value,
     shape_of,
@@ -21,6 +22,8 @@ def normalize_gemm(model: onnx_ir.Model) -> onnx_ir.Model:
     MatMul(x[B, T, K], weights[K, N]) + bias[N]  -->  Reshape(Gemm(Reshape(x, [B*T, K]), weights', bias))
     Gemm(x, weights[K, N], bias[1, N], alpha)    -->  Gemm(x, alpha * weights', bias[N])
     Gemm(x, Transpose(DequantizeLinear(w)))      -->  Gemm(x, DequantizeLinear(w), transB=1)
+
+    What the weights' type can't hold isn't folded.
     """
     model = model.clone()
     for node in list(model.graph):
@@ -90,12 +93,15 @@ def _from_gemm(node: onnx_ir.Node) -> None:
     columns = weights.shape[output_axis(node)]
     if bias is not None and not per_channel(bias, columns):
         return  # a different bias for every row
+    matrix = alpha * (weights if attribute(node, "transB", 0) else weights.T).astype(np.float64)
+    row = None if bias is None else np.broadcast_to((beta * bias.astype(np.float64)).reshape(-1), (columns,))
+    if not fits(matrix, weights.dtype) or (row is not None and not fits(row, weights.dtype)):
+        return
     if not attribute(node, "transB", 0) or alpha != 1.0:
-        matrix = weights if attribute(node, "transB", 0) else weights.T
-        scaled = (alpha * matrix.astype(np.float64)).astype(weights.dtype)
+        scaled = matrix.astype(weights.dtype)
         node.replace_input_with(1, add_initializer(graph, f"{node.name}_weights", scaled))
-    if bias is not None and (beta != 1.0 or bias.shape != (columns,)):
-        row = np.broadcast_to((beta * bias.astype(np.float64)).astype(bias.dtype).reshape(-1), (columns,))
+    if bias is not None and row is not None and (beta != 1.0 or bias.shape != (columns,)):
+        row = row.astype(bias.dtype)
         node.replace_input_with(2, add_initializer(graph, f"{node.name}_bias", row))
     for name in ("alpha", "beta"):
         node.attributes.pop(name, None)

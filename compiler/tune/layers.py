@@ -2,15 +2,15 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.arrays import Array, Arrays
 from edgec.compiler.lower.islands.island import IslandCode
 from edgec.compiler.lower.network.select import choose, lower, select
 from edgec.compiler.native.objects import is_cached
@@ -54,7 +54,7 @@ class Layers:
         self,
         network: Network,
         target: Target,
-        inputs: Mapping[str, NDArray[Any]],
+        inputs: Arrays,
         meter: Meter,
         records: Records,
         decided: Callable[[Operator], bool],
@@ -69,7 +69,7 @@ class Layers:
         self._target, self._inputs, self._meter, self._folder = target, inputs, meter, folder
         self._progress = progress
         self._program = select(network, target, records)
-        self._arrays: dict[bytes, NDArray[Any]] = {}
+        self._arrays: dict[bytes, Array] = {}
         self.groups = self._groups(network, records, decided)
         self.kernels: Sequence[Sequence[Iterator[int]]] = [
             [self._ways(group, k) for k in group.kernels] for group in self.groups

@@ -2,13 +2,11 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from edgec.arrays import Arrays
 from edgec.compiler.records.records import Record, Records, choice_version, cpu_class
 from edgec.compiler.records.signature import signature
 from edgec.compiler.tune.layers import Group, Layers
@@ -60,7 +58,7 @@ class Tuning:
 def tune(
     network: Network,
     target: Target,
-    inputs: Mapping[str, NDArray[Any]],
+    inputs: Arrays,
     meter: Meter,
     budget: float,
     known: Records,

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from numpy.typing import NDArray
-
+from edgec.arrays import Array
 from edgec.kernels import tir
 from edgec.kernels.codegen import stripe, tile
 from edgec.kernels.codegen.stripe import LANES, SLACK, Destination, Geometry, Tile
@@ -226,7 +225,7 @@ def _in_place(dense: InstructionSet, channelwise: DepthwiseSet, operation: Conv2
 
 def code(dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, plan: ChainPlan) -> KernelCode:
     """Return the code of one plan."""
-    constants: list[tuple[NDArray[Any], ...]] = []
+    constants: list[tuple[Array, ...]] = []
     for convolution, stage in zip(operation.stages, plan.stages, strict=True):
         if stage.depthwise:
             constants.append(depthwise.constants(channelwise, convolution, stage.shape))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.errors import UnsupportedError
 from edgec.kernels import tir
 from edgec.kernels.codegen import padding, sharing, stripe, tile
@@ -134,7 +135,7 @@ def widened(
         yield from codes(isa, operation, target, demands)
 
 
-def constants(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> tuple[NDArray[Any], ...]:
+def constants(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> tuple[Array, ...]:
     """Return weights, biases, multipliers and parameters as the code reads them."""
     outputs, groups = shape.outputs, shape.groups
     per_group = outputs // groups

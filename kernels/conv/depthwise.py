@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.kernels import tir
 from edgec.kernels.codegen import stripe
 from edgec.kernels.codegen.stripe import Geometry
@@ -186,7 +185,7 @@ def _rows_share(isa: DepthwiseSet, operation: Conv2d, rows: int) -> bool:
     return isa.vertical and operation.dilations[0] == 1 and len(together) == rows * len(alone)
 
 
-def constants(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> tuple[NDArray[Any], ...]:
+def constants(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> tuple[Array, ...]:
     """Return weights, biases, multipliers and parameters as the code reads them."""
     products = _of(isa, shape)
     parts = _blocks(isa, shape.outputs, products)
@@ -213,7 +212,7 @@ def _code(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> KernelCode:
     )
 
 
-def _packed(blocks: _Blocks, weights: NDArray[Any], groups: Sequence[tuple[Tap | None, ...]]) -> NDArray[Any]:
+def _packed(blocks: _Blocks, weights: Array, groups: Sequence[tuple[Tap | None, ...]]) -> Array:
     """Weights block by block, group of taps by group; missing taps and channels weigh zero."""
     packed = []
     for block in range(blocks.count):
@@ -228,7 +227,7 @@ def _packed(blocks: _Blocks, weights: NDArray[Any], groups: Sequence[tuple[Tap |
     return np.concatenate(packed)
 
 
-def _ordered(blocks: _Blocks, values: NDArray[Any]) -> NDArray[Any]:
+def _ordered(blocks: _Blocks, values: Array) -> Array:
     """Values per channel in the order of the accumulators."""
     whole = np.zeros((blocks.count, blocks.channels), values.dtype)
     chosen = values[blocks.start : blocks.start + blocks.count * blocks.valid]

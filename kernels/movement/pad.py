@@ -8,11 +8,12 @@ from edgec.kernels import tir
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Demands, Pad
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 
-def pad(operation: Pad, demands: Demands = FREE) -> KernelCode:
+def pad(operation: Pad, target: Target, demands: Demands = FREE) -> KernelCode:
     """Fill what lies outside, copy runs of the innermost dimension inside."""
-    del demands
+    del target, demands
     rows = [n + before + after for n, (before, after) in zip(operation.shape, operation.pads, strict=True)]
     return KernelCode(
         key=f"pad {operation.dtype} {operation.shape} {operation.pads}",

@@ -9,6 +9,7 @@ from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Demands, Rearrange, laid, span
 from edgec.kernels.pointwise.elementwise import CHUNK
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 # Strides and planes up to this many are loaded as whole vectors and shuffled.
 _PLANES = 4
@@ -18,8 +19,9 @@ _MOVED_AS = {"bool": "uint8", "float16": "uint16"}
 """Types that not every CPU loads and stores; a copy moves their bytes."""
 
 
-def rearrange(operation: Rearrange, demands: Demands = FREE) -> KernelCode:
+def rearrange(operation: Rearrange, target: Target, demands: Demands = FREE) -> KernelCode:
     """Copy by strides: the innermost dimension, or the two innermost, as runs of vectors."""
+    del target
     operation = replace(operation, dtype=_MOVED_AS.get(operation.dtype, operation.dtype))
     own = laid(operation.shape, demands.runs)
     size = span(demands.runs, math.prod(operation.shape))

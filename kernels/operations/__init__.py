@@ -12,11 +12,14 @@ from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.operations.reduction import (
+    LONGEST_NORMALIZED,
     AveragePool,
     FloatAveragePool,
     FloatMean,
     MaxPool,
     Mean,
+    Normalize,
+    NormKind,
     Softmax,
 )
 from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, laid, pitch, span
@@ -25,6 +28,7 @@ __all__ = [
     "ARGUMENTS",
     "FREE",
     "INEXACT",
+    "LONGEST_NORMALIZED",
     "AveragePool",
     "Binary",
     "Chain",
@@ -41,6 +45,8 @@ __all__ = [
     "MaxPool",
     "Mean",
     "Network",
+    "NormKind",
+    "Normalize",
     "Operation",
     "Operator",
     "Pad",

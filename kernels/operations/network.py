@@ -16,19 +16,21 @@ from edgec.kernels.operations.reduction import (
     FloatMean,
     MaxPool,
     Mean,
+    Normalize,
     Softmax,
 )
 from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
     Conv2d | Chain | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat
-    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Softmax | Island
+    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | Softmax
+    | Island
 )  # fmt: skip
 
 
 ARGUMENTS = frozenset(
     {
-        "bias", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier",
+        "bias", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier",
         "output_zero_point", "residual", "scale", "table", "tables", "value", "weights", "zero_point",
         "zero_points",
     }

@@ -12,6 +12,7 @@ from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Binary, Demands, Dequantize, FloatBinary, Quantize, laid
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 # Elements of a tile: a few microseconds of work, worth handing to a thread.
 CHUNK = 8192
@@ -36,8 +37,9 @@ def parameters(operation: Binary) -> NDArray[np.int32]:
     return values
 
 
-def binary(operation: Binary, demands: Demands = FREE) -> KernelCode:
+def binary(operation: Binary, target: Target, demands: Demands = FREE) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
+    del target
     own = laid(operation.shape, demands.runs)
     shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
     flat = len(shape) == 1 and left == right == result == [1]
@@ -69,8 +71,9 @@ def _binary(kind: str, shape: list[int], strides: _Strides, sizes: list[int]) ->
     return tir.kernel(parameters, "uint8", body, noalias=False)
 
 
-def float_binary(operation: FloatBinary, demands: Demands = FREE) -> KernelCode:
+def float_binary(operation: FloatBinary, target: Target, demands: Demands = FREE) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
+    del target
     own = laid(operation.shape, demands.runs)
     shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
     flat = len(shape) == 1 and left == right == result == [1]
@@ -131,9 +134,9 @@ def _combine(
         run(first, (one, two), shape[-1])
 
 
-def quantize(operation: Quantize, demands: Demands = FREE) -> KernelCode:
+def quantize(operation: Quantize, target: Target, demands: Demands = FREE) -> KernelCode:
     """float32 to int8."""
-    del demands
+    del target, demands
     scale = np.array([operation.scale], np.float32).view(np.int32)[0]
     return KernelCode(
         key=f"quantize {operation.size}",
@@ -164,9 +167,9 @@ def _quantize(size: int) -> object:
     return tir.kernel([("float32", size), ("int32", 2), ("int8", size)], "uint8", body)
 
 
-def dequantize(operation: Dequantize, demands: Demands = FREE) -> KernelCode:
+def dequantize(operation: Dequantize, target: Target, demands: Demands = FREE) -> KernelCode:
     """int8 to float32."""
-    del demands
+    del target, demands
     scale = np.array([operation.scale], np.float32).view(np.int32)[0]
     return KernelCode(
         key=f"dequantize {operation.size}",

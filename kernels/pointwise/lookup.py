@@ -12,8 +12,9 @@ from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def lookup(operation: Lookup, demands: Demands = FREE) -> KernelCode:
+def lookup(operation: Lookup, target: Target, demands: Demands = FREE) -> KernelCode:
     """y = table[x + 128], one by one."""
+    del target
     return _code(None, operation, demands.runs)
 
 

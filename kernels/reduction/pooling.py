@@ -23,6 +23,7 @@ from edgec.kernels.operations import (
     span,
 )
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 # Channels at a time: one 128-bit register of int8, several of int32.
 _LANES = 16
@@ -73,11 +74,12 @@ def _folded(
     return tir.load(kept, 0, lanes)
 
 
-def max_pool(operation: MaxPool, demands: Demands = FREE) -> KernelCode:
+def max_pool(operation: MaxPool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Maximum over a window; a tap outside repeats the image's nearest pixel, which the window holds too.
 
     A dilated window may not hold it: there a tap outside is the least that there is.
     """
+    del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"max_pool {operation} {demands.runs}",
@@ -138,8 +140,9 @@ def _largest_float(kernel: tuple[int, int], tap: Tap, value: Value, least: Expr,
     return T.Select(is_nan, T.reinterpret(tir.vector("float32", lanes), bits), number)
 
 
-def average_pool(operation: AveragePool, demands: Demands = FREE) -> KernelCode:
+def average_pool(operation: AveragePool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Integer sum over a window, requantized by the multiplier of that output position."""
+    del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
@@ -198,9 +201,9 @@ def _average_pool(operation: AveragePool, runs: Runs | None) -> object:
     )
 
 
-def mean(operation: Mean, demands: Demands = FREE) -> KernelCode:
+def mean(operation: Mean, target: Target, demands: Demands = FREE) -> KernelCode:
     """Integer sum over the middle dimension, requantized."""
-    del demands
+    del target, demands
     multiplier = np.array([operation.multiplier], np.float32).view(np.int32)
     return KernelCode(
         key=f"mean {operation.outer} {operation.reduced} {operation.inner}",
@@ -234,8 +237,9 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
     return tir.kernel(sizes, "uint8", body)
 
 
-def float_average_pool(operation: FloatAveragePool, demands: Demands = FREE) -> KernelCode:
+def float_average_pool(operation: FloatAveragePool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Sum over a window, times the multiplier of that output position."""
+    del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"float_average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
@@ -277,9 +281,9 @@ def _float_average_pool(operation: FloatAveragePool, runs: Runs | None) -> objec
     return tir.kernel([("float32", size) for size in sizes], "float32", body)
 
 
-def float_mean(operation: FloatMean, demands: Demands = FREE) -> KernelCode:
+def float_mean(operation: FloatMean, target: Target, demands: Demands = FREE) -> KernelCode:
     """Sum over the middle dimension, some vectors at a time."""
-    del demands
+    del target, demands
     return KernelCode(
         key=f"float_mean {operation}",
         make=partial(_float_mean, operation),

@@ -9,11 +9,12 @@ from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Demands, Softmax
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 
-def softmax(operation: Softmax, demands: Demands = FREE) -> KernelCode:
+def softmax(operation: Softmax, target: Target, demands: Demands = FREE) -> KernelCode:
     """Three passes over a row: maximum, sum, quotients."""
-    del demands
+    del target, demands
     inverse = np.array([operation.inverse_scale], np.float32).view(np.int32)[0]
     return KernelCode(
         key=f"softmax {operation.outer} {operation.length}",

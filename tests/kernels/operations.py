@@ -33,6 +33,7 @@ from edgec.kernels.operations import (
     Lookup,
     MaxPool,
     Mean,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -530,6 +531,30 @@ def _softmax(draw: DrawFn) -> Case:
     return Case(operation, (_int8(draw, _generator(draw), outer * length),))
 
 
+@st.composite
+def _normalize(draw: DrawFn) -> Case:
+    """Rows, channels of images, groups of them; groups whose elements are all alike among them."""
+    rng = _generator(draw)
+    outer = draw(st.integers(1, 3))
+    rows, groups, length = draw(
+        st.tuples(st.just(1), st.just(1), st.sampled_from((1, 2, 7, 16, 33, 200, 1024)))
+        | st.tuples(st.just(1), st.integers(1, 4), st.integers(1, 20))
+        | st.tuples(st.sampled_from((2, 49, 300)), st.sampled_from(CHANNELS), st.just(1))
+        | st.tuples(st.integers(2, 20), st.integers(1, 9), st.integers(1, 40))
+    )
+    kind = draw(st.sampled_from(("variance", "variance", "squares", "magnitudes")))
+    epsilon = float(np.float32(draw(st.sampled_from((2.0**-40, 0.1, 30.0, 1e6, 1e13)))))
+    typical = 10.0 ** rng.uniform(-2, 3, groups * length)
+    multiplier = typical * rng.choice([-1, 1, 1, 1, 0], groups * length)
+    bias = 10.0 ** rng.uniform(-2, 3, groups * length) * rng.choice([-1, 1, 0], groups * length)
+    low, high = _bounds(draw)
+    operation = Normalize(
+        kind, outer, rows, groups, length, epsilon, multiplier.astype(np.float32), bias.astype(np.float32),
+        _zero_point(draw), _zero_point(draw), low, high,
+    )  # fmt: skip
+    return Case(operation, (_int8(draw, rng, outer * rows * groups * length),))
+
+
 BUILDING = settings(
     derandomize=True,
     deadline=None,
@@ -558,6 +583,7 @@ CASES: dict[type[Operation], SearchStrategy[Case]] = {
     Lookup: _lying(_lookup(), lambda operation: [n for n in (1, 5, 17, 100) if operation.size % n == 0]),
     MaxPool: _lying(_max_pool(), _pixels),
     Mean: _mean(),
+    Normalize: _normalize(),
     Pad: _pad(),
     Quantize: _quantize(),
     Rearrange: _lying(_rearrange(), _inner_dimensions),

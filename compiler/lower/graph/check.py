@@ -88,7 +88,7 @@ def _control_flow(node: onnx_ir.Node) -> str | None:
 
 def _integers(node: onnx_ir.Node) -> str | None:
     if node.op_type in _INTEGER_OPERATORS:
-        return "only QDQ models are read as quantized: export it with QuantizeLinear and DequantizeLinear"
+        return "its scales and zero points are known only when it runs: quantize the model statically"
     if moves(node) or not any(value.dtype in INT8 for value in node.outputs):
         return None
     if node.op_type != "QuantizeLinear":

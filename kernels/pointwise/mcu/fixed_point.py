@@ -11,11 +11,12 @@ from edgec.kernels.operations import FREE, Binary, Demands, laid
 from edgec.kernels.pointwise import elementwise
 from edgec.kernels.pointwise.elementwise import PARAMETERS
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 
-def binary(operation: Binary, demands: Demands = FREE) -> KernelCode:
+def binary(operation: Binary, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of an addition or multiplication of int8 tensors, requantized in fixed point."""
-    code = elementwise.binary(operation, demands)
+    code = elementwise.binary(operation, target, demands)
     own = laid(operation.shape, demands.runs)
     shape, strides = tir.merge_dimensions(operation.shape, (*operation.strides, own))
     make = partial(_binary, operation.kind, shape, strides)

@@ -10,11 +10,12 @@ from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, AveragePool, Demands, Mean, Runs, Softmax, pitch, span
 from edgec.kernels.reduction import pooling, softmax
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.descriptor import Target
 
 
-def mean(operation: Mean, demands: Demands = FREE) -> KernelCode:
+def mean(operation: Mean, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of a mean, requantized in fixed point."""
-    code = pooling.mean(operation, demands)
+    code = pooling.mean(operation, target, demands)
     make = partial(_mean, operation.outer, operation.reduced, operation.inner)
     return replace(code, key=f"fixed {code.key}", make=make)
 
@@ -36,9 +37,9 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
     return tir.kernel(sizes, "uint8", body)
 
 
-def average_pool(operation: AveragePool, demands: Demands = FREE) -> KernelCode:
+def average_pool(operation: AveragePool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of an average pooling, requantized in fixed point."""
-    code = pooling.average_pool(operation, demands)
+    code = pooling.average_pool(operation, target, demands)
     return replace(code, key=f"fixed {code.key}", make=partial(_average_pool, operation, demands.runs))
 
 
@@ -81,9 +82,9 @@ def _average_pool(operation: AveragePool, runs: Runs | None) -> object:
     )
 
 
-def softmax_row(operation: Softmax, demands: Demands = FREE) -> KernelCode:
+def softmax_row(operation: Softmax, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of a softmax, whose division is one of 32-bit integers."""
-    code = softmax.softmax(operation, demands)
+    code = softmax.softmax(operation, target, demands)
     make = partial(_softmax, operation.outer, operation.length)
     return replace(code, key=f"fixed {code.key}", make=make)
 

@@ -435,6 +435,21 @@ def test_biases_fit_int32_whatever_the_weights(
     np.testing.assert_allclose(restored, bias, rtol=1e-6, atol=float(result.bias_scales.max()) * 0.51)
 
 
+@given(st.integers(-45, 0), st.integers(-19, 0), st.floats(0, 1), st.booleans())
+def test_weights_that_float32_hardly_holds_have_scales(
+    power: int, input_power: int, size: float, per_tensor: bool
+) -> None:
+    weights = np.array([[10.0**power, -(10.0**power)], [0, 0]], np.float32)
+    bias = np.array([size * 10.0**power, size], np.float32)
+    result = quantize_weights(weights, bias, 10.0**input_power, np.zeros(2), per_tensor=per_tensor)
+    for scales in (result.weight_scales, result.bias_scales):
+        assert np.all(scales >= np.finfo(np.float32).tiny)
+    restored = result.weights * result.weight_scales[..., np.newaxis].astype(np.float64)
+    coarse = result.weight_scales[..., np.newaxis] * 0.51
+    assert np.all(np.abs(restored - weights) <= coarse)
+    assert np.all(np.abs(result.weights.astype(int)).sum(axis=1) * 255 + np.abs(result.bias) < 2**31)
+
+
 @pytest.mark.parametrize("per_tensor", [False, True])
 def test_bias_correction_takes_back_the_mean_error(per_tensor: bool) -> None:
     weights, inputs, bias = normal(6, 8), np.abs(normal(500, 8)) + 2, np.zeros(6, np.float32)

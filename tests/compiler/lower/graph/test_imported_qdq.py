@@ -1,4 +1,4 @@
-"""Models that other tools quantized: onnxruntime.quantization in its variants."""
+"""Models that other tools quantized: onnxruntime.quantization in its variants and in both its forms."""
 
 import logging
 from collections.abc import Iterator
@@ -52,14 +52,16 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]
         return next(self._batches, None)
 
 
-def quantized(path: Path, options: dict[str, Any], folder: Path) -> tuple[Path, list[Arrays]]:
+def quantized(
+    path: Path, options: dict[str, Any], folder: Path, form: QuantFormat = QuantFormat.QDQ
+) -> tuple[Path, list[Arrays]]:
     """The model as onnxruntime.quantization writes it, and the samples that it saw."""
     batches = [onnx_models.samples(onnx.load(path), seed) for seed in range(4)]
-    prepared, result = folder / "prepared.onnx", folder / "model.onnx"
+    prepared, result = folder / "prepared.onnx", folder / f"{form.name}.onnx"
     logging.disable(logging.WARNING)
     try:
         quant_pre_process(str(path), str(prepared))
-        quantize_static(prepared, result, _Samples(batches), quant_format=QuantFormat.QDQ, **options)
+        quantize_static(prepared, result, _Samples(batches), quant_format=form, **options)
     finally:
         logging.disable(logging.NOTSET)
     return result, batches
@@ -86,6 +88,28 @@ def test_small_networks_equal_onnx_runtime(variant: str, name: str, tmp_path: Pa
     for inputs in batches[:2]:
         ours = onnx_models.run_network(network, inputs)
         found = onnx_models.difference(network, ours, onnx_models.run_onnx(onnx.load(path), inputs))
+        assert found.steps <= 1
+        assert found.share <= 0.02
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("variant", ["u8u8", "s8s8 per channel"])
+def test_operators_on_integers_are_the_same_layers(variant: str, name: str, tmp_path: Path) -> None:
+    path = saved(NETWORKS[name], tmp_path)
+    equal_in_both_forms(path, VARIANTS[variant], tmp_path)
+
+
+def equal_in_both_forms(path: Path, options: dict[str, Any], folder: Path) -> None:
+    """QOperator is lowered to the operations of its QDQ twin, and computes what ONNX Runtime does."""
+    made, batches = quantized(path, options, folder, QuantFormat.QOperator)
+    twin, _ = quantized(path, options, folder, QuantFormat.QDQ)
+    assert any(node.op_type.startswith("QLinear") for node in onnx.load(made).graph.node)
+    network = lowered(made)
+    assert not onnx_models.islands(network)
+    assert onnx_models.operations(network) == onnx_models.operations(lowered(twin))
+    for inputs in batches[:2]:
+        ours = onnx_models.run_network(network, inputs)
+        found = onnx_models.difference(network, ours, onnx_models.run_onnx(onnx.load(made), inputs))
         assert found.steps <= 1
         assert found.share <= 0.02
 
@@ -130,6 +154,16 @@ def test_real_networks_equal_onnx_runtime(variant: str, name: str, tmp_path: Pat
     found = onnx_models.difference(network, ours, onnx_models.run_onnx(onnx.load(path), batches[0]))
     # A float bias is rounded to a step of its layer's sums, which ONNX Runtime's float convolution is not.
     assert found.steps <= (3 if variant == "float biases" else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("variant", ["u8u8", "s8s8 per channel"])
+def test_real_networks_are_the_same_in_both_forms(variant: str, name: str, tmp_path: Path) -> None:
+    path = SHARED / f"models/{name}.onnx"
+    if not path.exists():
+        pytest.skip("no shared models")
+    equal_in_both_forms(path, VARIANTS[variant], tmp_path)
 
 
 @pytest.mark.slow
