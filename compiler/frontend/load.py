@@ -23,6 +23,8 @@ from edgec.compiler.frontend.fold_pad import fold_pad
 from edgec.compiler.frontend.given.as_given import as_given
 from edgec.compiler.frontend.given.check_interface import check_interface
 from edgec.compiler.frontend.given.check_tensors import check_tensors
+from edgec.compiler.frontend.idioms.recognize_group_norm import recognize_group_norm
+from edgec.compiler.frontend.idioms.recognize_normalization import recognize_normalization
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
@@ -49,6 +51,9 @@ PASSES: tuple[Pass, ...] = (
     Pass(infer_shapes),
     Pass(dequantize_codes),
     Pass(widen_half),
+    Pass(recognize_normalization),
+    Pass(recognize_group_norm),
+    Pass(infer_shapes),
     Pass(explicit_pads, after=(EXPLICIT_PADS,)),
     Pass(decompose_batch_norm),
     Pass(normalize_gemm, after=(ONE_GEMM,)),

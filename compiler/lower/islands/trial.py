@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgec import cache
+from edgec.arrays import Array
 from edgec.compiler.lower.islands import refusals
 from edgec.compiler.lower.islands.trial_data import feeds
 from edgec.errors import UnsupportedError
@@ -200,7 +200,7 @@ def _compiled(single: onnx.ModelProto) -> Any:
     machine = relax.VirtualMachine(tvm.compile(module, tvm.target.Target("llvm")), tvm.cpu())
     names = [value.name for value in single.graph.input]
 
-    def run(inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(inputs: dict[str, Array]) -> list[Array]:
         results = machine["main"](*(tvm.runtime.tensor(inputs[name]) for name in names))
         several = len(single.graph.output) > 1
         return [result.numpy() for result in (results if several else [results])]
@@ -208,7 +208,7 @@ def _compiled(single: onnx.ModelProto) -> Any:
     return run
 
 
-def _equal(wanted: NDArray[Any], found: NDArray[Any]) -> bool:
+def _equal(wanted: Array, found: Array) -> bool:
     """Whether two outputs are the same: to the bit but for floats."""
     if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
         return False
