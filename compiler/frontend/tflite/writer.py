@@ -15,7 +15,7 @@ from edgec.compiler.graph import unique
 from edgec.errors import ModelError
 
 OPSET = 20
-"""The opset of the model that is made: the first that has Gelu, the last whose DequantizeLinear has no blocks."""
+"""The opset of the model that is made: the first that has Gelu."""
 
 _TYPES = {
     "FLOAT32": TensorProto.FLOAT,
