@@ -20,7 +20,7 @@ from edgec.kernels.conv import conv2d
 from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Matrices, Product
+from edgec.kernels.operations import FREE, Demands, Matrices, Product
 from edgec.kernels.product.packing import Packing, pack
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -83,9 +83,13 @@ class Plan:
         return -(-(self.stripe + self.shape.stripe_bytes) // 4) * 4
 
 
-def codes(isa: InstructionSet, group: int, operation: Product, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: InstructionSet, group: int, operation: Product, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Yield code of a product on one instruction set, whose packed weights are `group` rows side by side."""
-    for plan in dict.fromkeys(plans(isa, group, operation, target)):
+    found = list(dict.fromkeys(plans(isa, group, operation, target)))
+    allowed = [plan for plan in found if demands.allow(plan.scratch)]
+    for plan in allowed or [min(found, key=lambda plan: plan.scratch)]:
         yield _code(isa, operation, plan)
 
 
