@@ -572,6 +572,7 @@ def _matrices(draw: DrawFn, batch: tuple[int, ...], rows: int, columns: int, alo
     return Matrices(offset + last + 1 + rest, offset, tuple(strides), row, column)
 
 
+@st.composite
 def _normalize(draw: DrawFn) -> Case:
     """Rows, channels of images, groups of them; groups whose elements are all alike among them."""
     rng = _generator(draw)
