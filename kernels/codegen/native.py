@@ -176,6 +176,7 @@ def _passes() -> list[Any]:
         _plain_c_abi(),
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),
+        tirx.transform.ConvertSSA(),
         _operands_in_order(),
     ]
 
@@ -215,37 +216,46 @@ def _operands_in_order() -> Any:
     a + b  -->  let right = b in a + right
 
     The order of a C++ call's arguments is the compiler's that TVM was built with: x86-64's begins with the
-    last, arm64's with the first. Vectors of truth values stay: TVM can give them no name.
+    last, arm64's with the first.
     """
-
-    def nameless(value: Any) -> bool:
-        return str(value.ty.dtype).startswith("boolx")
 
     def computes(operand: Any) -> bool:
         return not isinstance(operand, tirx.Var | tirx.IntImm | tirx.FloatImm)
 
     def let(value: Any, body: Callable[[Any], Any]) -> Any:
         right = tirx.Var("right", value.ty)
-        return tirx.Let(right, value, body(right))
+        return tirx.Let(right, _opaque(value), body(right))
 
     def binary(node: Any) -> Any:
-        if not (computes(node.a) and computes(node.b)) or nameless(node.b):
+        if not (computes(node.a) and computes(node.b)):
             return node
         return let(node.b, lambda right: type(node)(node.a, right))
 
     def select(node: Any) -> Any:
         condition, one, other = node.condition, node.true_value, node.false_value
-        if not (computes(condition) or computes(one)) or nameless(one) or nameless(other):
+        if not (computes(condition) or computes(one)):
             return node
         return let(other, lambda y: let(one, lambda x: tirx.Select(condition, x, y)))
 
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
-        if function.attrs.get(CONTRACT, False):  # an island's: an expression may stand in it several times
-            return function
-        entries = [(BINARY, binary), (tirx.Select, select)]
+        entries = [
+            (BINARY, binary),
+            (tirx.Select, select),
+            (tirx.Let, lambda node: tirx.Let(node.var, _opaque(node.value), node.body)),
+            (tirx.Bind, lambda node: tirx.Bind(node.var, _opaque(node.value))),
+        ]
         return function.with_body(structural_map(function.body, entries, order="post"))
 
     return tirx.transform.prim_func_pass(rewrite, opt_level=0)
+
+
+def _opaque(value: Any) -> Any:
+    """Return a value that TVM's analysis of what has a name can't look into: it fails on truth values.
+
+    It is no instruction. Numbers alone it may see: addresses are aligned by what it knows of them.
+    """
+    dtype = str(value.ty.dtype)
+    return tirx.call_intrin(dtype, "tirx.reinterpret", value) if "x" in dtype else value
 
 
 def _plain_c_abi() -> Any:

@@ -46,7 +46,7 @@ def as_program(model: onnx.ModelProto, target: Target = HOST) -> Program:
     tensors = {t.name: t for t in (*inputs, *outputs)}
     names = tuple(t.name for t in inputs), tuple(t.name for t in outputs)
     operator = Operator("net", Island(model.SerializeToString(), ()), *names)
-    code = lower_island(operator, target, tensors)
+    code = lower_island(operator, target)
     return Program(
         target, code.calls, code.functions, tensors | code.tensors, code.constants, inputs, outputs
     )
