@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.islands.island import lower_island
@@ -330,6 +331,35 @@ def test_limits_pass_nan_on(name: str, tmp_path: Path) -> None:
     assert results.keys() == wanted.keys() != set()
     for output, reference in wanted.items():
         np.testing.assert_allclose(results[output].reshape(reference.shape), reference, rtol=1e-5)
+
+
+REDUCING = {
+    operator: Case([node(operator, "x", axes=[1])], {"x": (4, 16)}) for operator in ("ReduceMax", "ReduceMin")
+} | {
+    f"{operator} last {last}": Case([node(operator, "x", axis=1, select_last_index=last)], {"x": (4, 16)})
+    for operator in ("ArgMax", "ArgMin")
+    for last in (0, 1)
+}
+REDUCING |= {
+    "Hardmax": Case([node("Hardmax", "x", axis=1)], {"x": (4, 16)}),
+    "ReduceMax of rows": Case([node("ReduceMax", "x", axes=[0], keepdims=0)], {"x": (4, 16)}),
+    "GlobalMaxPool": Case(
+        [node("Reshape", "x s", "r"), node("GlobalMaxPool", "r")],
+        {"x": (4, 16)},
+        constants={"s": np.array([1, 4, 4, 4])},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REDUCING)
+def test_nan_is_found_wherever_it_is(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime's depends on where NaN is: ONNX's reference is asked."""
+    model = REDUCING[name].model()
+    x = np.linspace(-4, 4, 64, dtype=np.float32).reshape(4, 16)
+    x[0, [5, 9]] = x[1, 0] = x[2, -1] = np.nan
+    (found,) = run(as_program(model), {"x": x}, tmp_path).values()
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
 
 
 @pytest.mark.parametrize("name", CORNERS)
