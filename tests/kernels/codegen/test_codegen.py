@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812
-from tvm_ffi import structural_map
 
 from edgec.compiler.native import toolchain
 from edgec.errors import UnsupportedError
 from edgec.kernels.codegen import elf, native
 from edgec.targets import loader
+from tests.kernels.operand_order import unordered
 
 V3 = loader.load("x86-64-v3-fp32")
 PLAIN = loader.load("x86-64-fp32")
@@ -84,22 +83,10 @@ def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed() -> No
         with T.serial(begin, end) as i:
             chosen = T.Select(i * 3 < end - 1, i * i + begin, i - end * 2)
             T.buffer_store(a, ((a[i] >> b[i]) ^ (a[i] & b[i])) + chosen * (b[i] * a[i]), [i])
-    binary, selects = [], []
-
-    def collect(found: list[Any]) -> Any:
-        return lambda node: (found.append(node), node)[1]
-
     (function,) = native.lowered(builder.get(), "f", V3).functions.values()
-    entries = [(native.BINARY, collect(binary)), (tirx.Select, collect(selects))]
-    structural_map(function.body, entries)
-    leaves = tirx.Var, tirx.IntImm, tirx.FloatImm
-    assert len(binary) > 8
-    assert [
-        node for node in binary if not isinstance(node.a, leaves) and not isinstance(node.b, leaves)
-    ] == []
-    (select,) = selects
-    assert isinstance(select.true_value, leaves)
-    assert isinstance(select.false_value, leaves)
+    found, counted = unordered(function)
+    assert counted > 9
+    assert found == []
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.device)

@@ -23,10 +23,12 @@ from edgec.compiler.native import toolchain
 from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.program import Program
 from edgec.errors import UnsupportedError
+from edgec.kernels.codegen import native
 from edgec.kernels.codegen.native import compile_object, elf
 from edgec.kernels.operations import Island, Operator, Tensor
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
+from tests.kernels.operand_order import unordered
 
 MODELS = Path(__file__).parents[4] / "../shared/models"
 HOST = loader.load("host-fp32")
@@ -384,6 +386,15 @@ def test_islands_compile_for_every_device_and_need_mathematics_at_most(name: str
     for symbol, function in program.functions.items():
         code = compile_object(function.make(), symbol, program.target)
         assert elf.global_symbols(code) <= {symbol, "expf", "floorf", "memcpy", "memset"}
+
+
+@pytest.mark.parametrize("name", [*LIMITS, *CORNERS, *REDUCING, *CASES])
+def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed(name: str) -> None:
+    case = (LIMITS | CORNERS | REDUCING | CASES)[name]
+    program = as_program((case if isinstance(case, Case) else case()).model())
+    for symbol, function in program.functions.items():
+        (lowered,) = native.lowered(function.make(), symbol, HOST).functions.values()
+        assert unordered(lowered)[0] == []
 
 
 def test_lowering_is_deterministic_and_calls_are_not_checked() -> None:
