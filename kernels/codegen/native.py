@@ -139,14 +139,14 @@ def lowered(function: tirx.PrimFunc, symbol: str, target: Target) -> tvm.IRModul
     function = function.with_attr({"global_symbol": symbol, "target": llvm_description})
     module = tvm.IRModule({symbol: function})
     with llvm_description, tvm.transform.PassContext(opt_level=3):
-        return ir.transform.Sequential(_passes())(module)
+        return ir.transform.Sequential(_passes(target))(module)
 
 
 def _build(function: tirx.PrimFunc, symbol: str, target: Target) -> Any:
     return tvm.get_global_func("target.build.llvm")(lowered(function, symbol, target), llvm_target(target))
 
 
-def _passes() -> list[Any]:
+def _passes(target: Target) -> list[Any]:
     return [
         # schedule blocks to loops over flat buffers
         s_tir.transform.CanonicalizeLoop(),
@@ -173,6 +173,7 @@ def _passes() -> list[Any]:
         tirx.transform.CommonSubexprElim(),
         # to a C function
         _round_every_product(),
+        *([_comparisons_see_nan()] if "mve.fp" in target.features else []),
         _plain_c_abi(),
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),
@@ -190,15 +191,38 @@ def _round_every_product() -> Any:
     what they can, which would round once where the semantics round twice. The fence is no instruction.
     """
 
-    def fence(product: Any) -> Any:
-        if not str(product.ty.dtype).startswith(("float", "bfloat")):
-            return product
-        return tirx.call_llvm_pure_intrin(str(product.ty.dtype), "llvm.arithmetic.fence", product)
-
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
         if function.attrs.get(CONTRACT, False):
             return function
-        return function.with_body(structural_map(function.body, (tirx.Mul, fence), order="post"))
+        return function.with_body(structural_map(function.body, (tirx.Mul, _fenced), order="post"))
+
+    return tirx.transform.prim_func_pass(rewrite, opt_level=0)
+
+
+def _fenced(value: Any) -> Any:
+    """Return a float so that LLVM can't see what it comes from; anything else as it is."""
+    if not str(value.ty.dtype).startswith(("float", "bfloat")):
+        return value
+    return tirx.call_llvm_pure_intrin(str(value.ty.dtype), "llvm.arithmetic.fence", value)
+
+
+def _comparisons_see_nan() -> Any:
+    """Keep LLVM from turning comparisons of floats around, for Helium, whose `lt` and `le` hold for NaN.
+
+    a < b  -->  a < fence(b)
+
+    LLVM compares by `gt` and `ge` first, but turns round what begins with the same number in every lane.
+    """
+
+    def less(node: Any) -> Any:
+        return type(node)(node.a, _fenced(node.b))
+
+    def greater(node: Any) -> Any:
+        return type(node)(_fenced(node.a), node.b)
+
+    def rewrite(function: Any, _module: Any, _context: Any) -> Any:
+        entries = [((tirx.LT, tirx.LE, tirx.Min), less), ((tirx.GT, tirx.GE, tirx.Max), greater)]
+        return function.with_body(structural_map(function.body, entries, order="post"))
 
     return tirx.transform.prim_func_pass(rewrite, opt_level=0)
 

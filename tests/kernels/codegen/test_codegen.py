@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812
 
@@ -87,6 +88,24 @@ def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed() -> No
     found, counted = unordered(function)
     assert counted > 9
     assert found == []
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("kind", [tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.Max, tirx.Min])
+def test_helium_compares_by_what_does_not_hold_for_nan(kind: Any, swapped: bool) -> None:
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        a, b = (T.arg(name, T.buffer((64,), "float32")) for name in "ab")
+        T.arg("scratch", T.buffer((1,), "uint8"))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        with T.serial(begin, end) as i:
+            lanes = T.ramp(i * 4, 1, 4)
+            x, limit = a[lanes], T.Broadcast(T.float32(1.5), 4)
+            found = kind(limit, x) if swapped else kind(x, limit)
+            chosen = found if kind in (tirx.Max, tirx.Min) else T.Select(found, limit, x)
+            T.buffer_store(b, chosen, [lanes])
+    text = native.assembly(builder.get(), "f", loader.load("cortex-m55-int8"))
+    assert re.search(r"\tv(cmp|pt|maxnm|minnm)\w*\.f32", text)
+    assert not re.search(r"\tv(cmp|pt)\w*\.f32\s+l[te]", text)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.device)
