@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.table import Table
 
+from edgec.arrays import Array
 from edgec.bench.lab import datasets
 from edgec.bench.lab.datasets import DATA_ROOT, Dataset
 from edgec.bench.peers.engines import dequantized, quantized
@@ -28,7 +28,6 @@ from edgec.output import console
 if TYPE_CHECKING:
     from edgec.compiler.model import Model
 
-Array = NDArray[Any]
 Predictor = Callable[[Array], Array]
 """Samples [S, *input shape] to outputs [S, elements]."""
 

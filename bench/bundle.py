@@ -1,11 +1,8 @@
 """A bundle that can run: what `edgec.load` and `edgec.build` return."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from edgec.arrays import Array, Arrays
 from edgec.bench import devices
 from edgec.bench.run import run, run_samples
 from edgec.compiler.emit import bundle as emit
@@ -34,15 +31,13 @@ class Bundle(emit.Bundle):
         """
         return devices.connect(name, self.described(self.level), timeout_seconds)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], device: str | None = None) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays, device: str | None = None) -> dict[str, Array]:
         """Return the outputs by name for one sample, or for S of them along a new leading axis.
 
         Raises DataError when names, shapes or dtypes don't fit, DeviceError when the device fails.
         """
         return run(self, self.device(device), inputs)
 
-    def run_samples(
-        self, inputs: Mapping[str, NDArray[Any]], device: str | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def run_samples(self, inputs: Arrays, device: str | None = None) -> dict[str, Array]:
         """As `run`, but the outputs have the leading axis in any case."""
         return run_samples(self, self.device(device), inputs)

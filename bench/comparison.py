@@ -1,14 +1,11 @@
 """Comparing arrays: bit for bit, and within a tolerance."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.emit.expectations import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, magnitudes
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

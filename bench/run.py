@@ -1,13 +1,12 @@
 """Running a bundle's model on samples, wherever the device is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array, Arrays
 from edgec.bench.devices import Device, Execution, checked
 from edgec.compiler import npz
 from edgec.compiler.emit.bundle import Bundle
@@ -16,7 +15,6 @@ from edgec.errors import DataError, DeviceError
 from edgec.kernels.operations import Quantize
 from edgec.kernels.reference import quantize
 
-Array = NDArray[Any]
 Described = Sequence[End | Output]
 """Tensors as a manifest has them."""
 
@@ -28,14 +26,14 @@ def read_arrays(path: Path) -> dict[str, Array]:
     return npz.read(path, DataError)
 
 
-def run(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def run(bundle: Bundle, device: Device, arrays: Arrays) -> dict[str, Array]:
     """Return the outputs by name, with a leading sample axis where the inputs have one; raises DataError."""
     outputs = run_samples(bundle, device, arrays)
     single = all(np.ndim(arrays[tensor.name]) == len(tensor.shape) for tensor in bundle.inputs)
     return {name: output[0] for name, output in outputs.items()} if single else outputs
 
 
-def run_samples(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def run_samples(bundle: Bundle, device: Device, arrays: Arrays) -> dict[str, Array]:
     """Return every output as [S, *shape] for inputs of [S, *shape], or of `shape` for one sample.
 
     Raises DataError when names, shapes or dtypes don't fit, DeviceError when the device fails.
@@ -51,7 +49,7 @@ def run_samples(bundle: Bundle, device: Device, arrays: Mapping[str, Array]) -> 
     return unpack(bundle.outputs, checked(done), _OUTPUT, count(samples))
 
 
-def stack(bundle: Bundle, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def stack(bundle: Bundle, arrays: Arrays) -> dict[str, Array]:
     """Return `arrays` as [S, *shape] each, in the order of the bundle's inputs; raises DataError."""
     inputs = bundle.inputs
     for name in arrays.keys() - {tensor.name for tensor in inputs}:
@@ -76,12 +74,12 @@ def real(bundle: Bundle, tensor: End, array: Array) -> Array:
     return np.asarray(steps * np.float32(tensor.scale))
 
 
-def count(samples: Mapping[str, Array]) -> int:
+def count(samples: Arrays) -> int:
     """Return the number of samples of stacked arrays."""
     return len(next(iter(samples.values())))
 
 
-def pack(tensors: Described, samples: Mapping[str, Array]) -> bytes:
+def pack(tensors: Described, samples: Arrays) -> bytes:
     """Return the bench program's file format: per sample, the bytes of each tensor in order."""
     return np.concatenate([_rows(samples[tensor.name]) for tensor in tensors], axis=1).tobytes()
 
@@ -116,7 +114,7 @@ def _rows(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
 
 
-def _stacked(tensor: End, arrays: Mapping[str, Array]) -> Array:
+def _stacked(tensor: End, arrays: Arrays) -> Array:
     """Return the array for one input as [S, *shape]."""
     name, dtype, shape = tensor.name, tensor.dtype, tuple(tensor.shape)
     if name not in arrays:

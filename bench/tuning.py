@@ -1,12 +1,11 @@
 """Tuning on a device: how the tuner measures there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from edgec.arrays import Arrays
 from edgec.bench.devices import CountingDevice, Device, checked
 from edgec.bench.measure import cycles
 from edgec.bench.measure.instructions import Block
@@ -36,7 +35,7 @@ def tuner(
     the seconds gone and what is being done, `found` the result.
     """
 
-    def run(network: Network, target: Target, inputs: Mapping[str, NDArray[Any]], known: Records) -> Tuning:
+    def run(network: Network, target: Target, inputs: Arrays, known: Records) -> Tuning:
         if not target.platform.loads_programs:
             raise TuningError(
                 f"{target.device} runs no tuner's probe yet: its kernels are chosen by their models"

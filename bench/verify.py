@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
+from edgec.arrays import Array, Arrays
 from edgec.bench.comparison import Mismatch, close, errors, exact, largest
 from edgec.bench.devices import Device, checked
 from edgec.bench.measure.levels import running
@@ -25,7 +24,6 @@ from edgec.kernels import reference
 from edgec.kernels.operations import INEXACT, Network
 from edgec.targets.descriptor import Requantization
 
-Array = NDArray[Any]
 Tensors = dict[str, Array]
 """By name."""
 
@@ -81,7 +79,7 @@ class Verification:
 def verify(
     bundle: Bundle,
     device: Device,
-    data: Mapping[str, Array] | None = None,
+    data: Arrays | None = None,
     on_sample: Callable[[int, int], None] | None = None,
     min_sqnr: float | None = None,
 ) -> Verification:
@@ -260,9 +258,7 @@ def _selftest(bundle: Bundle, device: Device) -> str:
     return f"{found['selftest']} at layer '{found['layer']}' on {found['threads']} thread(s)"
 
 
-def _accuracy(
-    bundle: Bundle, on: SamplesKind, samples: Mapping[str, Array], outputs: list[Tensors]
-) -> Accuracy:
+def _accuracy(bundle: Bundle, on: SamplesKind, samples: Arrays, outputs: list[Tensors]) -> Accuracy:
     """Compare all outputs with those of the model as it was given."""
     fed = {tensor.name: real(bundle, tensor, samples[tensor.name]) for tensor in bundle.inputs}
     feeds = [{name: array[sample] for name, array in fed.items()} for sample in range(count(samples))]

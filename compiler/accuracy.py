@@ -5,18 +5,17 @@ scores below one), group by group of its channels: one figure over all of them w
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array, Arrays
 from edgec.compiler.typed_json import Limits
 from edgec.kernels.reference import oracle, precise
 from edgec.targets.descriptor import Precision
 
-Array = NDArray[Any]
 SamplesKind = Literal["held back", "calibrated", "given", "synthetic"]
 """What accuracy is measured on: every tenth of the user's samples, which chose no scales; those that did;
 samples of a model that isn't calibrated; seeded noise."""
@@ -184,8 +183,8 @@ SAMPLES: dict[SamplesKind, str] = {
 def measure(
     original: bytes,
     on: SamplesKind,
-    feeds: Sequence[Mapping[str, Array]],
-    runs: Sequence[Mapping[str, Array]],
+    feeds: Sequence[Arrays],
+    runs: Sequence[Arrays],
 ) -> Accuracy:
     """Compare runs of a build, one per feed, with what the original computes from the same inputs.
 
@@ -208,7 +207,7 @@ def measure(
     return Accuracy(on, len(feeds), tuple(figures))
 
 
-def _typed(original: bytes, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+def _typed(original: bytes, feeds: Sequence[Arrays]) -> list[dict[str, Array]]:
     """Return the feeds in the original's types, which a build may have widened."""
     import onnx
 

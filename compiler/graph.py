@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
-from numpy.typing import NDArray
+
+from edgec.arrays import Array
 
 
-def constant(value: onnx_ir.Value | None) -> NDArray[Any] | None:
+def constant(value: onnx_ir.Value | None) -> Array | None:
     """Return the array of an initializer, or None for anything else."""
     if value is None or not value.is_initializer() or value.is_graph_input() or value.const_value is None:
         return None
     return value.const_value.numpy()
 
 
-def fits(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+def fits(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether numbers stay finite in a type. Where they don't, a model may still: don't fold."""
     with np.errstate(over="ignore"):
         return bool(np.all(np.isfinite(array.astype(dtype))))
@@ -52,7 +53,7 @@ def unique(name: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-def add_initializer(graph: onnx_ir.Graph, name: str, array: NDArray[Any]) -> onnx_ir.Value:
+def add_initializer(graph: onnx_ir.Graph, name: str, array: Array) -> onnx_ir.Value:
     """Add a constant to `graph`, under `name` or the next free name like it."""
     name = unique(name, value_names(graph))
     tensor = onnx_ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)

@@ -4,17 +4,13 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgec import files
+from edgec.arrays import Array, Arrays
 from edgec.errors import EdgecError
-
-Array = NDArray[Any]
 
 LIMIT = 2 * files.GIBIBYTE
 """Bytes of all arrays of a file: a thousand colour images of 400 x 400 in float32."""
@@ -50,7 +46,7 @@ def read(path: Path, error: type[EdgecError]) -> dict[str, Array]:
             raise error(f"{path}: a damaged .npz file: {problem}") from problem
 
 
-def encode(arrays: Mapping[str, Array]) -> bytes:
+def encode(arrays: Arrays) -> bytes:
     """Return the arrays as an .npz file.
 
     It is dated 1980 and not compressed, so that no clock and no zlib decides its bytes.

@@ -1,14 +1,12 @@
 """The whole journey, from a model's file to a bundle: each step is a file of its own name."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from edgec.arrays import Array, Arrays
 from edgec.compiler import names, npz
 from edgec.compiler.accuracy import Accuracy, SamplesKind, measure
 from edgec.compiler.compress.calibration import Calibration, load_calibration, synthetic
@@ -52,7 +50,6 @@ _WORK, _WORK_PER_BYTE = 6e8, 8
 """Multiply-accumulates of the reference, in numpy, that a build has time for besides the golden run and one
 more sample: a second, some tenth of what it takes. A byte moved takes as long as that many of them."""
 
-Arrays = Mapping[str, NDArray[Any]]
 Tuner = Callable[[Network, Target, Arrays, Records], Tuning]
 """Tunes a network for a target, computing on one input, from what records say already."""
 
@@ -205,11 +202,8 @@ def _compile(
     report("compare", origin.accuracy.summary)
 
     report("emit", "")
-    operations = [operator.operation for operator in network.operators]
     used = Records.of(
-        record
-        for level in target.levels
-        for record in of_network(records, operations, level).entries.values()
+        record for level in target.levels for record in of_network(records, network, level).entries.values()
     )
     written = bundle.write(
         lowered.name, programs, planned, objects, golden, origin, lowered.options, folder,
@@ -312,7 +306,7 @@ def _golden(network: Network, program: Program, inputs: Arrays, values: Arrays) 
     return Golden(dict(inputs), outputs, checksums, near)
 
 
-def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, NDArray[Any]]:
+def _evaluated(network: Network, program: Program, inputs: Arrays) -> dict[str, Array]:
     """Return every tensor of one inference: the same on every machine that builds."""
     form = program.target.requantization
     return reference.evaluate(network, inputs, requantization=form, onnx_says=precise.evaluate)

@@ -14,9 +14,7 @@ from edgec import spelling
 from edgec.errors import UsageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Arrays = Mapping[str, NDArray[Any]]
+    from edgec.arrays import Arrays
 else:
     Arrays = Mapping  # numpy takes a moment to import, which `edgec targets` does without
 

@@ -26,11 +26,13 @@ from edgec.kernels.isa.tables import TableSet
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.movement import concat, pad, rearrange
 from edgec.kernels.operations import (
+    FREE,
     AveragePool,
     Binary,
     Chain,
     Concat,
     Conv2d,
+    Demands,
     Dequantize,
     FloatAveragePool,
     FloatBinary,
@@ -39,6 +41,7 @@ from edgec.kernels.operations import (
     Lookup,
     MaxPool,
     Mean,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -47,11 +50,12 @@ from edgec.kernels.operations import (
 )
 from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
-from edgec.kernels.reduction import pooling, softmax
+from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
+from edgec.kernels.reduction.mcu import normalize as normalize_fixed
 from edgec.targets.descriptor import Target
 
-Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
+Codes = Callable[[Any, Any, Target, Demands], Iterable[KernelCode]]
 
 
 def _vectorized(family: str, codes: Codes, isa: InstructionSet | DepthwiseSet) -> Kernel:
@@ -84,16 +88,16 @@ def _mapped(family: str, operation: type[Operation], codes: Codes, isa: TableSet
 def _portable(
     name: str,
     operation: type[Operation],
-    code: Callable[[Any, Target], KernelCode],
+    code: Callable[[Any, Target, Demands], KernelCode],
     requantization: str | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 
 
 def _single(
-    code: Callable[[Any, Target], KernelCode], operation: Operation, target: Target
+    code: Callable[[Any, Target, Demands], KernelCode], operation: Operation, target: Target, demands: Demands
 ) -> Iterable[KernelCode]:
-    return (code(operation, target),)
+    return (code(operation, target, demands),)
 
 
 _MCU = (
@@ -163,6 +167,7 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("binary_fixed", Binary, pointwise_fixed.binary, "fixed-point"),
     _portable("average_pool_fixed", AveragePool, reduction_fixed.average_pool, "fixed-point"),
     _portable("mean_fixed", Mean, reduction_fixed.mean, "fixed-point"),
+    _portable("normalize_fixed", Normalize, normalize_fixed.normalize, "fixed-point"),
     _portable("softmax_fixed", Softmax, reduction_fixed.softmax_row, "fixed-point"),
     _portable("binary", Binary, elementwise.binary, "float32"),
     _portable("quantize", Quantize, elementwise.quantize),
@@ -177,6 +182,7 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("float_binary", FloatBinary, elementwise.float_binary),
     _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool),
     _portable("float_mean", FloatMean, pooling.float_mean),
+    _portable("normalize", Normalize, normalize.normalize, "float32"),
     _portable("softmax", Softmax, softmax.softmax, "float32"),
     _portable("rearrange", Rearrange, rearrange.rearrange),
     _mapped("concat", Concat, concat.codes, tables.AVX512),
@@ -187,13 +193,15 @@ KERNELS: tuple[Kernel, ...] = (
 )
 
 
-def candidates(operation: Operation, target: Target) -> Iterator[tuple[Kernel, KernelCode]]:
-    """Yield all code of the table that computes `operation` on `target`, best first.
+def candidates(
+    operation: Operation, target: Target, demands: Demands = FREE
+) -> Iterator[tuple[Kernel, KernelCode]]:
+    """Yield all code of the table that computes `operation` on `target` as demanded, best first.
 
     Kernels come in the table's order, and the configurations of each in its own.
     """
     for kernel in applicable(operation, target):
-        for code in kernel.codes(operation, target):
+        for code in kernel.codes(operation, target, demands):
             yield kernel, code
 
 

@@ -69,3 +69,11 @@ def test_every_test_is_certain_to_assert_something(path: Path) -> None:
     tests = [function for function in functions if function.name.startswith("test_")]
     assert tests
     assert not [f"{path.name}:{f.lineno} {f.name}" for f in tests if not any(map(asserts, reached(f.body)))]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=[path.name for path in TESTS])
+def test_parameters_are_written_out(path: Path) -> None:
+    """Those that are looked up outside the project are none on a fresh clone, and end the whole run there."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    parametrized = [call for call in calls if ast.unparse(call.func) == "pytest.mark.parametrize"]
+    assert not [ast.unparse(call) for call in parametrized if "SHARED" in ast.unparse(call)]

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.bench.lab import machine_sounds
 from edgec.errors import DataError, PackageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = NDArray[Any]
 
 DATA_ROOT = Path(__file__).resolve().parents[2].parent / "shared"
 """Beside the checkout."""

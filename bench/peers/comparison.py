@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgec import api
+from edgec.arrays import Array
 from edgec.bench.bundle import Bundle
 from edgec.bench.devices import checked
 from edgec.bench.measure.levels import running
@@ -25,8 +24,6 @@ from edgec.compiler.frontend.load import load
 from edgec.errors import DeviceError, ModelError
 from edgec.targets import loader
 from edgec.targets.descriptor import Precision
-
-Array = NDArray[Any]
 
 EDGEC = "edgec"
 SYNTHETIC_SAMPLES = 24

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.kernels.reference import oracle
 from edgec.targets.descriptor import Precision
 
-Array = NDArray[Any]
 Sample = dict[str, Array]
 """One array per input of the model, by name."""
 

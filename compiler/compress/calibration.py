@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array, Arrays
 from edgec.compiler import npz
 from edgec.compiler.accuracy import SamplesKind
 from edgec.compiler.graph import shape_of
@@ -25,9 +25,9 @@ HELD_BACK_EVERY, HELD_BACK_FROM = 10, 20
 class Calibration:
     """Samples for every input of a model."""
 
-    samples: dict[str, NDArray[Any]]
+    samples: dict[str, Array]
     """Those that scales are chosen from: per input, [samples, *shape of the input], in the input's dtype."""
-    held_back: dict[str, NDArray[Any]]
+    held_back: dict[str, Array]
     """Those that are kept for comparing, likewise; there may be none."""
     provenance: Provenance
 
@@ -35,7 +35,7 @@ class Calibration:
         """Return the number of samples that scales are chosen from."""
         return self.provenance.samples
 
-    def feed(self, sample: int) -> dict[str, NDArray[Any]]:
+    def feed(self, sample: int) -> dict[str, Array]:
         """Return one of them as the model takes it."""
         return _feed(self.samples, sample)
 
@@ -45,7 +45,7 @@ class Calibration:
             return "synthetic"
         return "held back" if self.provenance.held_back else "calibrated" if calibrates else "given"
 
-    def compared(self, most: int) -> list[dict[str, NDArray[Any]]]:
+    def compared(self, most: int) -> list[dict[str, Array]]:
         """Return at most so many samples to compare a model on, evenly chosen; held back, if any are."""
         among = self.held_back if self.provenance.held_back else self.samples
         count = self.provenance.held_back or self.provenance.samples
@@ -53,7 +53,7 @@ class Calibration:
         return [_feed(among, sample) for sample in picked]
 
 
-def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) -> Calibration:
+def load_calibration(source: Path | Arrays, model: Model) -> Calibration:
     """Read calibration samples from an .npz file (or take arrays) and check them against the model's inputs.
 
     Every input needs one array of its name, shaped like the input (one sample), with a leading sample axis,
@@ -77,7 +77,7 @@ def load_calibration(source: Path | Mapping[str, NDArray[Any]], model: Model) ->
     return _split(samples, next(iter(counts.values())))
 
 
-def _split(samples: dict[str, NDArray[Any]], count: int) -> Calibration:
+def _split(samples: dict[str, Array], count: int) -> Calibration:
     """Hold back every tenth sample, where there are enough."""
     held = np.zeros(count, bool)
     if count >= HELD_BACK_FROM:
@@ -106,7 +106,7 @@ def synthetic(model: Model, seed: int = 0, samples: int = SYNTHETIC_SAMPLES) -> 
     return Calibration(made, {}, Provenance("synthetic", samples, _digest(made), seed))
 
 
-def _arrays(source: Path | Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], str]:
+def _arrays(source: Path | Arrays) -> tuple[dict[str, Array], str]:
     """Return the arrays and what messages call them."""
     if isinstance(source, Mapping):
         try:
@@ -116,7 +116,7 @@ def _arrays(source: Path | Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArra
     return npz.read(source, CalibrationError), source.name
 
 
-def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _checked(what: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return the array as [samples, *shape] of `dtype`.
 
     Raises CalibrationError.
@@ -141,7 +141,7 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.d
     return array
 
 
-def _feed(samples: Mapping[str, NDArray[Any]], sample: int) -> dict[str, NDArray[Any]]:
+def _feed(samples: Arrays, sample: int) -> dict[str, Array]:
     return {name: np.asarray(array[sample]) for name, array in samples.items()}
 
 
@@ -150,7 +150,7 @@ def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
-def _digest(samples: Mapping[str, NDArray[Any]]) -> str:
+def _digest(samples: Arrays) -> str:
     """Return a hash of names, shapes, types and values."""
     digest = hashlib.sha256()
     for name, array in sorted(samples.items()):

@@ -1,13 +1,13 @@
 """Write a quantized model as plain ONNX: QuantizeLinear and DequantizeLinear around float operators."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from edgec.arrays import Array
 from edgec.compiler.compress.int8_regions import Unit, units
 from edgec.compiler.compress.policy import dense
 from edgec.compiler.compress.scales import tensors
@@ -87,7 +87,7 @@ def _replace_constant(
     node: onnx_ir.Node,
     index: int,
     role: str,
-    integers: NDArray[Any],
+    integers: Array,
     scale: NDArray[np.float32],
     zero_point: NDArray[np.int8] | None,
 ) -> None:

@@ -1,11 +1,11 @@
 """Round constants to int8 and int32."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.compress.scales import quantization
 from edgec.kernels.operations import Quantization
 
@@ -43,8 +43,8 @@ class QuantizedWeights:
 
 
 def quantize_weights(
-    weights: NDArray[Any],
-    bias: NDArray[Any],
+    weights: Array,
+    bias: Array,
     input_scale: float,
     input_means: NDArray[np.float64],
     groups: int = 1,
@@ -111,7 +111,7 @@ def _mean_shift(
     return shift.reshape(-1)
 
 
-def quantize_operand(array: NDArray[Any]) -> tuple[NDArray[np.int8], Quantization]:
+def quantize_operand(array: Array) -> tuple[NDArray[np.int8], Quantization]:
     """Round the constant operand of an addition or multiplication to int8, one scale for the tensor."""
     chosen = quantization(float(array.min()), float(array.max()))
     rounded = np.rint(array.astype(np.float64) / chosen.scale) + chosen.zero_point

@@ -1,11 +1,8 @@
 """What a bundle's self-test compares of the golden run: checksums of what is exact, values of the rest."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array, Arrays
 from edgec.compiler.emit.golden import Near, checksum
 from edgec.compiler.program import Program
 from edgec.kernels.operations import INEXACT, Island, Network
@@ -25,7 +22,7 @@ than one place, and a bundle of floats would otherwise be larger by all its acti
 
 
 def expectations(
-    network: Network, program: Program, values: Mapping[str, NDArray[Any]]
+    network: Network, program: Program, values: Arrays
 ) -> tuple[tuple[int | None, ...], dict[str, Near]]:
     """Return `checksums` and `near` of the `Golden` of `program`, where the reference has `values`."""
     exact = {*network.inputs, *network.constants}
@@ -46,12 +43,12 @@ def expectations(
     return tuple(checksums), near
 
 
-def to_tolerance(values: NDArray[Any]) -> NDArray[Any]:
+def to_tolerance(values: Array) -> Array:
     """Round floats that are compared within a tolerance, so that they are the same on every machine."""
     return precise.rounded(values, _BITS).astype(values.dtype) if values.dtype.kind == "f" else values
 
 
-def magnitudes(array: NDArray[Any]) -> NDArray[Any]:
+def magnitudes(array: Array) -> Array:
     """Return absolute values, flat in float64, 0 for what isn't finite."""
     values = np.abs(np.asarray(array, np.float64).reshape(-1))
     return np.where(np.isfinite(values), values, 0.0)
@@ -65,7 +62,7 @@ def _jumps(network: Network, name: str) -> bool:
     return kinds != {"f"} or any(isinstance(operator.operation, Island) for operator in readers)
 
 
-def _near(values: NDArray[Any], jumps: bool) -> Near:
+def _near(values: Array, jumps: bool) -> Near:
     flat = np.ascontiguousarray(values).reshape(-1)
     # An odd stride meets every channel, of which there is mostly an even number.
     stride = 1 if jumps or flat.size <= SAMPLES else flat.size // SAMPLES | 1

@@ -3,17 +3,17 @@
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from edgec.arrays import Array
 
 
 @dataclass(frozen=True, eq=False)
 class Near:
     """What a tensor must come near to."""
 
-    values: NDArray[Any]
+    values: Array
     """Flat: every `stride`-th element."""
     stride: int
     """1: these are all, and the self-test puts them in the place of the device's own once they are compared.
@@ -26,15 +26,15 @@ class Near:
 class Golden:
     """One inference of the reference. Arrays are keyed by tensor name, in the program's shapes and dtypes."""
 
-    inputs: dict[str, NDArray[Any]]
-    outputs: dict[str, NDArray[Any]]
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
     checksums: tuple[int | None, ...]
     """Per call: `checksum` of its outputs, or None where one of them isn't exact."""
     near: Mapping[str, Near] = field(default_factory=dict)
     """By tensor, those that aren't, but for what lies inside an island."""
 
 
-def checksum(arrays: Iterable[NDArray[Any]]) -> int:
+def checksum(arrays: Iterable[Array]) -> int:
     """Return the CRC-32 (zlib's) of the arrays' row-major bytes, one after another."""
     crc = 0
     for array in arrays:

@@ -1,12 +1,12 @@
 """Fold a per-channel scale or offset into the weights before it."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import (
     add_initializer,
     attribute,
@@ -94,7 +94,7 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
 
 
 def _per_channel(
-    array: NDArray[Any] | None, shape: tuple[int, ...] | None, result: tuple[int, ...] | None
+    array: Array | None, shape: tuple[int, ...] | None, result: tuple[int, ...] | None
 ) -> NDArray[np.float64] | None:
     """Return the constant operand as one float64 per channel (axis 1), or None where it isn't that."""
     if array is None or shape is None or shape != result:
@@ -105,7 +105,7 @@ def _per_channel(
     return np.broadcast_to(array.astype(np.float64).reshape(-1), (shape[1],))
 
 
-def _scaled(node: onnx_ir.Node, weights: NDArray[Any], channels: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scaled(node: onnx_ir.Node, weights: Array, channels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weights in float64, each output channel multiplied by its factor."""
     wide = weights.astype(np.float64)
     if node.op_type != "ConvTranspose":

@@ -2,11 +2,11 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.kernels.operations import Place, Runs, Tensor
 
 Name = TypeVar("Name", bound=Hashable)
@@ -21,7 +21,7 @@ class Blob(Generic[Name]):
     """Per array; equal arrays share their bytes."""
 
 
-def pack(arrays: Mapping[Name, NDArray[Any]], alignment: int) -> Blob[Name]:
+def pack(arrays: Mapping[Name, Array], alignment: int) -> Blob[Name]:
     """Lay out `arrays` in their order, each at a multiple of `alignment` bytes."""
     data = bytearray()
     offsets: dict[Name, int] = {}

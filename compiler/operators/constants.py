@@ -3,12 +3,11 @@
 A Constant is left where a constant is an output of the model.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import attribute, constant
 
 
@@ -23,7 +22,7 @@ def is_known(value: onnx_ir.Value) -> bool:
     return node.op_type == "DequantizeLinear" and all(constant(part) is not None for part in inputs)
 
 
-def known(value: onnx_ir.Value | None) -> NDArray[Any] | None:
+def known(value: onnx_ir.Value | None) -> Array | None:
     """Return the array of a known value, dequantized as ONNX defines it; None for any other value."""
     if value is None or not is_known(value):
         return None
@@ -38,13 +37,13 @@ def _is_constant(node: onnx_ir.Node) -> bool:
     return node.op_type == "Constant" and not node.domain
 
 
-def _dequantized(node: onnx_ir.Node) -> NDArray[Any]:
+def _dequantized(node: onnx_ir.Node) -> Array:
     """(integers - zero point) * scale in float32, per tensor, per channel or per block along `axis`."""
     integers, scale, zero_point = (constant(value) for value in (*node.inputs, None)[:3])
     assert integers is not None, "is_known() saw it"
     assert scale is not None, "is_known() saw it"
 
-    def spread(parameters: NDArray[Any]) -> NDArray[np.float32]:
+    def spread(parameters: Array) -> NDArray[np.float32]:
         wide = parameters.astype(np.float32)
         if wide.size == 1:
             return wide.reshape(())

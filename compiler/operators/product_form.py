@@ -1,11 +1,10 @@
 """The one form in which products by constant weights are computed, and why a node hasn't it."""
 
-from typing import Any
-
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import attribute, constant, shape_of
 from edgec.compiler.operators import window
 from edgec.compiler.operators.constants import is_known, known
@@ -21,7 +20,7 @@ def unscaled(node: onnx_ir.Node) -> bool:
     return all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
 
 
-def per_channel(bias: NDArray[Any], channels: int) -> bool:
+def per_channel(bias: Array, channels: int) -> bool:
     """Whether a bias is one number, or one for every output channel."""
     return bias.size == 1 or (bias.size, bias.shape[-1]) == (channels, channels)
 

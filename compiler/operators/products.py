@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import attribute, constant
 from edgec.compiler.operators import view, window
 from edgec.compiler.operators.builder import Builder, Codes
@@ -83,7 +84,7 @@ def refuses(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None
     return "its sums may leave int32" if largest.max(initial=0) > _LARGEST_SUM else None
 
 
-def _product(request: Request, weights: Weights, kernel: NDArray[Any], **geometry: Any) -> Conv2d:
+def _product(request: Request, weights: Weights, kernel: Array, **geometry: Any) -> Conv2d:
     """Return the operation; `kernel` are the weights as [outputs, kernel height, kernel width, inputs]."""
     source, output = request.sources[0], request.output
     bias = bias_of(request.node, len(kernel))

@@ -16,6 +16,7 @@ from edgec.compiler.operators import (
     binary,
     float_layers,
     movement,
+    normalization,
     pooling,
     product_form,
     products,
@@ -29,6 +30,12 @@ _UNIT_INTERVAL = Quantization(1 / 256, -128)
 """Covers [0, 1) whatever the calibration samples show."""
 
 _FREE = "free behind a product, an addition or a mean"
+
+
+def _normalization(limits: str = "constant scale and bias") -> OnnxOperator:
+    """Return the row of an operator that normalizes; one of them after the other is the same operation."""
+    integer = IntegerForm(normalization.normalize)
+    return OnnxOperator("reduction", normalization.refuses, integer=integer, limits=limits)
 
 
 def _curve(function: Callable[[Real], Any], **keywords: Any) -> OnnxOperator:
@@ -83,7 +90,7 @@ OPERATORS: dict[str, OnnxOperator] = {
     "PRelu": _of_two(unary.refuses_prelu, of_two=lambda x, slope: np.where(x < 0, slope * x, x)),
     "Pow": _of_two(of_two=np.power),
     "Sub": _of_two(of_two=np.subtract),
-    # Means and softmax.
+    # Means, normalizations and softmax.
     "AveragePool": OnnxOperator(
         "reduction",
         pooling.refuses_pool,
@@ -104,8 +111,16 @@ OPERATORS: dict[str, OnnxOperator] = {
         floating=FloatForm(float_layers.mean),
         limits="constant axes",
     ),
+    "GroupNormalization": _normalization(),
+    "InstanceNormalization": _normalization(),
+    "LayerNormalization": _normalization("constant scale and bias, one result"),
+    "LpNormalization": _normalization("p of 1 or 2"),
+    "RMSNormalization": _normalization("constant scale"),
     "Softmax": OnnxOperator(
-        "unary", integer=IntegerForm(pooling.softmax, clamps=False), output=_UNIT_INTERVAL
+        "unary",
+        integer=IntegerForm(pooling.softmax, clamps=False),
+        output=_UNIT_INTERVAL,
+        output_narrows=True,  # a long row's numbers may all be less than one step of 1/256
     ),
     # Elements in other places.
     "Concat": OnnxOperator(

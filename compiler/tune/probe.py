@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.arrays import Arrays
 from edgec.compiler.lower.islands.island_code import IslandCode
 from edgec.compiler.lower.network.levels import common_call
 from edgec.compiler.lower.network.plan import plan
@@ -73,7 +74,7 @@ class Probe:
 def build(
     program: Program,
     ways: Mapping[int, Sequence[IslandCode]],
-    inputs: Mapping[str, NDArray[Any]],
+    inputs: Arrays,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> Probe:

@@ -1,11 +1,10 @@
-"""Operations that make one number of many: pooling, means, softmax."""
+"""Operations that make one number of many: pooling, means, softmax, normalizations."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from edgec.kernels.operations.tensors import Runs
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,6 @@ class MaxPool:
     pads: tuple[int, int]
     """Top, left; bottom and right follow from `output_shape`."""
     dtype: str = "int8"
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
     dilations: tuple[int, int] = (1, 1)
     """Pixels from one element of a window to the next; every window has one inside the image."""
 
@@ -45,8 +42,6 @@ class AveragePool:
     output_zero_point: int
     low: int
     high: int
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +79,6 @@ class FloatAveragePool:
     """[OH, OW]."""
     low: float = -np.inf
     high: float = np.inf
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True)
@@ -117,3 +110,64 @@ class Softmax:
     inverse_scale: float
     """float32(1 / s_y)."""
     output_zero_point: int
+
+
+NormKind = Literal["variance", "squares", "magnitudes"]
+"""What a normalization divides by: the deviation from the mean, the root of the squares, the magnitudes."""
+
+LONGEST_NORMALIZED = 131_071
+"""Elements of which the squares of int8 add up to less than 2**31."""
+
+
+@dataclass(frozen=True, eq=False)
+class Normalize:
+    """Normalize groups of int8 numbers: over the rows and the last axis of [outer, rows, groups, length].
+
+    Of the n = rows * length elements of a group, d = x - input_zero_point:
+
+    variance    e = n * d - sum(d),  v = n * sum(d**2) - sum(d)**2
+    squares     e = d,               v = sum(d**2)
+    magnitudes  e = d,               v = sum(|d|)**2
+
+    all exact. With float32 from there on, channel = group * length + place in the group's row:
+    r = 1 / sqrt((float32(v >> 24) * 2**24 + float32(v & 0xFFFFFF)) + epsilon);
+    y = clamp(rne(float32(e) * (r * multiplier[channel]) + bias[channel]) + output_zero_point, low, high).
+    """
+
+    kind: NormKind
+    outer: int
+    rows: int
+    groups: int
+    length: int
+    epsilon: float
+    """float32, what ONNX adds to the variance in units of v; positive."""
+    multiplier: NDArray[np.float32]
+    """[groups * length]: the model's scale in steps of the result."""
+    bias: NDArray[np.float32]
+    """[groups * length]: the model's bias in steps of the result."""
+    input_zero_point: int
+    output_zero_point: int
+    low: int
+    high: int
+
+    @property
+    def count(self) -> int:
+        """Elements that are normalized together."""
+        return self.rows * self.length
+
+    @property
+    def channels(self) -> int:
+        """Elements that have a multiplier of their own."""
+        return self.groups * self.length
+
+    @property
+    def fixed_affine(self) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+        """Multipliers and biases as integers for cores without an FPU, and the bits after their point.
+
+        The point is the same for all of them, as far right as leaves each in 31 bits.
+        """
+        most = max(float(np.abs(values).max(initial=0.0)) for values in (self.multiplier, self.bias))
+        shift = int(np.clip(30 - np.frexp(most)[1], 0, 30))
+        wide = (np.rint(values.astype(np.float64) * 2.0**shift) for values in (self.multiplier, self.bias))
+        multiplier, bias = (np.clip(values, -(2.0**30), 2.0**30).astype(np.int32) for values in wide)
+        return multiplier, bias, shift

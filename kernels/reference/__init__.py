@@ -16,24 +16,16 @@ from edgec.kernels.reference.reduction import (
     float_mean,
     max_pool,
     mean,
+    normalize,
     softmax,
 )
-from edgec.kernels.reference.rounding import (
-    FIXED,
-    FLOAT,
-    Array,
-    clamp,
-    fixed_point,
-    requantize,
-    rounded_shift,
-)
+from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, requantize, rounded_shift
 
 __all__ = [
     "FIXED",
     "FLOAT",
     "REQUANTIZING",
     "SEMANTICS",
-    "Array",
     "Evaluator",
     "average_pool",
     "binary",
@@ -52,6 +44,7 @@ __all__ = [
     "lookup",
     "max_pool",
     "mean",
+    "normalize",
     "pad",
     "quantize",
     "rearrange",

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from edgec.arrays import Array
 from edgec.kernels.operations import Chain, Conv2d, FloatConv2d
 from edgec.kernels.reference.pointwise import binary
-from edgec.kernels.reference.rounding import FLOAT, Array, requantize
+from edgec.kernels.reference.rounding import FLOAT, requantize
 
 
 def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:

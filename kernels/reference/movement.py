@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from edgec.arrays import Array
 from edgec.kernels.operations import Concat, Pad, Rearrange
-from edgec.kernels.reference.rounding import Array
 
 
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Array:

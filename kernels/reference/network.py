@@ -1,10 +1,11 @@
 """What every operation computes, and networks of them."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from edgec.arrays import Array, Arrays
 from edgec.kernels.operations import (
     AveragePool,
     Binary,
@@ -21,6 +22,7 @@ from edgec.kernels.operations import (
     MaxPool,
     Mean,
     Network,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -37,9 +39,10 @@ from edgec.kernels.reference.reduction import (
     float_mean,
     max_pool,
     mean,
+    normalize,
     softmax,
 )
-from edgec.kernels.reference.rounding import FLOAT, Array
+from edgec.kernels.reference.rounding import FLOAT
 
 SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     AveragePool: average_pool,
@@ -55,6 +58,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
+    Normalize: normalize,
     Pad: pad,
     Quantize: quantize,
     Rearrange: rearrange,
@@ -63,11 +67,11 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 
-Evaluator = Callable[[bytes, Mapping[str, Array]], Mapping[str, Array]]
+Evaluator = Callable[[bytes, Arrays], Arrays]
 """What ONNX says: a serialized model and its inputs by name in, its outputs by name out."""
 
 
@@ -109,8 +113,8 @@ def compute(
 
 def evaluate(
     network: Network,
-    inputs: Mapping[str, Array],
-    overrides: Mapping[str, Array] | None = None,
+    inputs: Arrays,
+    overrides: Arrays | None = None,
     requantization: str = FLOAT,
     onnx_says: Evaluator = oracle.evaluate,
 ) -> dict[str, Array]:

@@ -8,19 +8,16 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgec import processes
+from edgec.arrays import Array, Arrays
 from edgec.errors import UnsupportedError
 from edgec.kernels.reference.isolation import Died, isolated
-
-Array = NDArray[Any]
-
 
 _SECONDS = 600
 """How long a run in a process of its own may take: longer than any model takes that an edge device is for."""
@@ -74,7 +71,7 @@ def session(model: bytes, *, threads: int = 1) -> Any:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def evaluate(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def evaluate(model: bytes, inputs: Arrays) -> dict[str, Array]:
     """Return the outputs of a serialized ONNX model, by name.
 
     Inputs must have the model's dtypes; they are reshaped to its shapes. Raises OracleError.
@@ -83,7 +80,7 @@ def evaluate(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return outputs
 
 
-def evaluate_each(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+def evaluate_each(model: bytes, samples: Sequence[Arrays]) -> list[dict[str, Array]]:
     """Return the outputs of several runs as `evaluate` does, for the price of opening the model once."""
     if _divides_integers(model):  # by zero, ONNX Runtime would take this process with it
         (result,) = isolated([partial(_by_runtime, model, samples)], _SECONDS)
@@ -100,7 +97,7 @@ def evaluate_each(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[
         ) from error
 
 
-def _by_runtime(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]] | str:
+def _by_runtime(model: bytes, samples: Sequence[Arrays]) -> list[dict[str, Array]] | str:
     """Return the outputs, or why there are none."""
     try:
         opened = session(model)
@@ -127,7 +124,7 @@ def _divides_integers(model: bytes) -> bool:
     return any(kinds.get(name) not in floats for name in divisors)
 
 
-def _by_reference(model: bytes, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+def _by_reference(model: bytes, samples: Sequence[Arrays]) -> list[dict[str, Array]]:
     import onnx
     from onnx.reference import ReferenceEvaluator
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from edgec.arrays import Array
 from edgec.kernels.operations import Binary, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.reference.movement import strided
-from edgec.kernels.reference.rounding import FIXED, FLOAT, Array, clamp, fixed_point, rounded_shift
+from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, rounded_shift
 
 
 def binary(op: Binary, a: Array, b: Array, requantization: str = FLOAT) -> Array:

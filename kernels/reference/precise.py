@@ -8,7 +8,7 @@ ONNX's reference implementation computes, with some operators of `precise_operat
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from edgec.arrays import Array, Arrays
 from edgec.errors import ModelError
 from edgec.kernels.reference import oracle
 from edgec.kernels.reference.precise_operators import OPERATORS
-
-Array = NDArray[Any]
 
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 """How near float64 comes to what ONNX says in float32; the latter is a share of a tensor's largest value."""
@@ -68,7 +67,7 @@ class Precise:
             and all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
         }
 
-    def values(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+    def values(self, inputs: Arrays) -> Iterator[tuple[str, Array]]:
         """Yield inputs, then what is wanted or leads to it as it is computed, by name; floats in float64.
 
         Inputs are reshaped to the model's shapes; nothing is kept longer than a node reads it. Raises
@@ -96,7 +95,7 @@ class Precise:
                 if name:
                     yield name, result
 
-    def outputs(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
+    def outputs(self, inputs: Arrays) -> dict[str, Any]:
         """Return the model's outputs, floats in float64. Raises ModelError."""
         kept = {name: _wide(self._initializers[name]) for name in self._outputs if name in self._initializers}
         kept |= {name: value for name, value in self.values(inputs) if name in self._outputs}
@@ -109,15 +108,13 @@ def rounded(values: Array | float, bits: int) -> NDArray[np.float64]:
     return np.asarray(np.ldexp(np.rint(mantissas * 2.0**bits), exponents - bits))
 
 
-def evaluate(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def evaluate(model: bytes, inputs: Arrays) -> dict[str, Array]:
     """Return what the oracle does, as exactly as `repeatable` can. Raises OracleError."""
     (result,) = repeatable(model, [inputs], [oracle.evaluate(model, inputs)])
     return result
 
 
-def repeatable(
-    model: bytes, feeds: Sequence[Mapping[str, Array]], said: Sequence[Mapping[str, Array]]
-) -> list[dict[str, Array]]:
+def repeatable(model: bytes, feeds: Sequence[Arrays], said: Sequence[Arrays]) -> list[dict[str, Array]]:
     """Return what the oracle said of each feed, the same on every machine.
 
     The oracle decides what a model computes, float64 the bits: an output that comes out otherwise in float64,

@@ -1,12 +1,21 @@
-"""Pooling, means, softmax."""
+"""Pooling, means, softmax, normalizations."""
 
 import numpy as np
 
-from edgec.kernels.operations import AveragePool, FloatAveragePool, FloatMean, MaxPool, Mean, Softmax
+from edgec.arrays import Array
+from edgec.kernels.operations import (
+    AveragePool,
+    FloatAveragePool,
+    FloatMean,
+    MaxPool,
+    Mean,
+    Normalize,
+    Softmax,
+)
 from edgec.kernels.reference.rounding import (
     FIXED,
     FLOAT,
-    Array,
+    bit_length,
     clamp,
     fixed_point,
     requantize,
@@ -95,3 +104,36 @@ def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
     total = sums.astype(np.float32)
     factor = np.float32(op.inverse_scale) / total
     return clamp(np.rint(exponentials.astype(np.float32) * factor), op.output_zero_point, -128, 127)
+
+
+def normalize(op: Normalize, x: Array, requantization: str = FLOAT) -> Array:
+    """Normalize every group: exact integer sums, one root and one division, one factor for each element."""
+    shape = op.outer, op.rows, op.groups, op.length
+    centred = x.reshape(shape).astype(np.int64) - op.input_zero_point
+    squares = (centred * centred).sum(axis=(1, 3), keepdims=True)
+    elements, spread = centred, squares
+    if op.kind == "variance":
+        total = centred.sum(axis=(1, 3), keepdims=True)
+        elements, spread = op.count * centred - total, op.count * squares - total * total
+    elif op.kind == "magnitudes":
+        spread = np.abs(centred).sum(axis=(1, 3), keepdims=True) ** 2
+    if requantization == FIXED:
+        return _fixed_normalize(op, elements, spread)
+    upper, lower = ((spread >> 24).astype(np.float32), (spread & 0xFFFFFF).astype(np.float32))
+    spread = (upper * np.float32(2**24) + lower) + np.float32(op.epsilon)
+    factor = (np.float32(1) / np.sqrt(spread)) * op.multiplier.reshape(op.groups, op.length)
+    result = elements.astype(np.float32) * factor + op.bias.reshape(op.groups, op.length)
+    return clamp(np.rint(result), op.output_zero_point, op.low, op.high)
+
+
+def _fixed_normalize(op: Normalize, elements: Array, spread: Array) -> Array:
+    """Take a root of 16 bits, and its reciprocal by one division of 32 bits; factors have one shift."""
+    spread = np.maximum(spread + int(np.rint(min(op.epsilon, 2.0**60))), 1)
+    halved = (bit_length(spread) - 31) >> 1  # 4**halved brings the spread to 31 or 32 bits
+    upper = (spread >> np.maximum(2 * halved, 0)) << np.maximum(-2 * halved, 0)
+    reciprocal = 2**31 // np.floor(np.sqrt(upper.astype(np.float64))).astype(np.int64)
+    unit = elements * reciprocal >> (15 + halved)  # in units of 2**-16
+    multiplier, bias, shift = op.fixed_affine
+    shape = op.groups, op.length
+    result = unit * multiplier.reshape(shape) + (bias.astype(np.int64) << 16).reshape(shape)
+    return clamp(rounded_shift(result, np.asarray(shift + 16)), op.output_zero_point, op.low, op.high)

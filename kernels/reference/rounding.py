@@ -1,12 +1,8 @@
 """From integer sums to int8: the two forms of requantization."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
+from edgec.arrays import Array
 
 FLOAT, FIXED = "float32", "fixed-point"
 """The forms of requantization: a target has one of them."""
@@ -34,6 +30,13 @@ def fixed_point(value: Array | np.float32) -> tuple[Array, Array]:
     """
     bits = np.asarray(value, np.float32).view(np.int32).astype(np.int64)
     return bits & 0x7FFFFF | 0x800000, 150 - (bits >> 23)
+
+
+def bit_length(value: Array) -> Array:
+    """Return the bits that positive int64 numbers take: 1 for 1, 2 for 2 and 3, 3 for 4."""
+    upper = value >> 32
+    bits = np.where(upper > 0, np.frexp(upper)[1] + 32, np.frexp(value & 0xFFFFFFFF)[1])
+    return np.asarray(bits, np.int64)
 
 
 def rounded_shift(product: Array, shift: Array) -> Array:

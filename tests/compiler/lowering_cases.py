@@ -238,6 +238,47 @@ SOFTMAX = {
 }
 
 
+_SCALED = {"s": 1 + weights(7, 1)[:, 0], "b": weights(7, 2)[:, 0]}
+_CHANNELS = {"s": 1 + weights(6, 1)[:, 0], "b": weights(6, 2)[:, 0]}
+_ROWS = "float[2,5,7] x"
+
+# ONNX Runtime's means and roots are rounded on the way; an element near a tie may come out one step off.
+_ROUNDED_MEANS = 0.002
+
+NORMALIZATIONS = {
+    name: Case(inputs, f"y = {body}", constants, operations, ties=_ROUNDED_MEANS, sqnr=25, opset=opset)
+    for name, inputs, body, constants, operations, opset in (
+        ("layer", _ROWS, "LayerNormalization(x, s, b)", _SCALED, "Normalize", 17),
+        ("layer without bias", _ROWS, "LayerNormalization<epsilon=0.1>(x, s)", _SCALED, "Normalize", 17),
+        ("layer of two axes", _ROWS, "LayerNormalization<axis=1>(x, s, b)",
+         {"s": 1 + weights(5, 7), "b": weights(5, 7)}, "Normalize", 17),
+        ("layer of an image", "float[2,6,4,7] x", "LayerNormalization<axis=1>(x, s, b)",
+         {"s": 1 + weights(6, 4, 7), "b": weights(6, 4, 7)}, "Normalize", 17),
+        ("instance", "float[2,6,4,5] x", "InstanceNormalization(x, s, b)", _CHANNELS,
+         "Rearrange Normalize Rearrange", 17),
+        ("instance of a signal", "float[2,6,20] x", "InstanceNormalization(x, s, b)", _CHANNELS,
+         "Rearrange Normalize Rearrange", 17),
+        ("RMS", _ROWS, "RMSNormalization(x, s)", _SCALED, "Normalize", 23),
+        ("L2", _ROWS, "LpNormalization(x)", {}, "Normalize", 17),
+        ("L2 over channels", "float[2,6,4,5] x", "LpNormalization<axis=1>(x)", {},
+         "Rearrange Normalize Rearrange", 17),
+        ("L1", _ROWS, "LpNormalization<axis=1, p=1>(x)", {}, "Rearrange Normalize Rearrange", 17),
+    )
+} | {
+    f"group at opset {opset}": Case(  # shapes of its results are inferred from later opsets' functions
+        "float[2,6,4,5] x", "t = GroupNormalization<num_groups=3>(x, s, b) y = Reshape(t, z)",
+        {"s": 1 + weights(size, 1)[:, 0], "b": weights(size, 2)[:, 0], "z": integers(2, 6, 4, 5)},
+        "Rearrange Normalize Rearrange", ties=_ROUNDED_MEANS, sqnr=25, opset=opset,
+    )
+    for opset, size in ((18, 3), (21, 6))
+} | {
+    "layer and relu": Case(
+        _ROWS, "t = LayerNormalization(x, s, b) y = Relu(t)", _SCALED, "Normalize", ties=_ROUNDED_MEANS,
+        sqnr=25,
+    )
+}  # fmt: skip
+
+
 def movement(
     body: str,
     operations: str = "Rearrange",
@@ -342,7 +383,7 @@ CONCATS = {
     ),
 }  # fmt: skip
 
-OPERATORS = PRODUCTS | BINARIES | REDUCTIONS | SOFTMAX | MOVEMENTS | CONCATS
+OPERATORS = PRODUCTS | BINARIES | REDUCTIONS | NORMALIZATIONS | SOFTMAX | MOVEMENTS | CONCATS
 """One operator each, or one and what it takes along."""
 
 _CLASSIFIER = {

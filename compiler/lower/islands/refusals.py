@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
 
+from edgec.arrays import Array
 from edgec.compiler.names import C_TYPES
 
 LATEST = onnx.defs.onnx_opset_version()
@@ -118,7 +118,7 @@ def no_oracle(single: onnx.ModelProto) -> str:
     )
 
 
-def differs(single: onnx.ModelProto, name: str, wanted: NDArray[Any], found: NDArray[Any]) -> str:
+def differs(single: onnx.ModelProto, name: str, wanted: Array, found: Array) -> str:
     """Return that a node computes something else than ONNX defines, and how much."""
     which = f"output {name.removeprefix('output')}"
     if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
@@ -155,7 +155,7 @@ def _named(element: int, extents: list[int]) -> str:
     return f"{onnx.TensorProto.DataType.Name(element).lower()}{extents}"
 
 
-def _type(array: NDArray[Any]) -> str:
+def _type(array: Array) -> str:
     return f"{array.dtype.name}{list(array.shape)}"
 
 

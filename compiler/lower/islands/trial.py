@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgec import cache
+from edgec.arrays import Array
 from edgec.compiler.lower.islands import refusals
 from edgec.compiler.lower.islands.trial_data import feeds
 from edgec.errors import UnsupportedError
@@ -219,7 +219,7 @@ def _compiled(single: onnx.ModelProto) -> Any:
     kinds = dict(zip(outputs, result_kinds(module), strict=True))
     kinds |= {name: (tensor.shape, tensor.dtype) for name, tensor in code.tensors.items()}
 
-    def run(inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(inputs: dict[str, Array]) -> list[Array]:
         arrays = {name: _room(*kind) for name, kind in kinds.items()}
         for name, array in (inputs | code.constants).items():
             arrays[name] = _room(array.shape, array.dtype.name)
@@ -234,7 +234,7 @@ _ALIGNMENT = 64
 """Bytes: what an arena has, and kernels rely on."""
 
 
-def _room(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def _room(shape: tuple[int, ...], dtype: str) -> Array:
     """Return memory for a tensor, full of what nobody computed."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.full(size + _ALIGNMENT, 0x5A, np.uint8)
@@ -242,7 +242,7 @@ def _room(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _equal(wanted: NDArray[Any], found: NDArray[Any]) -> bool:
+def _equal(wanted: Array, found: Array) -> bool:
     """Whether two outputs are the same: to the bit but for floats."""
     if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
         return False

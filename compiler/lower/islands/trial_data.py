@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edgec.arrays import Array
 from edgec.compiler.lower.islands.converters.axes import fitting_axes
 
-Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 _TIES = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.0, -2.0, 2.5, -2.5, 3.0, -3.0, 3.5)

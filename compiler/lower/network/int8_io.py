@@ -1,11 +1,10 @@
 """Let the model's inputs and outputs be int8 themselves, for who has int8 or wants no float."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import unique
 from edgec.errors import UnsupportedError
 from edgec.kernels import reference
@@ -70,7 +69,7 @@ def int8_io(network: Network, core: str = "") -> Network:
     )
 
 
-def quantized_as(tensor: Tensor, array: NDArray[Any]) -> NDArray[Any]:
+def quantized_as(tensor: Tensor, array: Array) -> Array:
     """Return float32 values as the codes of an int8 tensor, rounded as its conversion does; others as is."""
     scale = tensor.quantization
     if tensor.dtype != "int8" or array.dtype != np.float32 or scale is None:
@@ -78,7 +77,7 @@ def quantized_as(tensor: Tensor, array: NDArray[Any]) -> NDArray[Any]:
     return reference.quantize(Quantize(array.size, scale.scale, scale.zero_point), array)
 
 
-def as_real(tensor: Tensor, array: NDArray[Any]) -> NDArray[Any]:
+def as_real(tensor: Tensor, array: Array) -> Array:
     """Return the numbers that an int8 tensor's codes stand for; other arrays as they are."""
     scale = tensor.quantization
     if array.dtype != np.int8 or scale is None:

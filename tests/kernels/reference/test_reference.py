@@ -30,6 +30,7 @@ from edgec.kernels.operations import (
     MaxPool,
     Mean,
     Network,
+    Normalize,
     Operation,
     Operator,
     Pad,
@@ -206,6 +207,23 @@ def softmax(op: Softmax, inputs: Sequence[Array], index: Index) -> int:
     return int8(f32(f32(exponentials[index[1]]) * factor), op.output_zero_point, -128, 127)
 
 
+def normalize(op: Normalize, inputs: Sequence[Array], index: Index) -> int:
+    image, row, group, place = index
+    x = inputs[0].reshape(op.outer, op.rows, op.groups, op.length)
+    centred = [int(value) - op.input_zero_point for value in x[image, :, group].reshape(-1)]
+    element, n = centred[row * op.length + place], len(centred)
+    spread = sum(value * value for value in centred)
+    if op.kind == "variance":
+        element, spread = n * element - sum(centred), n * spread - sum(centred) ** 2
+    elif op.kind == "magnitudes":
+        spread = sum(map(abs, centred)) ** 2
+    halves = f32(f32(f32(spread // 2**24) * f32(2**24)) + f32(spread % 2**24))
+    reciprocal = f32(f32(1) / f32(np.sqrt(f32(halves + f32(op.epsilon)))))
+    channel = group * op.length + place
+    scaled = f32(f32(element) * f32(reciprocal * op.multiplier[channel]))
+    return int8(f32(scaled + op.bias[channel]), op.output_zero_point, op.low, op.high)
+
+
 def chain(op: Chain, inputs: Sequence[Array], index: Index) -> int:
     *stages, last = op.stages
     x, *others = inputs
@@ -228,6 +246,7 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
+    Normalize: normalize,
     Pad: pad,
     Quantize: quantize,
     Rearrange: rearrange,
@@ -313,6 +332,27 @@ def test_softmax_is_within_half_a_step_of_the_real_one(seed: int, length: int, s
     exponentials = np.exp((x - x.max()) * scale)
     real = np.clip(256 * exponentials / exponentials.sum() - 128, -128, 127)
     assert np.abs(result - real).max() <= 0.5001
+
+
+@settings(COMMON, max_examples=60)
+@given(case=CASES[Normalize], form=st.sampled_from((reference.FLOAT, reference.FIXED)))
+def test_a_normalization_is_within_a_step_of_the_real_one(case: Case, form: str) -> None:
+    op = case.operation
+    assert isinstance(op, Normalize)
+    op = replace(op, epsilon=max(op.epsilon, 1.0))  # what is less than 1 is no integer
+    d = case.inputs[0].reshape(op.outer, op.rows, op.groups, op.length) - np.float64(op.input_zero_point)
+    squares, total = (d * d).sum(axis=(1, 3), keepdims=True), d.sum(axis=(1, 3), keepdims=True)
+    element, spread = d, squares
+    if op.kind == "variance":
+        element, spread = op.count * d - total, op.count * squares - total**2
+    elif op.kind == "magnitudes":
+        spread = abs(d).sum(axis=(1, 3), keepdims=True) ** 2
+    affine = (values.astype(np.float64).reshape(op.groups, -1) for values in (op.multiplier, op.bias))
+    multiplier, bias = affine
+    normal = element / np.sqrt(spread + np.rint(op.epsilon))
+    real = np.clip(normal * multiplier + bias + op.output_zero_point, op.low, op.high)
+    bound = 0.501 if form == reference.FLOAT else 0.501 + 2.0**-14 * np.abs(normal * multiplier).max()
+    assert np.abs(reference.normalize(op, case.inputs[0], form) - real).max() <= bound
 
 
 # By hand: accumulator, multiplier, output zero point -> int8.

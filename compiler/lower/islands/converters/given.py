@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import tvm
-from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Expr
+
+from edgec.arrays import Array
 
 Shape = tuple[int, ...]
 
@@ -47,12 +48,12 @@ class Given:
         """Return an input, None where the node has none there."""
         return self.inputs[index] if index < len(self.inputs) else None
 
-    def constant(self, index: int) -> NDArray[Any] | None:
+    def constant(self, index: int) -> Array | None:
         """Return the value of an input, None where it isn't known or there is none."""
         given = self.input(index)
         if not isinstance(given, tvm.ir.GenericConst):
             return None
-        value: NDArray[Any] = given.value.numpy()
+        value: Array = given.value.numpy()
         return value
 
     def axis(self, default: int = 0) -> int:

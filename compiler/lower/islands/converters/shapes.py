@@ -7,15 +7,14 @@ A result's shape is declared: where an input that is no constant can't mean anyt
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 from tvm.te import Tensor
 
+from edgec.arrays import Array
 from edgec.compiler.lower.islands.converters.given import Converter, Given, Result, array, dtype_of, shape_of
 
 
@@ -50,7 +49,7 @@ def _constant_of_shape(given: Given) -> Expr:
     return array(np.full(given.shape, 0 if value is None else _number(value)), given.dtype)
 
 
-def _number(tensor: onnx.TensorProto) -> NDArray[Any]:
+def _number(tensor: onnx.TensorProto) -> Array:
     return onnx.numpy_helper.to_array(tensor).reshape(())
 
 
