@@ -182,7 +182,7 @@ def _of_other_values(one: Any) -> Any:
         names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
     two = replace(one, **{name: _other(getattr(one, name)) for name in names})
     if isinstance(one, Product):  # ... and how far the values reach that it rounds
-        two = replace(two, multiplier=one.multiplier * 0.75)
+        two = replace(two, multiplier=one.multiplier * (2.0 if one.reach >= 2.0**30 else 0.75))
     if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
         reach, other = (replace(op, residual=None).reach for op in (one, two))
         two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
