@@ -30,6 +30,8 @@ from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
+from edgec.compiler.frontend.positive_scales import positive_scales
+from edgec.compiler.frontend.quantize_between import quantize_between
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.frontend.write_as_qdq import write_as_qdq
@@ -63,6 +65,8 @@ PASSES: tuple[Pass, ...] = (
     Pass(fold_pad),
     Pass(fold_constants),
     Pass(merge_duplicates),
+    Pass(positive_scales),
+    Pass(quantize_between),
     Pass(name_nodes, after=(NAMED,)),
     Pass(infer_shapes, after=(STATIC_INPUTS, NAMED, OPSET)),
 )
