@@ -27,6 +27,7 @@ from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.movement import concat, pad, rearrange
 from edgec.kernels.operations import (
     FREE,
+    Attention,
     AveragePool,
     Binary,
     Chain,
@@ -51,7 +52,7 @@ from edgec.kernels.operations import (
 )
 from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
-from edgec.kernels.product import product
+from edgec.kernels.product import attention, product
 from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
@@ -73,6 +74,14 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
 def _product(isa: InstructionSet, group: int, requantization: str = "float32") -> Kernel:
     name, bound = f"product_{isa.name}", partial(product.codes, isa, group)
     return Kernel(name, Product, isa.features, isa.arch, bound, requantization)
+
+
+def _attention(
+    isa: InstructionSet, group: int, table: TableSet | None, requantization: str = "float32"
+) -> Kernel:
+    features = isa.features | (table.features if table else frozenset())
+    bound = partial(attention.codes, isa, group, table, requantization != "float32")
+    return Kernel(f"attention_{isa.name}", Attention, features, isa.arch, bound, requantization)
 
 
 def _mcu(family: str, codes: Codes, isa: mcu_conv2d.McuSet | DepthwiseRows | DepthwiseAny) -> Kernel:
@@ -153,6 +162,16 @@ KERNELS: tuple[Kernel, ...] = (
     _fixed("conv2d_wide", conv2d.codes, fixed.Fixed("int16")),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
+    _attention(x86.AVX512VNNI, 4, tables.AVX512),
+    _attention(int16.AVX512, 2, tables.AVX512),
+    _attention(x86.AVXVNNI, 4, tables.AVX2),
+    _attention(int16.AVX2, 2, tables.AVX2),
+    _attention(arm64.I8MM, 8, tables.NEON),
+    _attention(arm64.DOTPROD, 4, tables.NEON),
+    _attention(int16.NEON, 1, tables.NEON),
+    _attention(int16.SSE2, 2, None),
+    _attention(fixed.Fixed(), 1, None, "fixed-point"),
+    _attention(Generic(), 1, None),
     _product(x86.AVX512VNNI, group=4),
     _product(int16.AVX512, group=2),
     _product(x86.AVXVNNI, group=4),

@@ -11,7 +11,7 @@ from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
-from edgec.kernels.operations.product import LONGEST, Matrices, Product
+from edgec.kernels.operations.product import LONGEST, STEP, Attention, Matrices, Product
 from edgec.kernels.operations.reduction import (
     LONGEST_NORMALIZED,
     AveragePool,
@@ -31,6 +31,8 @@ __all__ = [
     "INEXACT",
     "LONGEST",
     "LONGEST_NORMALIZED",
+    "STEP",
+    "Attention",
     "AveragePool",
     "Binary",
     "Chain",
