@@ -1,13 +1,11 @@
 """Maxima and minima of floats that pass NaN on, as ONNX's do: TVM's give the second operand."""
 
-from typing import Any
-
-import tvm
 from tvm import tirx
+from tvm.ir import Expr, TensorLoad
 from tvm_ffi import structural_map, structural_walk
 
 
-def pass_nan_on(nest: Any) -> Any:
+def pass_nan_on(nest: tirx.Stmt) -> tirx.Stmt:
     """Return a loop nest in which NaN stays NaN, whatever limits it.
 
     max(x, 0)  -->  max(0, x)
@@ -15,18 +13,18 @@ def pass_nan_on(nest: Any) -> Any:
 
     What reduces, a pooling or ReduceMax, stays: there ONNX leaves open what NaN does.
     """
-    reduced: list[Any] = []
+    reduced: list[Expr] = []
 
-    def visit(store: Any) -> None:
+    def visit(store: tirx.BufferStore) -> None:
         value = store.value
         if isinstance(value, tirx.Max | tirx.Min):
             for operand in (value.a, value.b):
-                if isinstance(operand, tvm.ir.TensorLoad) and operand.source.same_as(store.buffer):
+                if isinstance(operand, TensorLoad) and operand.source.same_as(store.buffer):
                     reduced.append(value)
 
     structural_walk(nest, (tirx.BufferStore, visit))
 
-    def rewritten(node: Any) -> Any:
+    def rewritten(node: tirx.Max | tirx.Min) -> Expr:
         if "float" not in str(node.ty.dtype) or any(node.same_as(other) for other in reduced):
             return node
         kind, first, second = type(node), node.a, node.b
