@@ -51,7 +51,7 @@ from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
 from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Requantization, Target
 
 Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
 
@@ -87,7 +87,7 @@ def _portable(
     name: str,
     operation: type[Operation],
     code: Callable[[Any, Target], KernelCode],
-    requantization: str | None = None,
+    requantization: Requantization | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 

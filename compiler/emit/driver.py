@@ -109,8 +109,8 @@ def render(
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
     sources["float_mode.h"] = runtime("float_mode.h")
-    if context["features"]:  # of any level
-        sources["cpu.h"] = runtime(cpu.HEADERS[program.target.arch])
+    if context["features"] and (header := program.target.architecture.cpu_header):  # of any level
+        sources["cpu.h"] = runtime(header)
     if software.functions(program.target):
         sources[software.SOURCE] = runtime(software.SOURCE)
     sources |= platform.sources(program.target, identifier, len(constants.data) + len(vectors.data))

@@ -114,9 +114,8 @@ def build(
     (folder / "inputs.bin").write_bytes(fed.data)
     context = _context(merged, chosen, planned, weights, fed)
     (folder / f"{_NAME}.c").write_text(_render(context), encoding="utf-8", newline="\n")
-    if context["features"]:
-        header = files("edgec.kernels.runtime") / cpu.HEADERS[program.target.arch]
-        (folder / "cpu.h").write_bytes(header.read_bytes())
+    if context["features"] and (header := program.target.architecture.cpu_header):
+        (folder / "cpu.h").write_bytes((files("edgec.kernels.runtime") / header).read_bytes())
     for symbol, code in objects.items():
         (folder / f"{symbol}.o").write_bytes(code)
     toolchain.compile_c(program.target, [f"{_NAME}.c"], f"{_NAME}.o", folder)
