@@ -202,11 +202,8 @@ def _compile(
     report("compare", origin.accuracy.summary)
 
     report("emit", "")
-    operations = [operator.operation for operator in network.operators]
     used = Records.of(
-        record
-        for level in target.levels
-        for record in of_network(records, operations, level).entries.values()
+        record for level in target.levels for record in of_network(records, network, level).entries.values()
     )
     written = bundle.write(
         lowered.name, programs, planned, objects, golden, origin, lowered.options, folder,

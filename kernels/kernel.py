@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operations import Operation
+from edgec.kernels.operations import FREE, Demands, Operation
 from edgec.targets.architectures import Arch
 from edgec.targets.descriptor import Requantization, Target
 
@@ -50,7 +50,7 @@ class Kernel:
     """Instruction-set features it needs, as LLVM spells them; none for a portable kernel."""
     arch: Arch | None
     """Architecture it needs, or None for any."""
-    codes: Callable[[Operation, Target], Iterable[KernelCode]]
+    codes: Callable[[Operation, Target, Demands], Iterable[KernelCode]]
     """Yields the configurations of one layer, the one expected to be fastest first; none: not mine."""
     requantization: Requantization | None = None
     """Form of requantization that it computes, as in a target's description; None where there is none."""
@@ -67,6 +67,6 @@ class Kernel:
             and self.requantization in (None, target.requantization)
         )
 
-    def code(self, operation: Operation, target: Target) -> KernelCode | None:
+    def code(self, operation: Operation, target: Target, demands: Demands = FREE) -> KernelCode | None:
         """Return the first choice for one layer, or None: not this kernel's."""
-        return next(iter(self.codes(operation, target)), None)
+        return next(iter(self.codes(operation, target, demands)), None)

@@ -26,11 +26,13 @@ from edgec.kernels.isa.tables import TableSet
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.movement import concat, pad, rearrange
 from edgec.kernels.operations import (
+    FREE,
     AveragePool,
     Binary,
     Chain,
     Concat,
     Conv2d,
+    Demands,
     Dequantize,
     FloatAveragePool,
     FloatBinary,
@@ -53,7 +55,7 @@ from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
 from edgec.targets.descriptor import Requantization, Target
 
-Codes = Callable[[Any, Any, Target], Iterable[KernelCode]]
+Codes = Callable[[Any, Any, Target, Demands], Iterable[KernelCode]]
 
 
 def _vectorized(family: str, codes: Codes, isa: InstructionSet | DepthwiseSet) -> Kernel:
@@ -86,16 +88,16 @@ def _mapped(family: str, operation: type[Operation], codes: Codes, isa: TableSet
 def _portable(
     name: str,
     operation: type[Operation],
-    code: Callable[[Any, Target], KernelCode],
+    code: Callable[[Any, Target, Demands], KernelCode],
     requantization: Requantization | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 
 
 def _single(
-    code: Callable[[Any, Target], KernelCode], operation: Operation, target: Target
+    code: Callable[[Any, Target, Demands], KernelCode], operation: Operation, target: Target, demands: Demands
 ) -> Iterable[KernelCode]:
-    return (code(operation, target),)
+    return (code(operation, target, demands),)
 
 
 _MCU = (
@@ -191,13 +193,15 @@ KERNELS: tuple[Kernel, ...] = (
 )
 
 
-def candidates(operation: Operation, target: Target) -> Iterator[tuple[Kernel, KernelCode]]:
-    """Yield all code of the table that computes `operation` on `target`, best first.
+def candidates(
+    operation: Operation, target: Target, demands: Demands = FREE
+) -> Iterator[tuple[Kernel, KernelCode]]:
+    """Yield all code of the table that computes `operation` on `target` as demanded, best first.
 
     Kernels come in the table's order, and the configurations of each in its own.
     """
     for kernel in applicable(operation, target):
-        for code in kernel.codes(operation, target):
+        for code in kernel.codes(operation, target, demands):
             yield kernel, code
 
 

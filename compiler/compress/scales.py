@@ -51,7 +51,7 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
         if unit.role == "movement":
             for output in unit.outputs:
                 leader[find(output)] = find(unit.inputs[0])
-    fixed = _fixed(units)
+    fixed = _fixed(units, ranges)
     for unit in units:
         if unit.role == "concat":
             for value in unit.inputs:
@@ -83,9 +83,19 @@ def _chosen(known: Quantization | None, ends: list[float], fills: list[float]) -
     return quantization(min([low, *fills]), max([high, *fills]))
 
 
-def _fixed(units: Sequence[Unit]) -> dict[onnx_ir.Value, Quantization]:
-    """Return the tensors whose range is known without looking at samples."""
-    return {unit.outputs[0]: unit.row.output for unit in units if unit.row.output is not None}
+def _fixed(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[onnx_ir.Value, Quantization]:
+    """Return the tensors whose range is known beforehand, but where samples stay far from it."""
+    return {
+        unit.outputs[0]: known
+        for unit in units
+        if (known := unit.row.output) is not None
+        and not (unit.row.output_narrows and _is_narrow(ranges.get(str(unit.outputs[0].name)), known))
+    }
+
+
+def _is_narrow(found: Range | None, known: Quantization) -> bool:
+    """Whether samples show less than half of a known range."""
+    return found is not None and 2 * (max(found[1], 0) - min(found[0], 0)) < 255 * known.scale
 
 
 def _read_only_by(group: Sequence[onnx_ir.Value], concat: Unit, units: Sequence[Unit]) -> bool:

@@ -2,7 +2,7 @@
 
 import onnx
 import onnx_ir
-from onnx_ir.passes.common import InlinePass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from edgec.compiler.frontend.facts import MINIMUM_OPSET
 from edgec.compiler.frontend.malformed import malformed, reason
@@ -27,11 +27,9 @@ def convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
     if opset is None or opset >= MINIMUM_OPSET:
         model.opset_imports.setdefault("", MINIMUM_OPSET)
         return model
-    # In files of version 3 the converter looks for constants among the inputs, where fix_shapes left none.
-    model.ir_version = max(model.ir_version, _IR_VERSION)
-    proto = onnx_ir.to_proto(model)
+    proto = _proto(model)
     try:
-        converted = onnx_ir.from_proto(_converted(proto))
+        converted = onnx_ir.from_proto(_converted(proto, MINIMUM_OPSET))
     except Exception as error:  # the converter raises RuntimeError, ConvertError and what C++ does
         raise ModelError(
             f"{_culprit(proto)}opset {opset} can't be converted to {MINIMUM_OPSET} ({reason(error)}); "
@@ -41,8 +39,25 @@ def convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
     return converted
 
 
-def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
-    converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, MINIMUM_OPSET)
+def at_opset(model: onnx_ir.Model, opset: int) -> onnx_ir.Model | None:
+    """Return a model at a later opset, its constants initializers; None where onnx can't convert it."""
+    try:
+        converted = onnx_ir.from_proto(_converted(_proto(model), opset))
+    except Exception:  # as above
+        return None
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(converted)
+    converted.metadata_props.update(model.metadata_props)
+    return converted
+
+
+def _proto(model: onnx_ir.Model) -> onnx.ModelProto:
+    """Return a model for the converter, which looks for constants among inputs in files of version 3."""
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+    return onnx_ir.to_proto(model)
+
+
+def _converted(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, opset)
     return converted
 
 
@@ -55,9 +70,10 @@ def _culprit(proto: onnx.ModelProto) -> str:
         outputs = [types.get(name, onnx.ValueInfoProto(name=name)) for name in node.output if name]
         alone = onnx.helper.make_graph([node], "node", inputs, outputs)
         try:
-            _converted(
-                onnx.helper.make_model(alone, opset_imports=proto.opset_import, ir_version=_IR_VERSION)
+            alone_model = onnx.helper.make_model(
+                alone, opset_imports=proto.opset_import, ir_version=_IR_VERSION
             )
+            _converted(alone_model, MINIMUM_OPSET)
         except Exception:
             return f"node '{node.name}' ({node.op_type}): "
     return ""

@@ -119,6 +119,8 @@ class OnnxOperator:
     """Whether edgec chooses scales for it; if not, it runs in int8 in models that come quantized."""
     output: Quantization | None = None
     """Scale and zero point of a result whose range is known beforehand."""
+    output_narrows: bool = False
+    """Whether that range is the widest, and samples that show less than half of it choose a narrower one."""
     limits: str = ""
     """What of it has an integer form, for the documentation; empty where that is all."""
 

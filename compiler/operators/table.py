@@ -117,7 +117,10 @@ OPERATORS: dict[str, OnnxOperator] = {
     "LpNormalization": _normalization("p of 1 or 2"),
     "RMSNormalization": _normalization("constant scale"),
     "Softmax": OnnxOperator(
-        "unary", integer=IntegerForm(pooling.softmax, clamps=False), output=_UNIT_INTERVAL
+        "unary",
+        integer=IntegerForm(pooling.softmax, clamps=False),
+        output=_UNIT_INTERVAL,
+        output_narrows=True,  # a long row's numbers may all be less than one step of 1/256
     ),
     # Elements in other places.
     "Concat": OnnxOperator(

@@ -11,21 +11,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import platformdirs
 
 from edgec import files
+from edgec.compiler.records.signature import signature
 from edgec.errors import TuningError
-from edgec.kernels.isa.x86 import AVX2BYTES
-from edgec.kernels.operations import ARGUMENTS, Conv2d, Operation
+from edgec.kernels.operations import Network, Operation, Operator
 from edgec.kernels.table import applicable
 from edgec.kernels.version import version
 from edgec.targets.descriptor import Target
 
-_SHAPES = frozenset({"residual", "tables", "weights"})
-"""Arguments that a layer may have or not have, or whose shape says what it does."""
 _ANY_CPU = frozenset({"generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"})
 """LLVM's names for no CPU in particular."""
 
@@ -74,9 +70,10 @@ class Records:
         latest = {record.key: record for record in records}
         return cls(dict(sorted(latest.items())))
 
-    def find(self, operation: Operation, target: Target) -> Record | None:
+    def find(self, operator: Operator, target: Target) -> Record | None:
         """Return the record for a layer on `target`, or None; one of other kernels than today's is none."""
-        record = self.entries.get((cpu_class(operation, target), signature(operation)))
+        operation = operator.operation
+        record = self.entries.get((cpu_class(operation, target), signature(operation, operator.demands)))
         return record if record is not None and record.version == choice_version(operation, target) else None
 
     def __add__(self, other: "Records") -> "Records":
@@ -97,35 +94,6 @@ def cpu_class(operation: Operation, target: Target) -> str:
     used = frozenset[str]().union(*(kernel.features for kernel in applicable(operation, target)))
     cpu = () if target.cpu in _ANY_CPU else (target.cpu,)
     return " ".join([target.arch, *cpu, *sorted(used)])
-
-
-def signature(operation: Operation) -> str:
-    """Return all of an operation that its time depends on: its type, shapes, strides, ...
-
-    Of weights that is whether the one product applies that isn't exact for all of them: layers where it does
-    have a choice more.
-    """
-    small = isinstance(operation, Conv2d) and operation.groups == 1 and AVX2BYTES.accepts(operation.weights)
-    return f"{type(operation).__name__}({_fields(operation)}{' small weights' if small else ''})"
-
-
-def _fields(value: Any) -> str:
-    parts = []
-    for field in dataclasses.fields(value):
-        content = getattr(value, field.name)
-        if field.name not in ARGUMENTS - _SHAPES and not isinstance(content, float) and content is not None:
-            parts.append(f"{field.name}={_text(content)}")
-    return " ".join(parts)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
-    if isinstance(value, tuple):
-        return f"[{','.join(_text(item) for item in value if not isinstance(item, float))}]"
-    if dataclasses.is_dataclass(value):
-        return f"{type(value).__name__}({_fields(value)})"
-    return str(value)
 
 
 def choice_version(operation: Operation, target: Target) -> str:
@@ -214,7 +182,7 @@ def _record(line: str) -> Record | None:
     return Record(**data)
 
 
-def of_network(records: Records, operations: Iterable[Operation], target: Target) -> Records:
-    """Return those records that decide how `operations` are computed on `target`."""
-    found = (records.find(operation, target) for operation in operations)
+def of_network(records: Records, network: Network, target: Target) -> Records:
+    """Return those records that decide how `network` is computed on `target`."""
+    found = (records.find(operator, target) for operator in network.operators)
     return Records.of(record for record in found if record is not None)

@@ -14,7 +14,8 @@ from edgec.arrays import Array, Arrays
 from edgec.compiler.lower.islands.island import IslandCode
 from edgec.compiler.lower.network.select import choose, lower, select
 from edgec.compiler.native.objects import is_cached
-from edgec.compiler.records.records import Records, signature
+from edgec.compiler.records.records import Records
+from edgec.compiler.records.signature import signature
 from edgec.compiler.tune import probe
 from edgec.compiler.tune.probe import Meter, Probe
 from edgec.kernels.kernel import Kernel, KernelCode
@@ -153,22 +154,25 @@ class Layers:
                 continue
             taken, code = choose(operator, self._target, records)
             kernels = _worth_trying(operator, self._target, taken)
-            key = (signature(operator.operation), kernels, code.configuration)
+            key = (signature(operator.operation, operator.demands), kernels, code.configuration)
             group = groups.get(key, Group((), kernels, code.configuration))
             groups[key] = replace(group, operators=(*group.operators, operator))
         return [group for group in groups.values() if self._has_choice(group)]
 
     def _has_choice(self, group: Group) -> bool:
-        operation = group.operators[0].operation
-        codes = (code for kernel in group.kernels for code in kernel.codes(operation, self._target))
+        first = group.operators[0]
+        codes = (code for kernel in group.kernels for code in self._codes(kernel, first))
         return next(codes, None) is not None and next(codes, None) is not None
+
+    def _codes(self, kernel: Kernel, operator: Operator) -> Iterable[KernelCode]:
+        return kernel.codes(operator.operation, self._target, operator.demands)
 
     def _ways(self, group: Group, kernel: Kernel) -> Iterator[int]:
         """Yield the numbers of a kernel's ways, which are made as they are asked for."""
         first, *others = group.operators
         wanted = group.first if kernel is group.kernels[0] else None
-        found = [_Configurations(kernel, operator, self._target) for operator in others]
-        for code in _beginning_with(wanted, kernel.codes(first.operation, self._target)):
+        found = [_Configurations(self._codes(kernel, operator)) for operator in others]
+        for code in _beginning_with(wanted, self._codes(kernel, first)):
             codes = [code, *(configurations.get(code.configuration) for configurations in found)]
             lowered = [
                 self._shared(lower(operator, kernel, code))
@@ -196,7 +200,7 @@ def _worth_trying(operator: Operator, target: Target, taken: Kernel) -> tuple[Ke
     """
     found = {_family(taken): taken}
     for kernel in applicable(operator.operation, target):
-        if _family(kernel) not in found and kernel.code(operator.operation, target) is not None:
+        if _family(kernel) not in found and kernel.code(operator.operation, target, operator.demands):
             found[_family(kernel)] = kernel
     return tuple(found.values())
 
@@ -208,8 +212,8 @@ def _family(kernel: Kernel) -> str:
 class _Configurations:
     """A kernel's codes for a layer, by configuration; made in their order, and no more than are asked for."""
 
-    def __init__(self, kernel: Kernel, operator: Operator, target: Target) -> None:
-        self._codes = iter(kernel.codes(operator.operation, target))
+    def __init__(self, codes: Iterable[KernelCode]) -> None:
+        self._codes = iter(codes)
         self._waiting: dict[str, KernelCode] = {}
 
     def get(self, configuration: str) -> KernelCode | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.arrays import Arrays
-from edgec.compiler.records.records import Record, Records, choice_version, cpu_class, signature
+from edgec.compiler.records.records import Record, Records, choice_version, cpu_class
+from edgec.compiler.records.signature import signature
 from edgec.compiler.tune.layers import Group, Layers
 from edgec.compiler.tune.probe import Meter
 from edgec.compiler.tune.search import Choice, Search
@@ -76,7 +77,7 @@ def tune(
         progress(time.monotonic() - start, text)
 
     def decided(operator: Operator) -> bool:
-        record = known.find(operator.operation, target)
+        record = known.find(operator, target)
         if record is None or not record.complete:
             return False
         here = (record.cpu, record.unit) == (meter.cpu, meter.unit)
@@ -107,11 +108,11 @@ def tune(
 
 
 def _record(group: Group, choice: Choice, target: Target, meter: Meter) -> Record:
-    operation, way = group.operators[0].operation, group.ways[choice.way]
+    operator, way = group.operators[0], group.ways[choice.way]
     count = len(group.operators)
     return Record(
-        target=cpu_class(operation, target),
-        operation=signature(operation),
+        target=cpu_class(operator.operation, target),
+        operation=signature(operator.operation, operator.demands),
         kernel=way.kernel,
         configuration=way.configuration,
         cost=choice.cost / count,
@@ -120,7 +121,7 @@ def _record(group: Group, choice: Choice, target: Target, meter: Meter) -> Recor
         cpu=meter.cpu,
         tried=choice.tried,
         complete=choice.complete,
-        version=choice_version(operation, target),
+        version=choice_version(operator.operation, target),
     )
 
 

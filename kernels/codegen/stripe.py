@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from edgec.kernels import tir
-from edgec.kernels.operations import Chain, Conv2d
+from edgec.kernels.operations import Demands
 from edgec.kernels.tir import Buffer, Expr, T, lanes_bytes
 
 SLACK = 64
@@ -98,14 +98,9 @@ class Geometry:
         return -(-self.rows // self.tile_rows), -(-self.columns // self.tile_columns)
 
 
-def fits(operation: Conv2d | Chain, scratch: int) -> bool:
-    """Whether an operation may take so many bytes of scratch."""
-    return operation.scratch is None or scratch <= operation.scratch
-
-
-def fitted(shape: Geometry, operation: Conv2d) -> Geometry:
-    """Return the geometry with tiles as small as the operation's scratch demands, if there are such."""
-    while not fits(operation, shape.stripe_bytes):
+def fitted(shape: Geometry, demands: Demands) -> Geometry:
+    """Return the geometry with tiles as small as the scratch that is demanded, if there are such."""
+    while not demands.allow(shape.stripe_bytes):
         if shape.tile_rows > 1:
             shape = replace(shape, tile_rows=even(shape.rows, shape.tile_rows - 1, least=1))
         elif shape.blocks[1] > 1 and shape.tile_columns > shape.register_tile[0]:

@@ -19,7 +19,7 @@ from edgec.kernels.conv import conv2d, depthwise, epilogue
 from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Chain, Conv2d
+from edgec.kernels.operations import FREE, Chain, Conv2d, Demands
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -127,7 +127,11 @@ def _stripe(shape: Geometry) -> int:
 
 
 def codes(
-    dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, target: Target
+    dense: InstructionSet,
+    channelwise: DepthwiseSet,
+    operation: Chain,
+    target: Target,
+    demands: Demands = FREE,
 ) -> Iterator[KernelCode]:
     """Code of a chain on an instruction set; none where one of its convolutions isn't exact there.
 
@@ -138,7 +142,7 @@ def codes(
     for stage in operation.stages:
         if not _one_by_one(channelwise, stage) and not dense.accepts(stage.weights):
             return
-    for plan in plans(dense, channelwise, operation, target):
+    for plan in plans(dense, channelwise, operation, target, demands):
         yield code(dense, channelwise, operation, plan)
 
 
@@ -148,7 +152,11 @@ def _one_by_one(channelwise: DepthwiseSet, operation: Conv2d) -> bool:
 
 
 def plans(
-    dense: InstructionSet, channelwise: DepthwiseSet, operation: Chain, target: Target
+    dense: InstructionSet,
+    channelwise: DepthwiseSet,
+    operation: Chain,
+    target: Target,
+    demands: Demands = FREE,
 ) -> Iterator[ChainPlan]:
     """Yield the ways to cut a chain, the one expected to be fastest first."""
     found: dict[ChainPlan, None] = {}
@@ -157,7 +165,7 @@ def plans(
         smallest = _plan(dense, channelwise, operation, 1, pixels)
         for share in _SHARES:
             limit = min(share * target.l1d_bytes * tir.lanes_bytes(dense.panel), target.l2_bytes // 2)
-            limit = limit if operation.scratch is None else min(limit, operation.scratch)
+            limit = limit if demands.scratch is None else min(limit, demands.scratch)
             rows = 1
             while rows < most and _bytes(smallest.of(rows + 1)) <= limit:
                 rows += 1

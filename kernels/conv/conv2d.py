@@ -27,7 +27,7 @@ from edgec.kernels.conv import epilogue
 from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d, pitch
+from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -44,10 +44,12 @@ _TILES = 6
 _STRIPE_SHARES = (0.5, 4.0)
 
 
-def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterator[Geometry]:
+def geometries(
+    operation: Conv2d, isa: InstructionSet, target: Target, demands: Demands = FREE
+) -> Iterator[Geometry]:
     """Yield the ways to tile a convolution on an instruction set, the one expected to be fastest first."""
     columns = operation.output_shape[2] if not _pointwise(operation) else math.prod(operation.input_shape[:3])
-    first = _geometry(operation, isa, target.l1d_bytes, isa.tiles[0], _PIXELS[0])
+    first = _geometry(operation, isa, target.l1d_bytes, isa.tiles[0], _PIXELS[0], demands)
     walk, outputs = reduction(first), operation.output_shape[3] // operation.groups
     tiles = even = tile.ranked(isa, columns, outputs, walk)
     if isa.prefetches:  # where memory was measured; elsewhere instructions alone decide
@@ -58,10 +60,10 @@ def geometries(operation: Conv2d, isa: InstructionSet, target: Target) -> Iterat
         sharing.over_channels(replace(first, register_tile=register_tile), weights, isa.lanes, target)
         for register_tile in even[:_TILES]
     )
-    whole = [shape for shape in by_channels if shape and stripe.fits(operation, shape.stripe_bytes)]
+    whole = [shape for shape in by_channels if shape and demands.allow(shape.stripe_bytes)]
     # All register tiles of one size before the next size: what is fastest is found sooner.
     by_pixels = (
-        _geometry(operation, isa, int(target.l1d_bytes * share), register_tile, pixels)
+        _geometry(operation, isa, int(target.l1d_bytes * share), register_tile, pixels, demands)
         for share, pixels in product(_STRIPE_SHARES, _PIXELS)
         for register_tile in tiles[:_TILES]
     )
@@ -75,8 +77,9 @@ def _pointwise(operation: Conv2d) -> bool:
 
 
 def _geometry(
-    operation: Conv2d, isa: InstructionSet, limit: int, register_tile: tuple[int, int], pixels: int
-) -> Geometry:
+    operation: Conv2d, isa: InstructionSet, limit: int, register_tile: tuple[int, int], pixels: int,
+    demands: Demands,
+) -> Geometry:  # fmt: skip
     """Return the tiling with about `pixels` pixels per tile and a stripe of `limit` bytes, at most."""
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
@@ -96,12 +99,12 @@ def _geometry(
         wanted = max(1, min(rows, pixels // columns, limit // row_bytes // strides[0]))
         tile_rows = stripe.even(rows, wanted)
     shape = Geometry(
-        n, rows, columns, c, outputs, pitch(operation.runs, outputs), operation.groups, h, w, strides,
+        n, rows, columns, c, outputs, pitch(demands.runs, outputs), operation.groups, h, w, strides,
         (pads[0], pads[1]), kernel, operation.dilations, tile_rows, tile_columns, register_tile, isa.panel,
         isa.panel_offset,
     )  # fmt: skip
     as_it_stands = isa.panel == "int8" and not any(pads) and reduction(shape).run % isa.group == 0
-    return stripe.fitted(replace(shape, direct=as_it_stands), operation)
+    return stripe.fitted(replace(shape, direct=as_it_stands), demands)
 
 
 def reduction(shape: Geometry) -> tile.Reduction:
@@ -115,17 +118,21 @@ def reduction(shape: Geometry) -> tile.Reduction:
     return tile.Reduction((rows, columns), strides, per_group, slack=not shape.direct)
 
 
-def codes(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: InstructionSet, operation: Conv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Code of a convolution on one instruction set; none where its weights aren't exact there."""
     if isa.accepts(operation.weights):
-        for shape in geometries(operation, isa, target):
-            yield _code(isa, operation, shape)
+        for shape in geometries(operation, isa, target, demands):
+            yield _code(isa, operation, shape, demands)
 
 
-def widened(isa: InstructionSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def widened(
+    isa: InstructionSet, operation: Conv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Code that reads int8 weights as int16, where so many pixels share them that their bytes don't count."""
-    if math.prod(operation.output_shape[:3]) >= _SHARING_PIXELS and not operation.compact:
-        yield from codes(isa, operation, target)
+    if math.prod(operation.output_shape[:3]) >= _SHARING_PIXELS and not demands.compact:
+        yield from codes(isa, operation, target, demands)
 
 
 def constants(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> tuple[Array, ...]:
@@ -152,7 +159,7 @@ def constants(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> tuple[
     )
 
 
-def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode:
+def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry, demands: Demands) -> KernelCode:
     ending = epilogue.epilogue(operation)
     packed = constants(isa, operation, shape)
     rows, width = shape.register_tile
@@ -162,7 +169,7 @@ def _code(isa: InstructionSet, operation: Conv2d, shape: Geometry) -> KernelCode
         constants=packed,
         tiles=shape.tiles,
         scratch_bytes=shape.stripe_bytes,
-        inplace=(1,) if ending.residual and operation.runs is None else (),
+        inplace=(1,) if ending.residual and demands.runs is None else (),
         configuration=f"{rows}x{width} registers, {shape.tile_rows}x{shape.tile_columns} pixels"
         + (f", {shape.parts} parts" if shape.parts > 1 else ""),
     )

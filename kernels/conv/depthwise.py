@@ -19,7 +19,7 @@ from edgec.kernels.conv import conv2d, epilogue
 from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.isa.base import DepthwiseSet, Output
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d, pitch
+from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -116,8 +116,9 @@ def _groups(products: Sequence[_Product]) -> list[tuple[Tap | None, ...]]:
 
 
 def _geometry(
-    operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int, height: int, stripe_l1: int
-) -> Geometry:
+    operation: Conv2d, isa: DepthwiseSet, target: Target, pixels: int, height: int, stripe_l1: int,
+    demands: Demands,
+) -> Geometry:  # fmt: skip
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
@@ -126,14 +127,14 @@ def _geometry(
     wanted = max(1, stripe_l1 * target.l1d_bytes // row_bytes // operation.strides[0] // height)
     tile_rows = stripe.even(rows, wanted * height, height, _LEAST_TILES)
     shape = Geometry(
-        n, rows, columns, c, outputs, pitch(operation.runs, outputs), c, h, w, operation.strides,
+        n, rows, columns, c, outputs, pitch(demands.runs, outputs), c, h, w, operation.strides,
         operation.pads[:2], kernel, operation.dilations, tile_rows, columns, (min(pixels, columns), height),
         isa.panel, isa.panel_offset, repeats=outputs // c,
     )  # fmt: skip
     direct = (
         isa.panel == "int8" and not any(operation.pads) and whole_blocks(isa, shape) and shape.repeats == 1
     )
-    shape = stripe.fitted(replace(shape, direct=direct), operation)
+    shape = stripe.fitted(replace(shape, direct=direct), demands)
     # Smaller tiles than planned may not be whole pairs of rows.
     return shape if shape.tile_rows % height == 0 or shape.tile_rows == rows else _row_by_row(shape)
 
@@ -156,16 +157,18 @@ def accepts(isa: DepthwiseSet, operation: Conv2d) -> bool:
     return operation.residual is None and isa.accepts(operation.weights)
 
 
-def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: DepthwiseSet, operation: Conv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Code of a depthwise convolution with any number of outputs per channel; none for other convolutions."""
     if not accepts(isa, operation):
         return
     shapes = (
-        replace(_geometry(operation, isa, target, *register_tile, stripe_l1), channels_inside=inside)
+        replace(_geometry(operation, isa, target, *register_tile, stripe_l1, demands), channels_inside=inside)
         for inside in (isa.channels_inside, not isa.channels_inside)
         for stripes in _STRIPES
         for register_tile in dict.fromkeys((isa.tile, *_TILES))
-        if register_tile[1] == 1 or _rows_share(isa, operation, register_tile[1])
+        if register_tile[1] == 1 or (not demands.compact and _rows_share(isa, operation, register_tile[1]))
         for stripe_l1 in stripes
     )
     for shape in dict.fromkeys(shapes):
@@ -175,12 +178,11 @@ def codes(isa: DepthwiseSet, operation: Conv2d, target: Target) -> Iterator[Kern
 def _rows_share(isa: DepthwiseSet, operation: Conv2d, rows: int) -> bool:
     """Whether output rows have interleaved taps in common, and multiply no more than one after the other.
 
-    Each has weights of its own, which those with `compact` set have not.
+    Each has weights of its own.
     """
     kernel, stride = operation.weights.shape[1:3], operation.strides[0]
     alone, together = (_products(isa, kernel, stride, count) for count in (1, rows))
-    shared = isa.vertical and operation.dilations[0] == 1 and len(together) == rows * len(alone)
-    return shared and not operation.compact
+    return isa.vertical and operation.dilations[0] == 1 and len(together) == rows * len(alone)
 
 
 def constants(isa: DepthwiseSet, operation: Conv2d, shape: Geometry) -> tuple[Array, ...]:

@@ -22,7 +22,7 @@ from edgec.kernels.conv import float_tile
 from edgec.kernels.conv.conv2d import reduction
 from edgec.kernels.isa.fma import FloatSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import FloatConv2d, pitch
+from edgec.kernels.operations import FREE, Demands, FloatConv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -49,7 +49,9 @@ class _Shape:
     high: float
 
 
-def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: FloatSet, operation: FloatConv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Yield the ways to compute a convolution on an instruction set, the one expected to be fastest first."""
     _, _, columns, outputs = operation.output_shape
     if _pointwise(operation):
@@ -57,11 +59,11 @@ def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[Ker
     per_group = outputs // operation.groups
     uneven = partial(sharing.unevenness, per_group, isa.lanes)
     tiles = float_tile.ranked(isa, columns, per_group, uneven, streamed=True)[:_TILES]
-    by_channels = (_over_channels(operation, isa, target, t) for t in tiles)
+    by_channels = (_over_channels(operation, isa, target, t, demands) for t in tiles)
     tiles = float_tile.ranked(isa, columns, per_group)[:_TILES]
-    by_pixels = (_shape(operation, isa, target, t, pixels) for t in tiles for pixels in _PIXELS)
+    by_pixels = (_shape(operation, isa, target, t, pixels, demands) for t in tiles for pixels in _PIXELS)
     for shape in dict.fromkeys([*filter(None, by_channels), *by_pixels]):
-        yield _code(isa, operation, shape)
+        yield _code(isa, operation, shape, demands)
 
 
 def _pointwise(operation: FloatConv2d) -> bool:
@@ -71,18 +73,19 @@ def _pointwise(operation: FloatConv2d) -> bool:
 
 
 def _over_channels(
-    operation: FloatConv2d, isa: FloatSet, target: Target, register_tile: tuple[int, int]
+    operation: FloatConv2d, isa: FloatSet, target: Target, register_tile: tuple[int, int], demands: Demands
 ) -> _Shape | None:
     """Return the shape that reads weights once; None where pixels are shared out."""
-    shape = _shape(operation, isa, target, register_tile, _PIXELS[0])
+    shape = _shape(operation, isa, target, register_tile, _PIXELS[0], demands)
     chunks, _ = reduction(shape.geometry).taps
     geometry = sharing.over_channels(shape.geometry, operation.weights.nbytes, isa.lanes, target, chunks)
     return None if geometry is None else replace(shape, geometry=geometry, chunks=chunks)
 
 
 def _shape(
-    operation: FloatConv2d, isa: FloatSet, target: Target, register_tile: tuple[int, int], pixels: int
-) -> _Shape:
+    operation: FloatConv2d, isa: FloatSet, target: Target, register_tile: tuple[int, int], pixels: int,
+    demands: Demands,
+) -> _Shape:  # fmt: skip
     n, h, w, c = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     kernel = (int(operation.weights.shape[1]), int(operation.weights.shape[2]))
@@ -100,7 +103,7 @@ def _shape(
         limit = int(target.l2_bytes * _STRIPE_SHARE / row_bytes / strides[0])
         tile_rows = stripe.even(rows, max(1, min(rows, pixels // columns, limit)), least=least)
     geometry = Geometry(
-        n, rows, columns, c, outputs, pitch(operation.runs, outputs), operation.groups, h, w, strides,
+        n, rows, columns, c, outputs, pitch(demands.runs, outputs), operation.groups, h, w, strides,
         (pads[0], pads[1]), kernel, operation.dilations, tile_rows, tile_columns, register_tile, "float32", 0,
         direct=not any(pads),
     )  # fmt: skip
@@ -109,7 +112,7 @@ def _shape(
     return _Shape(replace(geometry, parts=parts), 1, operation.residual, operation.low, operation.high)
 
 
-def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
+def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape, demands: Demands) -> KernelCode:
     geometry = shape.geometry
     groups, (rows, vectors) = geometry.groups, geometry.register_tile
     walk = reduction(geometry)
@@ -124,7 +127,7 @@ def _code(isa: FloatSet, operation: FloatConv2d, shape: _Shape) -> KernelCode:
         tiles=geometry.tiles,
         scratch_bytes=geometry.stripe_bytes,
         # Sums of several chunks would lie where what is added to the last one is still to be read.
-        inplace=(1,) if shape.residual and operation.runs is None and shape.chunks == 1 else (),
+        inplace=(1,) if shape.residual and demands.runs is None and shape.chunks == 1 else (),
         configuration=f"{rows}x{vectors} registers, {geometry.tile_rows}x{geometry.tile_columns} pixels"
         + (f", {geometry.parts} parts" if geometry.parts > 1 else ""),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa.fma import FloatSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import FloatConv2d, pitch
+from edgec.kernels.operations import FREE, Demands, FloatConv2d, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -61,7 +61,9 @@ class _Shape:
         return tuple(tap for tap in taps if 0 <= first + tap * self.dilations[1] < self.image[1])
 
 
-def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: FloatSet, operation: FloatConv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Yield code of a depthwise convolution with one output per channel; none for any other convolution."""
     images, height, width, channels = operation.input_shape
     if operation.groups != channels or len(operation.weights) != channels or operation.residual:
@@ -76,7 +78,7 @@ def codes(isa: FloatSet, operation: FloatConv2d, target: Target) -> Iterator[Ker
         shape = _Shape(
             (height, width, channels), rows, columns, images, kernel, operation.strides, operation.pads[:2],
             operation.dilations, tile_rows, min(pixels, columns), min(vectors, -(-channels // isa.lanes)),
-            operation.low, operation.high, pitch(operation.runs, channels),
+            operation.low, operation.high, pitch(demands.runs, channels),
         )  # fmt: skip
         yield _code(isa, operation, shape)
 

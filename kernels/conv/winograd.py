@@ -25,7 +25,7 @@ from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.conv.transforms import F2, F4, Transform
 from edgec.kernels.isa.int16 import WordSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d, pitch
+from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -112,18 +112,21 @@ class WinogradPlan:
         return f"{form} {self.ending} {self.shape}"
 
 
-def codes(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(isa: WordSet, operation: Conv2d, target: Target, demands: Demands = FREE) -> Iterator[KernelCode]:
     """Code of a 3x3 convolution at stride 1; none where that isn't exact or isn't expected to pay."""
     direct = _direct_cycles(operation, target)
-    plans = {plan: _cycles(isa, plan, target) for plan in every_plan(isa, operation, target)}
+    every = every_plan(isa, operation, target, demands)
+    plans = {plan: _cycles(isa, plan, target) for plan in every}
     paying = [plan for plan in plans if plans[plan] * _GAIN < direct]
     paying.sort(key=lambda plan: (plans[plan], -min(plan.jobs, _JOBS)))
     for plan in paying:
-        if stripe.fits(operation, _Scratch.of(isa, plan).bytes):
-            yield code(isa, operation, plan)
+        if demands.allow(_Scratch.of(isa, plan).bytes):
+            yield code(isa, operation, plan, demands)
 
 
-def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[WinogradPlan]:
+def every_plan(
+    isa: WordSet, operation: Conv2d, target: Target, demands: Demands = FREE
+) -> Iterator[WinogradPlan]:
     """Yield the exact ways to cut a convolution, whether they pay or not; none but for 3x3 at stride 1."""
     window = operation.weights.shape[1:3], operation.strides, operation.dilations, operation.groups
     if window == ((3, 3), (1, 1), (1, 1), 1) and isa.accepts(operation.weights):
@@ -131,9 +134,9 @@ def every_plan(isa: WordSet, operation: Conv2d, target: Target) -> Iterator[Wino
             weights = 2 * transform.points**2 * operation.input_shape[3] * operation.output_shape[3]
             scales = _TILES if weights <= target.l2_bytes else _TILES_OF_LARGE_WEIGHTS
             limits = [int(target.l2_bytes * share) for share in _SCRATCH_SHARES]
-            for stored in (False,) if operation.compact else (True, False):
+            for stored in (False,) if demands.compact else (True, False):
                 sizes = product(limits, scales)
-                plans = (_plan(isa, operation, target, transform, stored, *size) for size in sizes)
+                plans = (_plan(isa, operation, target, transform, stored, *size, demands) for size in sizes)
                 yield from dict.fromkeys(plans)
 
 
@@ -145,6 +148,7 @@ def _plan(
     stored: bool,
     limit: int,
     scale: int,
+    demands: Demands,
 ) -> WinogradPlan:
     """Return the plan with about `scale` tiles per lane in a job, and `limit` bytes of them, at most."""
     n, h, w, c = operation.input_shape
@@ -167,7 +171,7 @@ def _plan(
     ):
         parts *= 2
     shape = Geometry(
-        n, down * size, across * size, c, outputs, pitch(operation.runs, outputs), 1, h, w, (1, 1),
+        n, down * size, across * size, c, outputs, pitch(demands.runs, outputs), 1, h, w, (1, 1),
         operation.pads[:2], (3, 3), (1, 1), down_job * size, across * size, register_tile, isa.panel,
         isa.panel_offset,
     )  # fmt: skip
@@ -208,7 +212,7 @@ def _direct_cycles(operation: Conv2d, target: Target) -> float:
     return operation.macs / cost.direct_products(target, operation.weights) + loads
 
 
-def code(isa: WordSet, operation: Conv2d, plan: WinogradPlan) -> KernelCode:
+def code(isa: WordSet, operation: Conv2d, plan: WinogradPlan, demands: Demands = FREE) -> KernelCode:
     """Return the code of one plan."""
     bias = conv2d.folded_bias(operation, isa.panel_offset).astype(np.int64)
     height, vectors = plan.shape.register_tile
@@ -231,7 +235,7 @@ def code(isa: WordSet, operation: Conv2d, plan: WinogradPlan) -> KernelCode:
         ),
         tiles=plan.jobs,
         scratch_bytes=_Scratch.of(isa, plan).bytes,
-        inplace=(1,) if plan.ending.residual and operation.runs is None else (),
+        inplace=(1,) if plan.ending.residual and demands.runs is None else (),
         configuration=f"F({size}x{size}), {height}x{vectors} registers, {plan.down}x{plan.across} tiles"
         + (f", {plan.parts} parts" if plan.parts > 1 else "")
         + (f", weights by {plan.chunk}" if plan.chunk else ""),

@@ -10,33 +10,38 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa.tables import ENTRIES, TableSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Concat, Runs, pitch, span
+from edgec.kernels.operations import FREE, Concat, Demands, Runs, pitch, span
 from edgec.kernels.pointwise import lookup
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def concat(operation: Concat, target: Target) -> KernelCode:
+def concat(operation: Concat, target: Target, demands: Demands = FREE) -> KernelCode:
     """Per outer index, each input's run in turn; another scale goes through the input's table."""
     del target
-    return _concat_code(None, operation)
+    return _concat_code(None, operation, demands)
 
 
-def codes(isa: TableSet, operation: Concat, target: Target) -> Iterator[KernelCode]:
+def codes(isa: TableSet, operation: Concat, target: Target, demands: Demands = FREE) -> Iterator[KernelCode]:
     """Code of a concatenation on an instruction set; none where it looks nothing up, or no whole vector."""
     del target
-    if any(operation.tables[i] is not None and operation.inner[i] >= isa.lanes for i in operation.copied):
-        yield _concat_code(isa, operation)
+    copied = _copied(operation, demands)
+    if any(operation.tables[i] is not None and operation.inner[i] >= isa.lanes for i in copied):
+        yield _concat_code(isa, operation, demands)
 
 
-def _concat_code(isa: TableSet | None, operation: Concat) -> KernelCode:
+def _copied(operation: Concat, demands: Demands) -> list[int]:
+    """Return the inputs that don't lie in the result yet."""
+    return [i for i in range(len(operation.inner)) if i not in demands.placed]
+
+
+def _concat_code(isa: TableSet | None, operation: Concat, demands: Demands) -> KernelCode:
+    copied = _copied(operation, demands)
     starts = np.cumsum((0, *operation.inner))
-    parts = tuple(
-        _Part(int(starts[i]), operation.inner[i], operation.tables[i] is not None) for i in operation.copied
-    )
-    tables = [table for i in operation.copied if (table := operation.tables[i]) is not None]
+    parts = tuple(_Part(int(starts[i]), operation.inner[i], operation.tables[i] is not None) for i in copied)
+    tables = [table for i in copied if (table := operation.tables[i]) is not None]
     tables = [isa.pack(table) for table in tables] if isa else tables
-    form = operation.outer, int(starts[-1]), operation.runs
+    form = operation.outer, int(starts[-1]), demands.runs
     return KernelCode(
         key=f"concat {operation.dtype} {form} {parts}" + (f" {isa.name}" if isa else ""),
         make=partial(_concat, isa, operation.dtype, *form, parts),

@@ -6,14 +6,14 @@ import numpy as np
 
 from edgec.kernels import tir
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Pad
+from edgec.kernels.operations import FREE, Demands, Pad
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def pad(operation: Pad, target: Target) -> KernelCode:
+def pad(operation: Pad, target: Target, demands: Demands = FREE) -> KernelCode:
     """Fill what lies outside, copy runs of the innermost dimension inside."""
-    del target
+    del target, demands
     rows = [n + before + after for n, (before, after) in zip(operation.shape, operation.pads, strict=True)]
     return KernelCode(
         key=f"pad {operation.dtype} {operation.shape} {operation.pads}",

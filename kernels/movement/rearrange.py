@@ -6,7 +6,7 @@ from functools import partial
 
 from edgec.kernels import tir
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Rearrange, laid, span
+from edgec.kernels.operations import FREE, Demands, Rearrange, laid, span
 from edgec.kernels.pointwise.elementwise import CHUNK
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -19,14 +19,16 @@ _MOVED_AS = {"bool": "uint8", "float16": "uint16"}
 """Types that not every CPU loads and stores; a copy moves their bytes."""
 
 
-def rearrange(operation: Rearrange, target: Target) -> KernelCode:
+def rearrange(operation: Rearrange, target: Target, demands: Demands = FREE) -> KernelCode:
     """Copy by strides: the innermost dimension, or the two innermost, as runs of vectors."""
     del target
     operation = replace(operation, dtype=_MOVED_AS.get(operation.dtype, operation.dtype))
-    walk = _walk(operation)
+    own = laid(operation.shape, demands.runs)
+    size = span(demands.runs, math.prod(operation.shape))
+    walk = _walk(operation, own)
     return KernelCode(
         key=f"rearrange {operation.dtype} {walk} {operation.offset} {operation.input_size}",
-        make=partial(_rearrange, operation, walk),
+        make=partial(_rearrange, operation, walk, size),
         tiles=math.prod(walk.outer) if walk.outer else -(-walk.count // CHUNK),
     )
 
@@ -48,8 +50,8 @@ class _Walk:
     """Elements of the input between the elements of one step: a few planes become interleaved channels."""
 
 
-def _walk(operation: Rearrange) -> _Walk:
-    own = laid(operation.shape, operation.runs)
+def _walk(operation: Rearrange, own: tuple[int, ...]) -> _Walk:
+    """Return how to run through a copy to a result that lies by the strides `own`."""
     sizes, (steps, result) = tir.merge_dimensions(operation.shape, [operation.strides, own])
     interleaved = len(sizes) > 1 and sizes[-1] <= _PLANES and steps[-2] == 1 and result[-2] == sizes[-1]
     run = 2 if interleaved else 1
@@ -59,9 +61,8 @@ def _walk(operation: Rearrange) -> _Walk:
     return _Walk(*outer, sizes[-1], steps[-1], 1, 0)
 
 
-def _rearrange(operation: Rearrange, walk: _Walk) -> object:
+def _rearrange(operation: Rearrange, walk: _Walk, size: int) -> object:
     lanes_at_once = tir.VECTOR_BYTES // tir.lanes_bytes(operation.dtype)
-    size = span(operation.runs, math.prod(operation.shape))
 
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch

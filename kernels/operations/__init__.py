@@ -1,10 +1,12 @@
-"""What is demanded of a device, with nothing left of ONNX or Relax: one value type per operation.
+"""What a device computes, with nothing left of ONNX or Relax: one value type per operation.
 
 Every operation carries the shapes it works on, so that a reshape is none at all. `kernels/reference` gives
-each its meaning in numpy; `kernels/table.py` lists the kernels that compute it.
+each its meaning in numpy; `kernels/table.py` lists the kernels that compute it. How it is to be computed is
+apart, in `Demands`.
 """
 
 from edgec.kernels.operations.conv import Chain, Conv2d, FloatConv2d, convolved
+from edgec.kernels.operations.demands import FREE, Demands
 from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
@@ -24,6 +26,7 @@ from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, 
 
 __all__ = [
     "ARGUMENTS",
+    "FREE",
     "INEXACT",
     "LONGEST_NORMALIZED",
     "AveragePool",
@@ -31,6 +34,7 @@ __all__ = [
     "Chain",
     "Concat",
     "Conv2d",
+    "Demands",
     "Dequantize",
     "FloatAveragePool",
     "FloatBinary",

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.operations.pointwise import Binary
-from edgec.kernels.operations.tensors import Runs
 
 
 def convolved(
@@ -52,17 +51,9 @@ class Conv2d:
     """Top, left, bottom, right."""
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
-    scratch: int | None = None
-    """Bytes of scratch that kernels shall do with if they can; None: what is fastest."""
-    compact: bool = False
-    """Whether kernels shall not store weights as more bytes than they are, but for whole vectors."""
-    uniform: bool = False
-    """Whether kernels may keep one multiplier: that of every channel."""
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -115,8 +106,6 @@ class Chain:
     """
 
     stages: tuple[Conv2d, ...]
-    scratch: int | None = None
-    """As of `Conv2d`, for all of them."""
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -156,8 +145,6 @@ class FloatConv2d:
     groups: int = 1
     residual: bool = False
     """Whether the operator's second input, of the result's shape, is added."""
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:

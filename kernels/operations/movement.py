@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operations.tensors import Runs
-
 
 @dataclass(frozen=True)
 class Rearrange:
@@ -21,8 +19,6 @@ class Rearrange:
     dtype: str
     input_size: int
     """Elements of the input buffer."""
-    runs: Runs | None = None
-    """How the result lies, where it is part of a wider tensor; None: densely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +31,6 @@ class Concat:
     tables: tuple[NDArray[np.int8] | None, ...]
     """Per input, [256] to requantize it, or None to copy."""
     dtype: str = "int8"
-    placed: tuple[bool, ...] = ()
-    """Per input, whether it lies in the result already, so that nothing is to do; () where none does."""
-    runs: Runs | None = None
-    """How the result lies, where it is part of a wider tensor; None: densely."""
-
-    @property
-    def copied(self) -> tuple[int, ...]:
-        """Inputs that don't lie in the result yet."""
-        return tuple(i for i in range(len(self.inner)) if not (self.placed and self.placed[i]))
 
 
 @dataclass(frozen=True)

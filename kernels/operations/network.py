@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.operations.conv import Chain, Conv2d, FloatConv2d
+from edgec.kernels.operations.demands import FREE, Demands
 from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
@@ -43,7 +44,7 @@ INEXACT = (FloatConv2d, Island)
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """One layer: an operation on named tensors."""
+    """One layer: an operation on named tensors, and what is demanded of its code."""
 
     name: str
     """The model's own name for it, made unique."""
@@ -51,18 +52,17 @@ class Operator:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     """One, but for an island."""
+    demands: Demands = FREE
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The inputs that a kernel is given."""
-        if isinstance(self.operation, Concat):
-            return tuple(self.inputs[i] for i in self.operation.copied)
-        return self.inputs
+        return tuple(name for i, name in enumerate(self.inputs) if i not in self.demands.placed)
 
     @property
     def computes(self) -> bool:
         """Whether there is anything to do: not where all that is concatenated lies there already."""
-        return not isinstance(self.operation, Concat) or bool(self.operation.copied)
+        return not self.demands.placed or bool(self.reads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operations.tensors import Runs
-
 
 def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
     """Whether element i of a result of `shape` is made of element i of each operand: nothing broadcasts."""
@@ -38,8 +36,6 @@ class Binary:
     output_zero_point: int
     low: int
     high: int
-    runs: Runs | None = None
-    """How the result lies, where it is part of a wider tensor; None: densely."""
 
     @property
     def elementwise(self) -> bool:
@@ -58,8 +54,6 @@ class FloatBinary:
     """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
     low: float = -np.inf
     high: float = np.inf
-    runs: Runs | None = None
-    """How the result lies, where it is part of a wider tensor; None: densely."""
 
     @property
     def elementwise(self) -> bool:
@@ -74,8 +68,6 @@ class Lookup:
     size: int
     table: NDArray[np.int8]
     """[256], computed in float64 at compile time."""
-    runs: Runs | None = None
-    """How the result lies, where it is part of a wider tensor; None: densely."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operations.tensors import Runs
-
 
 @dataclass(frozen=True)
 class MaxPool:
@@ -20,8 +18,6 @@ class MaxPool:
     pads: tuple[int, int]
     """Top, left; bottom and right follow from `output_shape`."""
     dtype: str = "int8"
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
     dilations: tuple[int, int] = (1, 1)
     """Pixels from one element of a window to the next; every window has one inside the image."""
 
@@ -46,8 +42,6 @@ class AveragePool:
     output_zero_point: int
     low: int
     high: int
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +79,6 @@ class FloatAveragePool:
     """[OH, OW]."""
     low: float = -np.inf
     high: float = np.inf
-    runs: Runs | None = None
-    """Pixels of the result, where it is part of a wider tensor; None where it lies densely."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Binary, Dequantize, FloatBinary, Quantize, laid
+from edgec.kernels.operations import FREE, Binary, Demands, Dequantize, FloatBinary, Quantize, laid
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -37,10 +37,10 @@ def parameters(operation: Binary) -> NDArray[np.int32]:
     return values
 
 
-def binary(operation: Binary, target: Target) -> KernelCode:
+def binary(operation: Binary, target: Target, demands: Demands = FREE) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
     del target
-    own = laid(operation.shape, operation.runs)
+    own = laid(operation.shape, demands.runs)
     shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
     flat = len(shape) == 1 and left == right == result == [1]
     sizes = [
@@ -71,10 +71,10 @@ def _binary(kind: str, shape: list[int], strides: _Strides, sizes: list[int]) ->
     return tir.kernel(parameters, "uint8", body, noalias=False)
 
 
-def float_binary(operation: FloatBinary, target: Target) -> KernelCode:
+def float_binary(operation: FloatBinary, target: Target, demands: Demands = FREE) -> KernelCode:
     """Add or multiply; operands that broadcast are read by strides."""
     del target
-    own = laid(operation.shape, operation.runs)
+    own = laid(operation.shape, demands.runs)
     shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
     flat = len(shape) == 1 and left == right == result == [1]
     sizes = [
@@ -134,9 +134,9 @@ def _combine(
         run(first, (one, two), shape[-1])
 
 
-def quantize(operation: Quantize, target: Target) -> KernelCode:
+def quantize(operation: Quantize, target: Target, demands: Demands = FREE) -> KernelCode:
     """float32 to int8."""
-    del target
+    del target, demands
     scale = np.array([operation.scale], np.float32).view(np.int32)[0]
     return KernelCode(
         key=f"quantize {operation.size}",
@@ -167,9 +167,9 @@ def _quantize(size: int) -> object:
     return tir.kernel([("float32", size), ("int32", 2), ("int8", size)], "uint8", body)
 
 
-def dequantize(operation: Dequantize, target: Target) -> KernelCode:
+def dequantize(operation: Dequantize, target: Target, demands: Demands = FREE) -> KernelCode:
     """int8 to float32."""
-    del target
+    del target, demands
     scale = np.array([operation.scale], np.float32).view(np.int32)[0]
     return KernelCode(
         key=f"dequantize {operation.size}",

@@ -6,27 +6,27 @@ from functools import partial
 from edgec.kernels import tir
 from edgec.kernels.isa.tables import ENTRIES, TableSet
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Lookup, Runs, span
+from edgec.kernels.operations import FREE, Demands, Lookup, Runs, span
 from edgec.kernels.pointwise.elementwise import CHUNK
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def lookup(operation: Lookup, target: Target) -> KernelCode:
+def lookup(operation: Lookup, target: Target, demands: Demands = FREE) -> KernelCode:
     """y = table[x + 128], one by one."""
     del target
-    return _code(None, operation)
+    return _code(None, operation, demands.runs)
 
 
-def codes(isa: TableSet, operation: Lookup, target: Target) -> Iterator[KernelCode]:
+def codes(isa: TableSet, operation: Lookup, target: Target, demands: Demands = FREE) -> Iterator[KernelCode]:
     """Code of a table on an instruction set; none where no vector fits."""
     del target
-    if (operation.size if operation.runs is None else operation.runs.length) >= isa.lanes:
-        yield _code(isa, operation)
+    if (operation.size if demands.runs is None else demands.runs.length) >= isa.lanes:
+        yield _code(isa, operation, demands.runs)
 
 
-def _code(isa: TableSet | None, operation: Lookup) -> KernelCode:
-    size, runs = operation.size, operation.runs
+def _code(isa: TableSet | None, operation: Lookup, runs: Runs | None) -> KernelCode:
+    size = operation.size
     return KernelCode(
         key=f"lookup {size} {runs}" + (f" {isa.name}" if isa else ""),
         make=partial(_lookup, isa, size, runs),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Normalize
+from edgec.kernels.operations import FREE, Demands, Normalize
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -37,8 +37,9 @@ def shape_of(operation: Normalize) -> str:
     return f"{operation.kind} {extents}"
 
 
-def normalize(operation: Normalize, target: Target) -> KernelCode:
+def normalize(operation: Normalize, target: Target, demands: Demands = FREE) -> KernelCode:
     """Go row by row where a group lies in one, else by blocks of channels over all rows."""
+    del demands
     lanes = _LANES if target.vector_bits >= _VECTOR_BITS else 1
     one_row = operation.rows == 1
     block = 0 if one_row else _block(operation)

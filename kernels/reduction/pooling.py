@@ -11,11 +11,14 @@ from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import (
+    FREE,
     AveragePool,
+    Demands,
     FloatAveragePool,
     FloatMean,
     MaxPool,
     Mean,
+    Runs,
     pitch,
     span,
 )
@@ -71,7 +74,7 @@ def _folded(
     return tir.load(kept, 0, lanes)
 
 
-def max_pool(operation: MaxPool, target: Target) -> KernelCode:
+def max_pool(operation: MaxPool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Maximum over a window; a tap outside repeats the image's nearest pixel, which the window holds too.
 
     A dilated window may not hold it: there a tap outside is the least that there is.
@@ -79,14 +82,16 @@ def max_pool(operation: MaxPool, target: Target) -> KernelCode:
     del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
-        key=f"max_pool {operation}", make=partial(_max_pool, operation), constants=(), tiles=n * oh
+        key=f"max_pool {operation} {demands.runs}",
+        make=partial(_max_pool, operation, demands.runs),
+        tiles=n * oh,
     )
 
 
-def _max_pool(operation: MaxPool) -> object:
+def _max_pool(operation: MaxPool, runs: Runs | None) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
-    apart = pitch(operation.runs, channels)
+    apart = pitch(runs, channels)
 
     def body(x: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
@@ -109,7 +114,7 @@ def _max_pool(operation: MaxPool) -> object:
 
     lowest = -math.inf if operation.dtype == "float32" else -128
     largest = _largest_float if operation.dtype == "float32" else _largest_integer
-    sizes = math.prod(operation.input_shape), span(operation.runs, math.prod(operation.output_shape))
+    sizes = math.prod(operation.input_shape), span(runs, math.prod(operation.output_shape))
     return tir.kernel([(operation.dtype, size) for size in sizes], "uint8", body)
 
 
@@ -135,14 +140,14 @@ def _largest_float(kernel: tuple[int, int], tap: Tap, value: Value, least: Expr,
     return T.Select(is_nan, T.reinterpret(tir.vector("float32", lanes), bits), number)
 
 
-def average_pool(operation: AveragePool, target: Target) -> KernelCode:
+def average_pool(operation: AveragePool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Integer sum over a window, requantized by the multiplier of that output position."""
     del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
-        f"{operation.strides} {operation.pads} {operation.runs}",
-        make=partial(_average_pool, operation),
+        f"{operation.strides} {operation.pads} {demands.runs}",
+        make=partial(_average_pool, operation, demands.runs),
         constants=(operation.multiplier, _parameters(operation)),
         tiles=n * oh,
     )
@@ -153,10 +158,10 @@ def _parameters(operation: AveragePool | Mean) -> np.ndarray[tuple[int], np.dtyp
     return np.array([operation.low, operation.high, *zero_points], np.int32)
 
 
-def _average_pool(operation: AveragePool) -> object:
+def _average_pool(operation: AveragePool, runs: Runs | None) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
-    apart = pitch(operation.runs, channels)
+    apart = pitch(runs, channels)
 
     def body(
         x: Buffer, multiplier: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
@@ -189,16 +194,16 @@ def _average_pool(operation: AveragePool) -> object:
             ("int8", math.prod(operation.input_shape)),
             ("float32", rows * columns),
             ("int32", 4),
-            ("int8", span(operation.runs, math.prod(operation.output_shape))),
+            ("int8", span(runs, math.prod(operation.output_shape))),
         ],
         "uint8",
         body,
     )
 
 
-def mean(operation: Mean, target: Target) -> KernelCode:
+def mean(operation: Mean, target: Target, demands: Demands = FREE) -> KernelCode:
     """Integer sum over the middle dimension, requantized."""
-    del target
+    del target, demands
     multiplier = np.array([operation.multiplier], np.float32).view(np.int32)
     return KernelCode(
         key=f"mean {operation.outer} {operation.reduced} {operation.inner}",
@@ -232,23 +237,23 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
     return tir.kernel(sizes, "uint8", body)
 
 
-def float_average_pool(operation: FloatAveragePool, target: Target) -> KernelCode:
+def float_average_pool(operation: FloatAveragePool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Sum over a window, times the multiplier of that output position."""
     del target
     n, oh, _, _ = operation.output_shape
     return KernelCode(
         key=f"float_average_pool {operation.input_shape} {operation.output_shape} {operation.kernel} "
-        f"{operation.strides} {operation.pads} {operation.low} {operation.high} {operation.runs}",
-        make=partial(_float_average_pool, operation),
+        f"{operation.strides} {operation.pads} {operation.low} {operation.high} {demands.runs}",
+        make=partial(_float_average_pool, operation, demands.runs),
         constants=(operation.multiplier,),
         tiles=n * oh,
     )
 
 
-def _float_average_pool(operation: FloatAveragePool) -> object:
+def _float_average_pool(operation: FloatAveragePool, runs: Runs | None) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
-    apart = pitch(operation.runs, channels)
+    apart = pitch(runs, channels)
 
     def body(x: Buffer, multiplier: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
@@ -271,14 +276,14 @@ def _float_average_pool(operation: FloatAveragePool) -> object:
 
             tir.vectors(channels, _LANES, vector)
 
-    size = span(operation.runs, math.prod(operation.output_shape))
+    size = span(runs, math.prod(operation.output_shape))
     sizes = math.prod(operation.input_shape), rows * columns, size
     return tir.kernel([("float32", size) for size in sizes], "float32", body)
 
 
-def float_mean(operation: FloatMean, target: Target) -> KernelCode:
+def float_mean(operation: FloatMean, target: Target, demands: Demands = FREE) -> KernelCode:
     """Sum over the middle dimension, some vectors at a time."""
-    del target
+    del target, demands
     return KernelCode(
         key=f"float_mean {operation}",
         make=partial(_float_mean, operation),

@@ -7,14 +7,14 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Softmax
+from edgec.kernels.operations import FREE, Demands, Softmax
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def softmax(operation: Softmax, target: Target) -> KernelCode:
+def softmax(operation: Softmax, target: Target, demands: Demands = FREE) -> KernelCode:
     """Three passes over a row: maximum, sum, quotients."""
-    del target
+    del target, demands
     inverse = np.array([operation.inverse_scale], np.float32).view(np.int32)[0]
     return KernelCode(
         key=f"softmax {operation.outer} {operation.length}",

@@ -76,7 +76,9 @@ def _steps(case: Drawn, target: Target, folder: Path) -> Steps | Verdict:
             _, code = choose(operator, target, records)
             inputs = tuple(np.ascontiguousarray(values[name]) for name in operator.inputs)
             expected = np.ascontiguousarray(values[operator.outputs[0]])
-            made.append(called(operator.operation, Call(code, inputs, expected, (0, code.tiles))))
+            made.append(
+                called(operator.operation, Call(code, inputs, expected, (0, code.tiles)), operator.demands)
+            )
 
     with quiet():
         verdict = verdict_of(attempt)

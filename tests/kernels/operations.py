@@ -16,12 +16,15 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operations import (
+    FREE,
     AveragePool,
     Binary,
     Chain,
     Concat,
     Conv2d,
+    Demands,
     Dequantize,
     FloatAveragePool,
     FloatBinary,
@@ -39,6 +42,7 @@ from edgec.kernels.operations import (
     Softmax,
     span,
 )
+from edgec.targets.descriptor import Target
 from tests.kernels.harness import Call
 
 Array = NDArray[Any]
@@ -58,10 +62,15 @@ ODD = ODD.view(np.float32)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An operation and inputs for it."""
+    """An operation, inputs for it, and what is demanded of its code."""
 
     operation: Operation
     inputs: tuple[Array, ...]
+    demands: Demands = FREE
+
+    def code(self, kernel: Kernel, target: Target) -> KernelCode | None:
+        """A kernel's first choice, or None where it takes no such case."""
+        return kernel.code(self.operation, target, self.demands)
 
 
 def _generator(draw: DrawFn) -> Generator:
@@ -165,21 +174,19 @@ def _conv2d(draw: DrawFn, family: str) -> Case:
     low, high = _bounds(draw)
     operation = Conv2d(
         shape, weights, bias.astype(np.int32), multiplier,
-        _zero_point(draw), _zero_point(draw), low, high, **geometry, uniform=uniform,
+        _zero_point(draw), _zero_point(draw), low, high, **geometry,
     )  # fmt: skip
     inputs = [_int8(draw, rng, shape)]
     if not family.startswith("depthwise") and draw(st.booleans()):
         operation, other = draw(_with_residual(rng, operation))
         inputs.append(other)
-    return Case(operation, tuple(inputs))
+    return Case(operation, tuple(inputs), Demands(uniform=uniform))
 
 
-def called(operation: Operation, call: Call) -> Call:
+def called(operation: Operation, call: Call, demands: Demands) -> Call:
     """Return the call of a kernel whose result is part of a wider tensor, or lies there in part already."""
-    runs: Runs | None = getattr(operation, "runs", None)
-    copied = operation.copied if isinstance(operation, Concat) else None
-    size = call.expected.size
-    if runs is None and (copied is None or len(copied) == len(operation.inner)):
+    runs, size = demands.runs, call.expected.size
+    if runs is None and not demands.placed:
         return call
     elements = np.arange(size)
     positions = elements
@@ -187,10 +194,11 @@ def called(operation: Operation, call: Call) -> Call:
         positions = elements // runs.length * runs.pitch + elements % runs.length
     expected = call.expected
     if isinstance(operation, Concat):
+        copied = [i for i in range(len(operation.inner)) if i not in demands.placed]
         ends = np.cumsum(operation.inner)
-        taken = np.isin(np.searchsorted(ends, elements % ends[-1], side="right"), operation.copied)
+        taken = np.isin(np.searchsorted(ends, elements % ends[-1], side="right"), copied)
         expected, positions = expected.reshape(-1)[taken], positions[taken]
-        call = replace(call, inputs=tuple(call.inputs[i] for i in operation.copied))
+        call = replace(call, inputs=tuple(call.inputs[i] for i in copied))
     return replace(call, expected=expected, positions=positions, elements=span(runs, size))
 
 
@@ -202,8 +210,7 @@ def _lying(draw: DrawFn, cases: SearchStrategy[Case], lengths: Callable[[Any], l
     if length is None:
         return case
     runs = Runs(length, length + draw(st.sampled_from((0, 1, 3, 16, 100))))
-    operation: Any = case.operation
-    return replace(case, operation=replace(operation, runs=runs))
+    return replace(case, demands=replace(case.demands, runs=runs))
 
 
 def _pixels(operation: Any) -> list[int]:
@@ -223,18 +230,21 @@ def _chain(draw: DrawFn) -> Case:
     shape = (draw(st.integers(1, 2)), draw(sizes), draw(sizes), draw(st.sampled_from((1, 3, 8, 17, 32))))
     x = _int8(draw, rng, shape)
     stages: list[Conv2d] = []
+    demands: list[Demands] = []
     for _ in range(draw(st.integers(2, 4))):
-        stages.append(draw(_stage(rng, stages[-1].output_shape if stages else shape)))
+        stage, demanded = draw(_stage(rng, stages[-1].output_shape if stages else shape))
+        stages.append(stage)
+        demands.append(demanded)
     inputs = [x]
     *_, last = stages
     if last.groups == 1 and draw(st.booleans()):
         stages[-1], other = draw(_with_residual(rng, last))
         inputs.append(other)
-    return Case(Chain(tuple(stages)), tuple(inputs))
+    return Case(Chain(tuple(stages)), tuple(inputs), Demands(stages=tuple(demands)))
 
 
 @st.composite
-def _stage(draw: DrawFn, rng: Generator, shape: tuple[int, ...]) -> Conv2d:
+def _stage(draw: DrawFn, rng: Generator, shape: tuple[int, ...]) -> tuple[Conv2d, Demands]:
     """A convolution of an image; whichever window is drawn, one of the image's own size at most."""
     channels = shape[3]
     kind = draw(st.sampled_from(("pointwise", "pointwise", "depthwise", "depthwise", "window")))
@@ -253,10 +263,11 @@ def _stage(draw: DrawFn, rng: Generator, shape: tuple[int, ...]) -> Conv2d:
         multiplier = np.minimum(multiplier, np.float32(0.25))
     multiplier, uniform = _alike(draw, multiplier)
     low, high = _bounds(draw)
-    return Conv2d(
+    stage = Conv2d(
         shape, weights, bias, multiplier, _zero_point(draw), _zero_point(draw), low, high,
-        strides, pads, dilations, groups, uniform=uniform,
+        strides, pads, dilations, groups,
     )  # fmt: skip
+    return stage, Demands(uniform=uniform)
 
 
 @st.composite
@@ -407,9 +418,10 @@ def _concat(draw: DrawFn) -> Case:
         operation = Concat(outer, tuple(inner), (None,) * len(inner), "float32")
         return Case(operation, tuple(_floats(rng, outer * n) for n in inner))
     tables = tuple(_table(rng) if draw(st.booleans()) else None for _ in inner)
-    placed = tuple(table is None and draw(st.booleans()) for table in tables)
-    operation = Concat(outer, tuple(inner), tables, placed=() if all(placed) else placed)
-    return Case(operation, tuple(_int8(draw, rng, outer * n) for n in inner))
+    placed = tuple(i for i, table in enumerate(tables) if table is None and draw(st.booleans()))
+    inputs = tuple(_int8(draw, rng, outer * n) for n in inner)
+    operation = Concat(outer, tuple(inner), tables)
+    return Case(operation, inputs, FREE if len(placed) == len(inner) else Demands(placed=placed))
 
 
 @st.composite
@@ -585,9 +597,9 @@ _LEAST_DRAWN = 32
 
 
 def batches(
-    operation: type[Operation], wanted: Callable[[Operation], bool], size: int
+    operation: type[Operation], wanted: Callable[[Case], bool], size: int
 ) -> SearchStrategy[list[Case]]:
-    """At most `size` cases, but not none, whose operation is `wanted` (a kernel may take few of its type)."""
+    """At most `size` cases, but not none, that are `wanted` (a kernel may take few of its type)."""
     count = max(4 * size, _LEAST_DRAWN)
     drawn = st.lists(CASES[operation], min_size=count, max_size=count)
-    return drawn.map(lambda cases: [case for case in cases if wanted(case.operation)][:size]).filter(bool)
+    return drawn.map(lambda cases: [case for case in cases if wanted(case)][:size]).filter(bool)

@@ -104,12 +104,13 @@ def test_a_kernel_equals_the_reference(
     target = replace(target, l1d_bytes=data.draw(st.sampled_from((32768, 2048))))
     floats = target.requantization == "float32"
 
-    def takes(operation: Any) -> bool:
+    def takes(case: Case) -> bool:
+        operation = case.operation
         if isinstance(operation, MaxPool) and operation.dtype == "float32" and not floats:
             return False
         if isinstance(operation, Dequantize) and "mve.fp" in target.features and operation.scale < 2.0**-126:
             return False  # Helium takes subnormal numbers for zero
-        return kernel.code(operation, target) is not None
+        return case.code(kernel, target) is not None
 
     cases = data.draw(batches(kernel.operation, takes, 8))
     calls = [data.draw(_call(kernel, target, case)) for case in cases]
@@ -208,11 +209,11 @@ def check_sums(machines: Machines, target: Target, cases: Sequence[Case], calls:
 
 def whole(kernel: Kernel, target: Target, case: Case) -> Call:
     """All tiles of the case in one range."""
-    code = kernel.code(case.operation, target)
+    code = case.code(kernel, target)
     assert code is not None
     with np.errstate(over="ignore", invalid="ignore"):  # they are clamped like any other value
         (expected,) = reference.compute(case.operation, case.inputs, target.requantization)
-    return called(case.operation, Call(code, case.inputs, expected, (0, code.tiles)))
+    return called(case.operation, Call(code, case.inputs, expected, (0, code.tiles)), case.demands)
 
 
 @st.composite

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from edgec.errors import UnsupportedError
 from edgec.kernels import reference
 from edgec.kernels.codegen import elf, native
-from edgec.kernels.kernel import Kernel
+from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operations import (
     ARGUMENTS,
     Binary,
     Chain,
     Conv2d,
+    Demands,
     FloatAveragePool,
     FloatBinary,
     FloatConv2d,
@@ -30,7 +31,7 @@ from edgec.kernels.operations import (
 from edgec.kernels.table import KERNELS, candidates
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
-from tests.kernels.operations import BUILDING, CASES, batches
+from tests.kernels.operations import BUILDING, CASES, Case, batches
 from tests.kernels.test_exactness import FIXED_POINT, suited
 
 EXACT = [operation for operation in get_args(Operation) if operation is not Island]
@@ -63,20 +64,23 @@ def test_every_operation_has_a_meaning_a_test_and_a_portable_last_line(operation
 @given(data=st.data())
 def test_portable_lines_take_whatever_comes(operation: type[Operation], data: st.DataObject) -> None:
     unknown = replace(loader.load("x86-64-int8"), arch="riscv64")
-    assert any(candidates(data.draw(CASES[operation]).operation, unknown))
+    case = data.draw(CASES[operation])
+    assert any(candidates(case.operation, unknown, case.demands))
 
 
 @pytest.mark.parametrize(("kernel", "target"), LINES)
 @settings(BUILDING, max_examples=4)
 @given(data=st.data())
 def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data: st.DataObject) -> None:
-    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 1)):
+    for case in data.draw(batches(kernel.operation, lambda case: case.code(kernel, target) is not None, 1)):
         one = case.operation
         two = _of_other_values(one)
-        code = kernel.code(one, target)
+        code = case.code(kernel, target)
         assert code is not None
         # Weights may leave no proof for the first choice, and then take another of the layer's.
-        same = next((other for other in kernel.codes(two, target) if other.key == code.key), None)
+        same = next(
+            (other for other in kernel.codes(two, target, case.demands) if other.key == code.key), None
+        )
         if same is None and kernel.name.startswith("winograd"):
             reject()  # such small weights have faster products, beside which no transform pays
         assert same is not None
@@ -88,12 +92,11 @@ def test_values_are_arguments_and_not_code(kernel: Kernel, target: Target, data:
 @given(data=st.data())
 def test_equal_keys_mean_equal_code(kernel: Kernel, target: Target, data: st.DataObject) -> None:
     """Whatever shape changes by one: either the key tells, or the code is the same."""
-    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 1)):
-        one = case.operation
-        name = data.draw(st.sampled_from(sorted({field.name for field in fields(one)} - ARGUMENTS)))
-        two = replace(one, **{name: data.draw(_bumped(getattr(one, name)))})
+    for case in data.draw(batches(kernel.operation, lambda case: case.code(kernel, target) is not None, 1)):
+        part = data.draw(st.sampled_from(("operation", "operation", "demands")))
+        changed = data.draw(_bumped_field(getattr(case, part)))
         try:
-            codes = kernel.code(one, target), kernel.code(two, target)
+            codes = case.code(kernel, target), replace(case, **{part: changed}).code(kernel, target)
         except (ValueError, ZeroDivisionError):  # shapes that don't go together
             continue
         both = [code for code in codes if code is not None]
@@ -106,8 +109,8 @@ def test_equal_keys_mean_equal_code(kernel: Kernel, target: Target, data: st.Dat
 @given(data=st.data())
 def test_code_is_plain(kernel: Kernel, target: Target, data: st.DataObject) -> None:
     """One rounding for every product and sum, and no library but the C library's memory functions."""
-    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 2)):
-        code = kernel.code(case.operation, target)
+    for case in data.draw(batches(kernel.operation, lambda case: case.code(kernel, target) is not None, 2)):
+        code = case.code(kernel, target)
         assert code is not None
         callees = {row.symbol(callee) for row, callee in code.callees}
         text = native.assembly(code.make(), "kernel", target)
@@ -124,7 +127,8 @@ def test_cores_without_an_fpu_get_no_float_instruction_and_no_library_for_arithm
     operation: type[Operation], data: st.DataObject
 ) -> None:
     target = loader.load("cortex-m3-int8")
-    _, code = next(candidates(data.draw(CASES[operation]).operation, target), (None, None))
+    case = data.draw(CASES[operation])
+    _, code = next(candidates(case.operation, target, case.demands), (None, None))
     assert code is not None or operation is Chain  # whose layers are then by themselves
     for each in [] if code is None else (code, *(callee for _, callee in code.callees)):
         callees = {row.symbol(callee) for row, callee in each.callees}
@@ -190,6 +194,14 @@ def _other(value: Any) -> Any:
     return value if value is None else type(value)(2 if value == 1 else 1)
 
 
+def _bumped_field(value: Any) -> st.SearchStrategy[Any]:
+    """The same operation or demands with one field bumped that code may depend on."""
+    names = sorted({field.name for field in fields(value)} - ARGUMENTS)
+    return st.sampled_from(names).flatmap(
+        lambda name: _bumped(getattr(value, name)).map(lambda bumped: replace(value, **{name: bumped}))
+    )
+
+
 def _bumped(value: Any) -> st.SearchStrategy[Any]:
     """The same value with one number in it one larger, or another word."""
     if value is None or value == ():
@@ -203,11 +215,10 @@ def _bumped(value: Any) -> st.SearchStrategy[Any]:
         return index.flatmap(
             lambda i: _bumped(value[i]).map(lambda bumped: (*value[:i], bumped, *value[i + 1 :]))
         )
-    if isinstance(value, Conv2d):  # of a chain
-        names = sorted({field.name for field in fields(value)} - ARGUMENTS)
-        return st.sampled_from(names).flatmap(
-            lambda name: _bumped(getattr(value, name)).map(lambda bumped: replace(value, **{name: bumped}))
-        )
+    if isinstance(value, Conv2d | Demands):  # of a chain
+        return _bumped_field(value)
+    if isinstance(value, bool):
+        return st.just(not value)
     return st.just(value + 1)
 
 
@@ -218,19 +229,21 @@ def _bumped(value: Any) -> st.SearchStrategy[Any]:
 @given(data=st.data())
 def test_scratch_is_limited_where_it_can_be(kernel: Kernel, target: Target, data: st.DataObject) -> None:
     """The first code with no scratch allowed is the smallest; with as much as it takes, it is the same."""
-    for case in data.draw(batches(kernel.operation, lambda op: kernel.code(op, target) is not None, 2)):
-        op = case.operation
-        assert isinstance(op, Conv2d | Chain)
-        code, least = kernel.code(op, target), kernel.code(replace(op, scratch=0), target)
+    for case in data.draw(batches(kernel.operation, lambda case: case.code(kernel, target) is not None, 2)):
+
+        def limited_to(scratch: int, case: Case = case) -> KernelCode | None:
+            return replace(case, demands=replace(case.demands, scratch=scratch)).code(kernel, target)
+
+        code, least = case.code(kernel, target), limited_to(0)
         assert code is not None
         if least is None:  # Winograd's transforms can't do with less
             continue
         assert least.scratch_bytes <= code.scratch_bytes
-        limited = kernel.code(replace(op, scratch=code.scratch_bytes), target)
+        limited = limited_to(code.scratch_bytes)
         assert limited is not None
         assert limited.key == code.key
         between = (code.scratch_bytes + least.scratch_bytes) // 2
-        limited = kernel.code(replace(op, scratch=between), target)
+        limited = limited_to(between)
         assert limited is not None
         assert limited.scratch_bytes <= between
 

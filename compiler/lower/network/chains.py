@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
-from edgec.kernels.operations import Chain, Conv2d, Network, Operator
+from edgec.kernels.operations import FREE, Chain, Conv2d, Demands, Network, Operator
 
 Members = tuple[Operator, ...]
 """Convolutions in execution order, each of the one before's result, which nobody else reads."""
@@ -102,7 +102,9 @@ def joined(members: Members) -> Operator:
     """Return a chain as one operator."""
     # The first's input, and the last's residual if it has one.
     inputs = members[0].inputs[0], *members[-1].inputs[1:]
-    return Operator(name_of(members), operation_of(members), inputs, members[-1].outputs)
+    stages = tuple(member.demands for member in members)
+    demands = Demands(stages=stages if any(stage != FREE for stage in stages) else ())
+    return Operator(name_of(members), operation_of(members), inputs, members[-1].outputs, demands)
 
 
 def _may_join(operator: Operator) -> bool:

@@ -16,4 +16,4 @@ def compact_weights(network: Network) -> Network:
 def _compact(operator: Operator) -> Operator:
     if not isinstance(operator.operation, Conv2d):
         return operator
-    return replace(operator, operation=replace(operator.operation, compact=True))
+    return replace(operator, demands=replace(operator.demands, compact=True))

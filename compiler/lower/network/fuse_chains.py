@@ -130,7 +130,7 @@ class _Search:
 
     def _call(self, operator: Operator) -> Call:
         """Return a call that needs what any level's does; of an island its tensors only."""
-        key = operator.name, getattr(operator.operation, "scratch", None)
+        key = operator.name, operator.demands.scratch
         if key not in self._calls:
             if isinstance(operator.operation, Island):
                 arguments = (*operator.inputs, *operator.outputs)
@@ -171,7 +171,6 @@ class _Search:
 
 
 def _limited(operator: Operator, scratch: int) -> Operator:
-    operation = operator.operation
-    if not isinstance(operation, Conv2d | Chain):
+    if not isinstance(operator.operation, Conv2d | Chain):
         return operator
-    return replace(operator, operation=replace(operation, scratch=scratch))
+    return replace(operator, demands=replace(operator.demands, scratch=scratch))

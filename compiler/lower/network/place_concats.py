@@ -76,10 +76,9 @@ def _placed(network: Network, name: str, index: int) -> Network:
     if producer is None or not alone or not own_scale or not _writes(producer.operation, place.runs):
         return network
     if place.runs is not None:
-        laid: Any = producer.operation  # of a type in `_LENGTHS`
-        operators[producer.name] = replace(producer, operation=replace(laid, runs=place.runs))
-    placed = tuple(i == index or i not in operation.copied for i in range(len(operation.inner)))
-    operators[name] = replace(concat, operation=replace(operation, placed=placed))
+        operators[producer.name] = replace(producer, demands=replace(producer.demands, runs=place.runs))
+    placed = tuple(sorted({*concat.demands.placed, index}))
+    operators[name] = replace(concat, demands=replace(concat.demands, placed=placed))
     tensors = network.tensors | {tensor.name: replace(tensor, place=place)}
     return replace(network, operators=tuple(operators.values()), tensors=tensors)
 

@@ -46,9 +46,9 @@ def select(network: Network, target: Target, records: Records) -> Program:
 
 def choose(operator: Operator, target: Target, records: Records) -> tuple[Kernel, KernelCode]:
     """Return the code that the layer's record names, if there is any; else the first."""
-    record = records.find(operator.operation, target)
+    record = records.find(operator, target)
     first = None
-    for kernel, code in candidates(operator.operation, target):
+    for kernel, code in candidates(operator.operation, target, operator.demands):
         first = first or (kernel, code)
         if record is None or (kernel.name, code.configuration) == (record.kernel, record.configuration):
             return kernel, code

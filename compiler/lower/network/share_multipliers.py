@@ -21,19 +21,21 @@ def share_multipliers(network: Network, target: Target) -> Network:
     """
     sharing: defaultdict[str, list[tuple[str, Conv2d]]] = defaultdict(list)
     for operator in network.operators:
-        found = next(candidates(operator.operation, target), None)
+        found = next(candidates(operator.operation, target, operator.demands), None)
         if isinstance(operator.operation, Conv2d) and found is not None:
             kernel, code = found
             sharing[kernel.symbol(code)].append((operator.outputs[0], operator.operation))
-    uniform: dict[str, Conv2d] = {}
+    uniform: set[str] = set()
     for layers in sharing.values():
         alike = {name: layer for name, layer in layers if (layer.multiplier == layer.multiplier[:1]).all()}
         if len(alike) == len(layers) or sum(o.multiplier.nbytes for o in alike.values()) > FUNCTION_BYTES:
-            uniform |= {name: replace(layer, uniform=True) for name, layer in alike.items()}
+            uniform |= alike.keys()
     return replace(
         network,
         operators=tuple(
-            replace(operator, operation=uniform.get(operator.outputs[0], operator.operation))
+            replace(operator, demands=replace(operator.demands, uniform=True))
+            if operator.outputs[0] in uniform
+            else operator
             for operator in network.operators
         ),
     )

@@ -19,7 +19,7 @@ from edgec.kernels.codegen.extent import Extent
 from edgec.kernels.isa import dsp
 from edgec.kernels.isa.assembly import address, linked
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operations import Chain, Conv2d
+from edgec.kernels.operations import FREE, Chain, Conv2d, Demands
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
@@ -116,11 +116,15 @@ class _Callee:
     """Types of its constants, but for the extent."""
 
 
-def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterator[KernelCode]:
+def codes(
+    layers: Sequence[Kernel], operation: Chain, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Code of a chain of which each convolution is one of `layers`', kernels that read an extent."""
     if "thumb2" not in target.features:  # of whose instructions its own loops are
         return
-    found = [_layer(layers, stage, target) for stage in operation.stages]
+    found = [
+        _layer(layers, stage, target, demands.of_stage(index)) for index, stage in enumerate(operation.stages)
+    ]
     parts = [part for part in found if part is not None]
     if len(parts) < len(found):
         return
@@ -130,8 +134,7 @@ def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterato
         RingPlan(stages, rows, operation.input_shape[0], scratch)
         for rows in range(min(_MOST_ROWS, stages[-1].rows), 0, -1)
     ]
-    limit = operation.scratch
-    plan = next((plan for plan in plans if limit is None or plan.stripes[-1] <= limit), plans[-1])
+    plan = next((plan for plan in plans if demands.allow(plan.stripes[-1])), plans[-1])
     residual = operation.stages[-1].residual is not None
     # An odd last pixel is computed twice.
     inplace = [0] * plan.behind + [1] * (residual and operation.output_shape[2] % 2 == 0)
@@ -151,11 +154,13 @@ def codes(layers: Sequence[Kernel], operation: Chain, target: Target) -> Iterato
     )
 
 
-def _layer(layers: Sequence[Kernel], operation: Conv2d, target: Target) -> tuple[Kernel, KernelCode] | None:
+def _layer(
+    layers: Sequence[Kernel], operation: Conv2d, target: Target, demands: Demands
+) -> tuple[Kernel, KernelCode] | None:
     """Return the first code for a convolution whose rows are those of the image, not its columns."""
     whole = Extent(operation.output_shape[1], operation.input_shape[1], operation.pads[0]).array
     for kernel in layers:
-        for code in kernel.codes(operation, target) if kernel.runs_on(target) else ():
+        for code in kernel.codes(operation, target, demands) if kernel.runs_on(target) else ():
             if np.array_equal(code.constants[-1], whole):
                 return kernel, code
     return None

@@ -20,7 +20,7 @@ from edgec.kernels.conv import epilogue
 from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.isa.assembly import Assembly, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d, pitch
+from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.architectures import Arch
 from edgec.targets.descriptor import Requantization, Target
@@ -143,12 +143,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Form:
-    """What of a `Variant` the layer's geometry decides."""
+    """What of a `Variant` isn't the instruction set's to say."""
 
     dense: bool
     pointwise: bool
     scattered: bool
     aliased: bool
+    uniform: bool
 
 
 class McuSet(Protocol):
@@ -170,8 +171,8 @@ class McuSet(Protocol):
     def variant(self, operation: Conv2d, form: "Form") -> Variant:
         """Return the code that the layer takes, of one group."""
 
-    def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
-        """Weights, biases, multipliers: of each channel, or one if the operation is `uniform`."""
+    def pack(self, operation: Conv2d, length: int, form: "Form") -> tuple[NDArray[np.generic], ...]:
+        """Weights, biases, multipliers: of each channel, or one if the form is `uniform`."""
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Return the bytes of the panel, and of what is beside it."""
@@ -186,7 +187,7 @@ class McuSet(Protocol):
         """Write the loop over output channels; `pixels` are the output's, counted over all images."""
 
 
-def codes(isa: McuSet, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(isa: McuSet, operation: Conv2d, target: Target, demands: Demands = FREE) -> Iterator[KernelCode]:
     """Code of a convolution of any geometry, but for groups of single channels."""
     weights = operation.weights
     del target
@@ -201,7 +202,7 @@ def codes(isa: McuSet, operation: Conv2d, target: Target) -> Iterator[KernelCode
     pointwise = contiguous and kernel == operation.strides == (1, 1)
     outputs, pixels = len(weights), int(np.prod(operation.output_shape[1:3]))
     inplace = []
-    if operation.runs is None:
+    if demands.runs is None:
         # Pixels are written in order, and each after it was read.
         if (pointwise or dense) and (outputs == size or (images == 1 and outputs < size)):
             inplace.append(0)
@@ -209,12 +210,16 @@ def codes(isa: McuSet, operation: Conv2d, target: Target) -> Iterator[KernelCode
             inplace.append(1)
     groups = list(_groups(operation))
     largest = max(groups, key=lambda group: float(group.multiplier.max()))  # whose results take the most
-    variant = isa.variant(largest, Form(dense, pointwise and not dense, scattered, bool(inplace)))
+    form = Form(dense, pointwise and not dense, scattered, bool(inplace), demands.uniform)
+    variant = isa.variant(largest, form)
     length = -(-size // isa.step) * isa.step
     yield KernelCode(
         key=f"mcu_conv2d {isa.name} {variant}",
         make=partial(_function, isa, variant),
-        constants=(*_packed(isa, groups, length, dense), *_parameters(operation, length)[: 2 - dense]),
+        constants=(
+            *_packed(isa, groups, length, form),
+            *_parameters(operation, length, demands)[: 2 - dense],
+        ),
         tiles=images,
         scratch_bytes=isa.scratch_bytes(variant, len(groups[0].weights), length),
         inplace=tuple(inplace),
@@ -237,20 +242,22 @@ def _groups(operation: Conv2d) -> Iterator[Conv2d]:
         )  # fmt: skip
 
 
-def _packed(isa: McuSet, groups: Sequence[Conv2d], length: int, dense: bool) -> Iterator[NDArray[np.generic]]:
+def _packed(isa: McuSet, groups: Sequence[Conv2d], length: int, form: Form) -> Iterator[NDArray[np.generic]]:
     """Yield the instruction set's constants, those of one group after those of another."""
-    for parts in zip(*(isa.pack(group, length, dense) for group in groups), strict=True):
+    for parts in zip(*(isa.pack(group, length, form) for group in groups), strict=True):
         yield parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _parameters(operation: Conv2d, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _parameters(
+    operation: Conv2d, length: int, demands: Demands
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Parameters and extent, which a dense layer needs none of."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
     _, kernel_rows, kernel_columns, taken = operation.weights.shape
     geometry = ConvParameters(
         Extent(rows, in_rows, operation.pads[0]), columns, outputs // operation.groups,
-        pitch(operation.runs, outputs), length, channels, in_columns,
+        pitch(demands.runs, outputs), length, channels, in_columns,
         *operation.strides, operation.pads[1], kernel_rows, kernel_columns,
         segment=kernel_columns * taken,
         pitch=in_columns * channels,

@@ -48,17 +48,17 @@ class Dsp:
         words = form.dense or (operation.input_shape[3] % 4 == 0 and not form.scattered)
         residual, pointwise = operation.residual is not None, form.pointwise and words
         return Variant(
-            form.dense, pointwise, form.scattered, words, ragged, operation.saturating, operation.uniform,
+            form.dense, pointwise, form.scattered, words, ragged, operation.saturating, form.uniform,
             residual, form.aliased,
         )  # fmt: skip
 
-    def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
+    def pack(self, operation: Conv2d, length: int, form: Form) -> tuple[NDArray[np.generic], ...]:
         """One stream, see `dsp.stream`."""
         flat = operation.weights.reshape(len(operation.weights), -1)
         weights = np.zeros((len(flat), length), np.int8)
         weights[:, : flat.shape[1]] = flat
         bias = conv2d.folded_bias(operation, 0).astype(np.int64)
-        return (dsp.stream(weights, bias, operation.multiplier, _width(dense), operation.uniform),)
+        return (dsp.stream(weights, bias, operation.multiplier, _width(form.dense), form.uniform),)
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:
         """Two bytes of each element; and the windows as they are, where they are gathered first."""

@@ -36,17 +36,17 @@ class Mve:
         residual = operation.residual is not None
         ragged = residual and len(operation.weights) % 4 > 0
         return Variant(
-            form.dense, form.pointwise, form.scattered, True, ragged, False, operation.uniform, residual,
+            form.dense, form.pointwise, form.scattered, True, ragged, False, form.uniform, residual,
             form.aliased,
         )  # fmt: skip
 
-    def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
+    def pack(self, operation: Conv2d, length: int, form: Form) -> tuple[NDArray[np.generic], ...]:
         """One stream, see `mve.stream`; a uniform multiplier and the other parameters of its loop first."""
         flat = operation.weights.reshape(len(operation.weights), -1)
         weights = np.zeros((len(flat), length), np.int8)
         weights[:, : flat.shape[1]] = flat
-        bias, uniform = conv2d.folded_bias(operation, 0), operation.uniform
-        stream = mve.stream(weights, bias, operation.multiplier, 1 if dense else 2, uniform)
+        bias, uniform = conv2d.folded_bias(operation, 0), form.uniform
+        stream = mve.stream(weights, bias, operation.multiplier, 1 if form.dense else 2, uniform)
         return (np.concatenate([_parameters(operation), stream]) if uniform else stream,)
 
     def scratch_bytes(self, variant: Variant, outputs: int, length: int) -> int:

@@ -36,20 +36,20 @@ class Thumb:
         """Return the code that the layer takes, of one group."""
         ragged, residual = len(operation.weights) % _width(form.dense) > 0, operation.residual is not None
         return Variant(
-            form.dense, False, form.scattered, False, ragged, operation.saturating, operation.uniform,
+            form.dense, False, form.scattered, False, ragged, operation.saturating, form.uniform,
             residual, form.aliased, wide=thumb.wide(operation.multiplier),
         )  # fmt: skip
 
-    def pack(self, operation: Conv2d, length: int, dense: bool) -> tuple[NDArray[np.generic], ...]:
+    def pack(self, operation: Conv2d, length: int, form: Form) -> tuple[NDArray[np.generic], ...]:
         """Weights [block, length, channel of the block], biases and scales, padded to whole blocks."""
-        flat, width = operation.weights.reshape(len(operation.weights), -1), _width(dense)
+        flat, width = operation.weights.reshape(len(operation.weights), -1), _width(form.dense)
         padded = -(-len(flat) // width) * width
         weights = np.zeros((padded, length), np.int8)
         weights[: len(flat), : flat.shape[1]] = flat
         bias, scales = np.zeros(padded, np.int32), np.zeros((padded, 2), np.int32)
         bias[: len(flat)] = conv2d.folded_bias(operation, 0)
         scales[: len(flat)] = thumb.scales(operation.multiplier)
-        scales = scales[:1] if operation.uniform else scales
+        scales = scales[:1] if form.uniform else scales
         blocks = weights.reshape(-1, width, length).swapaxes(1, 2)
         return np.ascontiguousarray(blocks), bias, scales
 

@@ -20,7 +20,7 @@ from edgec.kernels.codegen.extent import Extent
 from edgec.kernels.conv import epilogue
 from edgec.kernels.isa.assembly import Assembly, linked
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d, pitch
+from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.architectures import Arch
 from edgec.targets.descriptor import Requantization, Target
@@ -128,7 +128,9 @@ class DepthwiseRows(Protocol):
         """Write the computation of a row of outputs of a block."""
 
 
-def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: DepthwiseRows, operation: Conv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Code of a 3x3 depthwise convolution, requantized as the instruction set does it."""
     channels = operation.input_shape[3]
     _, rows, columns, _ = operation.output_shape
@@ -142,18 +144,18 @@ def codes(isa: DepthwiseRows, operation: Conv2d, target: Target) -> Iterator[Ker
     if not isa.accepts(operation):
         return
     if rows > columns and operation.strides == (1, 1):
-        yield _code(isa, operation, turned=True)
-    yield _code(isa, operation, turned=False)
+        yield _code(isa, operation, demands, turned=True)
+    yield _code(isa, operation, demands, turned=False)
 
 
-def _code(isa: DepthwiseRows, operation: Conv2d, turned: bool) -> KernelCode:
+def _code(isa: DepthwiseRows, operation: Conv2d, demands: Demands, turned: bool) -> KernelCode:
     images, form = operation.input_shape[0], isa.form(operation)
     same = operation.input_shape == operation.output_shape
     # Outputs lie in front of the inputs that they are made of, row by row.
     behind = same or (images == 1 and not turned and _behind(operation))
-    inplace = (0,) if behind and operation.runs is None else ()
+    inplace = (0,) if behind and demands.runs is None else ()
     weights = operation.weights[..., 0]
-    parameters, length = _parameters(isa, operation, turned)
+    parameters, length = _parameters(isa, operation, demands, turned)
     return KernelCode(
         key=f"mcu_depthwise {isa.name} {form} {bool(inplace)}",
         make=partial(_function, isa, form, bool(inplace)),
@@ -174,7 +176,7 @@ def _behind(operation: Conv2d) -> bool:
 
 
 def _parameters(
-    isa: DepthwiseRows, operation: Conv2d, turned: bool
+    isa: DepthwiseRows, operation: Conv2d, demands: Demands, turned: bool
 ) -> tuple[tuple[NDArray[np.int32], ...], int]:
     """Parameters and extent, and the length of a row in the ring."""
     _, in_rows, in_columns, channels = operation.input_shape
@@ -184,7 +186,7 @@ def _parameters(
         in_rows, in_columns, rows, columns, top, left = in_columns, in_rows, columns, rows, left, top
     # The window of the last pair of outputs; even, so that rows of int16 begin at words.
     length = -(-max(columns * stride + _WINDOW, left + in_columns) // 2) * 2
-    step = pitch(operation.runs, channels)
+    step = pitch(demands.runs, channels)
     steps = [(columns * step, step), (in_columns * channels, channels)]
     if turned:
         steps = [(step, rows * step), (channels, in_rows * channels)]

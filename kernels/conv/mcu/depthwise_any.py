@@ -19,7 +19,7 @@ from edgec.kernels.conv.mcu.depthwise import Form, RowShape
 from edgec.kernels.isa.assembly import Assembly, address, linked
 from edgec.kernels.isa.base import Output
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d, pitch
+from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.architectures import Arch
 from edgec.targets.descriptor import Requantization, Target
@@ -150,7 +150,9 @@ class Work:
         return T.truncdiv(T.min(output, self.geometry.outputs - 1), self.geometry.per_channel)
 
 
-def codes(isa: DepthwiseAny, operation: Conv2d, target: Target) -> Iterator[KernelCode]:
+def codes(
+    isa: DepthwiseAny, operation: Conv2d, target: Target, demands: Demands = FREE
+) -> Iterator[KernelCode]:
     """Code of a depthwise convolution, with several outputs per channel or one."""
     del target
     channels = operation.input_shape[3]
@@ -160,7 +162,9 @@ def codes(isa: DepthwiseAny, operation: Conv2d, target: Target) -> Iterator[Kern
         return
     images, rows, columns, _ = operation.output_shape
     ways = (False, True) if images == 1 and isa.mover else (False,)
-    codes = [_code(isa, operation, turned) for turned in ways if isa.accepts(_seen(operation, turned))]
+    codes = [
+        _code(isa, operation, demands, turned) for turned in ways if isa.accepts(_seen(operation, turned))
+    ]
     # Fewer and longer rows are less to move up; working in place is worth more.
     if rows > columns and len({code.inplace for code in codes}) == 1:
         codes.reverse()
@@ -180,15 +184,15 @@ def _seen(operation: Conv2d, turned: bool) -> Conv2d:
     )  # fmt: skip
 
 
-def _code(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> KernelCode:
+def _code(isa: DepthwiseAny, operation: Conv2d, demands: Demands, turned: bool) -> KernelCode:
     seen = _seen(operation, turned)
     images, _, _, channels = operation.input_shape
     outputs = len(operation.weights)
     same = operation.input_shape == operation.output_shape
     behind = outputs == channels and (same or not turned) and _behind(seen)
-    inplace = (0,) if behind and operation.runs is None else ()
+    inplace = (0,) if behind and demands.runs is None else ()
     apart, form = is_apart(isa, operation), isa.form(seen)
-    parameters, scratch_bytes = _parameters(isa, seen, turned)
+    parameters, scratch_bytes = _parameters(isa, seen, demands, turned)
     return KernelCode(
         key=f"mcu_depthwise_any {isa.name} {form} {apart} {bool(inplace)}",
         make=partial(_function, isa, form, apart, bool(inplace)),
@@ -221,7 +225,9 @@ def _behind(operation: Conv2d) -> bool:
     return behind and (images == 1 or rows * columns == in_rows * in_columns)
 
 
-def _parameters(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> tuple[NDArray[np.int32], int]:
+def _parameters(
+    isa: DepthwiseAny, operation: Conv2d, demands: Demands, turned: bool
+) -> tuple[NDArray[np.int32], int]:
     """Parameters, and bytes of the window's rows; `operation` is turned already, if so."""
     _, in_rows, in_columns, channels = operation.input_shape
     _, rows, columns, outputs = operation.output_shape
@@ -231,7 +237,7 @@ def _parameters(isa: DepthwiseAny, operation: Conv2d, turned: bool) -> tuple[NDA
     reach, wide = extent(kernel_rows, row_dilation), extent(kernel_columns, column_dilation)
     # Up to the window of an odd last pair of outputs, of an even number of taps; and even, for rows of words.
     length = -(-max(columns * column_stride + wide + 1, left + in_columns) // 2) * 2
-    blocks, step = -(-outputs // isa.channels), pitch(operation.runs, outputs)
+    blocks, step = -(-outputs // isa.channels), pitch(demands.runs, outputs)
     geometry = WindowParameters(
         isa.padding(operation.input_zero_point), blocks, outputs, outputs // channels,
         rows, columns, *_steps(rows, columns, step, turned),

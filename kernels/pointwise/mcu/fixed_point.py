@@ -7,17 +7,17 @@ from functools import partial
 from edgec.kernels import tir
 from edgec.kernels.isa import fixed
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Binary, laid
+from edgec.kernels.operations import FREE, Binary, Demands, laid
 from edgec.kernels.pointwise import elementwise
 from edgec.kernels.pointwise.elementwise import PARAMETERS
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def binary(operation: Binary, target: Target) -> KernelCode:
+def binary(operation: Binary, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of an addition or multiplication of int8 tensors, requantized in fixed point."""
-    code = elementwise.binary(operation, target)
-    own = laid(operation.shape, operation.runs)
+    code = elementwise.binary(operation, target, demands)
+    own = laid(operation.shape, demands.runs)
     shape, strides = tir.merge_dimensions(operation.shape, (*operation.strides, own))
     make = partial(_binary, operation.kind, shape, strides)
     return replace(code, key=f"fixed {code.key}", make=make, tiles=math.prod(shape[:-1]))

@@ -7,15 +7,15 @@ from functools import partial
 from edgec.kernels import tir
 from edgec.kernels.isa import fixed
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import AveragePool, Mean, Softmax, pitch, span
+from edgec.kernels.operations import FREE, AveragePool, Demands, Mean, Runs, Softmax, pitch, span
 from edgec.kernels.reduction import pooling, softmax
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 
-def mean(operation: Mean, target: Target) -> KernelCode:
+def mean(operation: Mean, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of a mean, requantized in fixed point."""
-    code = pooling.mean(operation, target)
+    code = pooling.mean(operation, target, demands)
     make = partial(_mean, operation.outer, operation.reduced, operation.inner)
     return replace(code, key=f"fixed {code.key}", make=make)
 
@@ -37,16 +37,16 @@ def _mean(outer: int, reduced: int, inner: int) -> object:
     return tir.kernel(sizes, "uint8", body)
 
 
-def average_pool(operation: AveragePool, target: Target) -> KernelCode:
+def average_pool(operation: AveragePool, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of an average pooling, requantized in fixed point."""
-    code = pooling.average_pool(operation, target)
-    return replace(code, key=f"fixed {code.key}", make=partial(_average_pool, operation))
+    code = pooling.average_pool(operation, target, demands)
+    return replace(code, key=f"fixed {code.key}", make=partial(_average_pool, operation, demands.runs))
 
 
-def _average_pool(operation: AveragePool) -> object:
+def _average_pool(operation: AveragePool, runs: Runs | None) -> object:
     _, height, width, channels = operation.input_shape
     _, rows, columns, _ = operation.output_shape
-    apart = pitch(operation.runs, channels)
+    apart = pitch(runs, channels)
 
     def body(
         x: Buffer, multiplier: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr
@@ -75,16 +75,16 @@ def _average_pool(operation: AveragePool) -> object:
             ("int8", math.prod(operation.input_shape)),
             ("float32", rows * columns),
             ("int32", 4),
-            ("int8", span(operation.runs, math.prod(operation.output_shape))),
+            ("int8", span(runs, math.prod(operation.output_shape))),
         ],
         "uint8",
         body,
     )
 
 
-def softmax_row(operation: Softmax, target: Target) -> KernelCode:
+def softmax_row(operation: Softmax, target: Target, demands: Demands = FREE) -> KernelCode:
     """Code of a softmax, whose division is one of 32-bit integers."""
-    code = softmax.softmax(operation, target)
+    code = softmax.softmax(operation, target, demands)
     make = partial(_softmax, operation.outer, operation.length)
     return replace(code, key=f"fixed {code.key}", make=make)
 

@@ -7,7 +7,7 @@ import numpy as np
 from edgec.kernels import tir
 from edgec.kernels.isa import fixed
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Normalize
+from edgec.kernels.operations import FREE, Demands, Normalize
 from edgec.kernels.reduction.normalize import kernel_of, parameters, shape_of, spread, terms
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -16,9 +16,9 @@ PARAMETERS = 7
 """int32 parameters: low, high, both zero points, epsilon's lower and upper word, the factors' shift."""
 
 
-def normalize(operation: Normalize, target: Target) -> KernelCode:
+def normalize(operation: Normalize, target: Target, demands: Demands = FREE) -> KernelCode:
     """Return code of a normalization, a group at a time, element by element."""
-    del target
+    del target, demands
     multiplier, bias, shift = operation.fixed_affine
     epsilon = np.array([np.rint(min(operation.epsilon, 2.0**60))], np.float64).astype(np.int64)
     given = np.concatenate([parameters(operation)[:4], epsilon.view(np.int32), [shift]]).astype(np.int32)

@@ -256,6 +256,23 @@ def test_known_ranges_need_no_samples(tmp_path: Path) -> None:
     assert scale_of(quantized, "t") == (1 / 256, -128)
 
 
+def test_a_softmax_of_long_rows_has_a_step_that_suits_them(tmp_path: Path) -> None:
+    nodes: list[Node] = [
+        ("Reshape", ["x", "s"], "r", {}),
+        ("Softmax", ["r"], "y", {}),
+        ("Add", ["r", "minus"], "low", {}),
+        ("Sigmoid", ["low"], "z", {}),
+    ]
+    constants = {"s": np.array([1, 256]), "minus": np.float32(-20)}
+    model = made(tmp_path, nodes, constants, outputs=("y", "z"))
+    quantized = verified(model)
+    scale, zero_point = scale_of(quantized, "y")
+    assert scale < 1 / 512
+    assert zero_point == -128
+    assert scale_of(quantized, "z") == (1 / 256, -128)  # what is rare may be all that matters
+    assert sqnr(model, quantized) > 30
+
+
 def test_a_clamp_that_others_read_around_keeps_the_result_of_the_convolution(tmp_path: Path) -> None:
     nodes: list[Node] = [conv("x", "t"), ("Relu", ["t"], "r", {}), ("Add", ["t", "r"], "y", {})]
     quantized = verified(made(tmp_path, nodes, {"w": normal(4, 4, 3, 3)}))

@@ -24,7 +24,7 @@ from edgec.compiler.records import records
 from edgec.compiler.records.records import Record, Records, choice_version, cpu_class, encode, shipped
 from edgec.kernels import operations
 from edgec.kernels.codegen.native import compile_object
-from edgec.kernels.operations import Binary, Conv2d, Operation
+from edgec.kernels.operations import FREE, Binary, Conv2d, Operation, Operator
 from edgec.kernels.table import candidates
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -37,13 +37,20 @@ DEVICES = ("x86-64-v3", "x86-64-v4")
 _TOKEN = re.compile(r"\w+(?=\()|\w+(?==)|\w+\[[\d,]*\]|[\w.-]+|[()\[\],=]")
 
 
-def operation_of(signature: str) -> Operation:
+def layer_of(signature: str) -> Operator:
     """Return a layer with this signature."""
-    small = signature.endswith(" small weights)")
-    tokens = iter(_TOKEN.findall(signature.replace(" small weights)", ")")))
-    made = _value(next(tokens), tokens)(small)
+    text, _, demanded = signature.partition(" Demands")
+    operation, _, small = text.partition(" small weights")
+    assert not small, f"{signature}: classes of weights that nothing here draws"
+    made = _read(operation)(" small weights" in text)
+    demands = _read(f"Demands{demanded}")(False) if demanded else FREE
     assert isinstance(made, Operation)
-    return made
+    return Operator("layer", made, (), (), demands)
+
+
+def _read(text: str) -> Callable[[bool], Any]:
+    tokens = iter(_TOKEN.findall(text))
+    return _value(next(tokens), tokens)
 
 
 def _value(token: str, tokens: Iterator[str]) -> Callable[[bool], Any]:
@@ -78,7 +85,7 @@ def _drawn(dtype: str, shape: tuple[int, ...], small: bool) -> np.ndarray:
     return made
 
 
-def _operation(name: str, fields: dict[str, Any]) -> Operation:
+def _operation(name: str, fields: dict[str, Any]) -> Any:
     kind = getattr(operations, name)
     if kind is Conv2d:
         outputs = len(fields["weights"])
@@ -90,8 +97,7 @@ def _operation(name: str, fields: dict[str, Any]) -> Operation:
         fields |= {"low": -128, "high": 127}
     if name == "Lookup":
         fields |= {"table": _drawn("int8", (256,), False)}
-    made: Operation = kind(**fields)
-    return made
+    return kind(**fields)
 
 
 @cache
@@ -100,23 +106,24 @@ def levels() -> tuple[Target, ...]:
     return tuple(level for device in DEVICES for level in loader.load(f"{device}-int8").levels)
 
 
-def layer(record: Record) -> tuple[Operation, Target]:
+def layer(record: Record) -> tuple[Operator, Target]:
     """Return the layer that a record is of, and what it runs on."""
-    operation = operation_of(record.operation)
-    return operation, next(level for level in levels() if cpu_class(operation, level) == record.target)
+    made = layer_of(record.operation)
+    return made, next(level for level in levels() if cpu_class(made.operation, level) == record.target)
 
 
 def stamped_anew(record: Record) -> Record:
     """Return the record as one of today's kernels."""
-    return replace(record, version=choice_version(*layer(record)))
+    made, target = layer(record)
+    return replace(record, version=choice_version(made.operation, target))
 
 
 def hashed(record: Record) -> str:
     """Return a hash of the machine code that a record chooses."""
-    operation, target = layer(record)
+    made, target = layer(record)
     code = next(
         code
-        for kernel, code in candidates(operation, target)
+        for kernel, code in candidates(made.operation, target, made.demands)
         if (kernel.name, code.configuration) == (record.kernel, record.configuration)
     )
     return hashlib.sha256(compile_object(code.make(), "layer", target)).hexdigest()[:16]

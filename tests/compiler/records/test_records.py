@@ -14,8 +14,9 @@ import pytest
 
 from edgec.compiler.records import records
 from edgec.compiler.records.records import NONE, Record, Records
+from edgec.compiler.records.signature import signature
 from edgec.errors import TuningError
-from edgec.kernels.operations import Binary, Conv2d
+from edgec.kernels.operations import FREE, Binary, Conv2d, Demands, Operator, Runs
 from edgec.targets import loader
 
 V3 = loader.load("x86-64-v3-int8")
@@ -30,10 +31,14 @@ def conv(channels: int = 8, seed: int = 0, **changes: object) -> Conv2d:
     )  # fmt: skip
 
 
+def layer(operation: Conv2d) -> Operator:
+    return Operator("layer", operation, ("x",), ("y",))
+
+
 def record(operation: Conv2d | None = None, **changes: object) -> Record:
     operation = operation or conv()
     made = Record(
-        records.cpu_class(operation, V3), records.signature(operation), "conv2d_avx2", "6x2 registers",
+        records.cpu_class(operation, V3), signature(operation, FREE), "conv2d_avx2", "6x2 registers",
         90.0, 100.0, "ns", "a CPU", 7, True, records.choice_version(operation, V3),
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
@@ -41,10 +46,10 @@ def record(operation: Conv2d | None = None, **changes: object) -> Record:
 
 def test_a_record_is_for_the_shape_whatever_the_weights() -> None:
     known = Records.of([record()])
-    assert known.find(conv(seed=1), V3) == record()
+    assert known.find(layer(conv(seed=1)), V3) == record()
     residual = Binary("add", (1, 5, 5, 16), ((0,) * 4,) * 2, (0, 0), (1.0, 1.0), 0, -128, 127)
     for other in (conv(4), conv(strides=(2, 2)), conv(residual=residual)):
-        assert known.find(other, V3) is None
+        assert known.find(layer(other), V3) is None
 
 
 def test_small_weights_have_records_of_their_own() -> None:
@@ -52,10 +57,21 @@ def test_small_weights_have_records_of_their_own() -> None:
     known = Records.of([record()])
     small = conv()
     small = dataclasses.replace(small, weights=small.weights // 2)
-    assert known.find(small, V3) is None
+    assert known.find(layer(small), V3) is None
     both = known + Records.of([record(small, kernel="conv2d_avx2bytes")])
-    assert both.find(small, V3) == record(small, kernel="conv2d_avx2bytes")
-    assert both.find(conv(seed=1), V3) == record()
+    assert both.find(layer(small), V3) == record(small, kernel="conv2d_avx2bytes")
+    assert both.find(layer(conv(seed=1)), V3) == record()
+
+
+def test_what_is_demanded_has_records_of_its_own() -> None:
+    """Each demand tells layers apart, as each may take another code; none is the same as before."""
+    demands = [
+        Demands(scratch=0), Demands(compact=True), Demands(uniform=True), Demands(runs=Runs(16, 20)),
+        Demands(placed=(1,)), Demands(stages=(Demands(uniform=True), FREE)),
+    ]  # fmt: skip
+    for demanded in demands:
+        assert Records.of([record()]).find(dataclasses.replace(layer(conv()), demands=demanded), V3) is None
+    assert len({signature(conv(), demanded) for demanded in [FREE, *demands]}) == len(demands) + 1
 
 
 def test_a_class_of_cpus_shares_records() -> None:
@@ -65,15 +81,15 @@ def test_a_class_of_cpus_shares_records() -> None:
         conv(),
         dataclasses.replace(loader.load("rpi4-int8"), features=frozenset()),
     ), "no kernel makes use of crc"
-    assert Records.of([record()]).find(conv(), loader.load("x86-64-v4-int8")) is None
+    assert Records.of([record()]).find(layer(conv()), loader.load("x86-64-v4-int8")) is None
 
 
 def test_records_of_other_kernels_are_none() -> None:
-    assert Records.of([record(version="another")]).find(conv(), V3) is None
+    assert Records.of([record(version="another")]).find(layer(conv()), V3) is None
 
 
 _LIVE = """
-from edgec.compiler.records.records import cpu_class, shipped, signature
+from edgec.compiler.records.records import cpu_class, shipped
 from edgec.kernels import operations, table, version
 from edgec.targets import loader
 
@@ -112,8 +128,8 @@ def test_every_shipped_record_is_live_and_stays_so_when_a_module_is_renamed(tmp_
 
 def test_later_records_win() -> None:
     one, two = record(), record(configuration="4x2 registers")
-    assert (Records.of([one]) + Records.of([two])).find(conv(), V3) == two
-    assert Records.of([two, one]).find(conv(), V3) == one
+    assert (Records.of([one]) + Records.of([two])).find(layer(conv()), V3) == two
+    assert Records.of([two, one]).find(layer(conv()), V3) == one
 
 
 def test_they_are_written_and_read_as_json_lines(tmp_path: Path) -> None:
@@ -131,7 +147,7 @@ def test_the_users_records_are_kept_and_added_to(tmp_path: Path, monkeypatch: py
     records.keep(Records.of([record(conv(4))]))
     assert records.user() == Records.of([record(), record(conv(4))])
     assert list(tmp_path.rglob("*.tmp")) == []
-    assert records.known().find(conv(), V3) == record()
+    assert records.known().find(layer(conv()), V3) == record()
 
 
 def test_damaged_lines_of_the_users_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

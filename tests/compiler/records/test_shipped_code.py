@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgec.compiler.records.records import shipped, signature
+from edgec.compiler.records.records import shipped
+from edgec.compiler.records.signature import signature
 from tests.compiler.records import shipped_code
 
 RECORDS = list(shipped().entries.values())
@@ -12,7 +13,8 @@ PINNED = shipped_code.FILE.read_text().split()
 def test_every_record_has_its_code_pinned_and_its_layer_can_be_made() -> None:
     assert len(PINNED) == len(RECORDS)
     for record in RECORDS:
-        assert signature(shipped_code.operation_of(record.operation)) == record.operation
+        layer = shipped_code.layer_of(record.operation)
+        assert signature(layer.operation, layer.demands) == record.operation
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from edgec.compiler.lower.network.select import select
 from edgec.compiler.program import Program
 from edgec.compiler.records import records
 from edgec.compiler.records.records import NONE, Record, Records
+from edgec.compiler.records.signature import signature
 from edgec.compiler.tune import layers
 from edgec.compiler.tune.tune import Tuning
 from edgec.kernels.operations import Conv2d, Network
@@ -57,12 +58,13 @@ def choosing(network: Network, number: int) -> Records:
     """Records that choose candidate `number` of every convolution."""
     found = []
     for operator in network.operators:
-        ways = list(candidates(operator.operation, TARGET))
+        ways = list(candidates(operator.operation, TARGET, operator.demands))
         if len(ways) > number:
             kernel, code = ways[number]
             found.append(
                 Record(
-                    records.cpu_class(operator.operation, TARGET), records.signature(operator.operation),
+                    records.cpu_class(operator.operation, TARGET),
+                    signature(operator.operation, operator.demands),
                     kernel.name, code.configuration, 1.0, 1.0, "ns", "a CPU", 1, True,
                     records.choice_version(operator.operation, TARGET),
                 )

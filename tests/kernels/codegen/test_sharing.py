@@ -13,7 +13,7 @@ from edgec.kernels.codegen import native, sharing
 from edgec.kernels.conv import conv2d, float_conv2d
 from edgec.kernels.isa import arm64, fma, x86
 from edgec.kernels.isa.base import InstructionSet
-from edgec.kernels.operations import Binary, Conv2d, FloatConv2d, Runs
+from edgec.kernels.operations import FREE, Binary, Conv2d, Demands, FloatConv2d, Runs
 from edgec.targets import loader
 from tests.kernels.harness import Call, Machines
 from tests.kernels.operations import BUILDING, Case, called
@@ -64,18 +64,18 @@ def test_parts_of_the_output_channels_equal_the_reference(
             data.draw(st.integers(1, 5)), data.draw(st.integers(8, 40)), data.draw(st.integers(150, 300)),
             data.draw(st.sampled_from((1, 3))), data.draw(st.integers(1, 2)), data.draw(st.booleans()),
         )  # fmt: skip
+        demands = FREE
         if op.residual is None and data.draw(st.booleans()):
-            op = replace(op, runs=Runs(op.output_shape[3], op.output_shape[3] + 5))
-        shapes = [shape for shape in conv2d.geometries(op, isa, target) if shape.parts > 1]
+            demands = Demands(runs=Runs(op.output_shape[3], op.output_shape[3] + 5))
+        shapes = [shape for shape in conv2d.geometries(op, isa, target, demands) if shape.parts > 1]
         shape = data.draw(st.sampled_from(shapes))
-        code = next(code for code in conv2d.codes(isa, op, target) if str(shape) in code.key)
+        code = next(code for code in conv2d.codes(isa, op, target, demands) if str(shape) in code.key)
         rng = np.random.default_rng(0)
         x = rng.integers(-128, 128, op.input_shape).astype(np.int8)
         others = (rng.integers(-128, 128, op.output_shape).astype(np.int8),) if op.residual else ()
         (expected,) = reference.compute(op, (x, *others), target.requantization)
         cuts = sorted(data.draw(st.lists(st.integers(0, code.tiles), max_size=3)))
-        case = Case(op, (x, *others))
-        call = called(op, Call(code, case.inputs, expected, (0, *cuts, code.tiles)))
+        call = called(op, Call(code, (x, *others), expected, (0, *cuts, code.tiles)), demands)
         inplace = data.draw(st.sampled_from((None, *code.inplace)))
         calls.append(replace(call, at_end=data.draw(st.booleans()), inplace=inplace))
     check(machines, target, calls)
@@ -103,7 +103,7 @@ def test_parts_need_the_scratch_for_all_pixels() -> None:
     op = convolution(7, 512, 512, 3)
     whole = next(conv2d.geometries(op, x86.AVX512VNNI, target)).stripe_bytes
     for scratch, parts in ((whole, 4), (whole - 1, 1)):
-        shape = next(conv2d.geometries(replace(op, scratch=scratch), x86.AVX512VNNI, target))
+        shape = next(conv2d.geometries(op, x86.AVX512VNNI, target, Demands(scratch)))
         assert shape.parts == parts
         assert shape.stripe_bytes <= scratch
 

@@ -12,7 +12,7 @@ from edgec.kernels.codegen import stripe
 from edgec.kernels.conv import chain
 from edgec.kernels.isa import arm64, x86
 from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
-from edgec.kernels.operations import Binary, Chain, Conv2d
+from edgec.kernels.operations import Binary, Chain, Conv2d, Demands
 from edgec.targets import loader
 from tests.kernels.harness import Call, Machines
 from tests.kernels.operations import BUILDING, chains
@@ -89,9 +89,7 @@ def test_scratch_is_what_it_may_be() -> None:
     op = inverted_residual(56)
 
     def codes(scratch: int | None) -> list[chain.ChainPlan]:
-        return list(
-            chain.plans(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI, replace(op, scratch=scratch), target)
-        )
+        return list(chain.plans(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI, op, target, Demands(scratch)))
 
     whole, limited, least = codes(None), codes(40_000), codes(0)
     assert max(plan.rows for plan in whole) > max(plan.rows for plan in limited) > 1

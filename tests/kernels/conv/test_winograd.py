@@ -58,15 +58,15 @@ def test_every_plan_equals_the_reference(
     for case in data.draw(st.lists(convolutions_3x3(), min_size=6, max_size=6)):
         op = case.operation
         assert isinstance(op, Conv2d)
-        if plans := list(winograd.every_plan(isa, op, target)):
+        if plans := list(winograd.every_plan(isa, op, target, case.demands)):
             with np.errstate(over="ignore"):  # infinity is clamped like any other value
                 expected = reference.conv2d(op, *case.inputs)
-            code = winograd.code(isa, op, data.draw(st.sampled_from(plans)))
+            code = winograd.code(isa, op, data.draw(st.sampled_from(plans)), case.demands)
             cuts = sorted(data.draw(st.lists(st.integers(0, code.tiles), max_size=2)))
             inplace = data.draw(st.sampled_from((None, *code.inplace)))
             at_end = data.draw(st.booleans())
             call = Call(code, case.inputs, expected, (0, *cuts, code.tiles), at_end, inplace)
-            calls.append(called(op, call))
+            calls.append(called(op, call, case.demands))
     assume(calls)
     check(machines, target, calls)
 

@@ -13,9 +13,10 @@ from edgec.compiler.lower.network import chains
 from edgec.compiler.lower.network.fuse_chains import fuse_chains, pays, twice
 from edgec.compiler.lower.network.levels import common, levels
 from edgec.compiler.lower.network.plan import plan
-from edgec.compiler.records.records import NONE, signature
+from edgec.compiler.records.records import NONE
+from edgec.compiler.records.signature import signature
 from edgec.kernels import reference
-from edgec.kernels.operations import Binary, Chain, Conv2d, Network, Operator, Tensor
+from edgec.kernels.operations import FREE, Binary, Chain, Conv2d, Network, Operator, Tensor
 from edgec.options import Optimize
 from edgec.targets import loader
 from tests.compiler import onnx_models
@@ -172,9 +173,8 @@ def test_scratch_is_as_small_as_the_peak_demands() -> None:
         fuse_chains(given_, target, NONE, "ram")
         for given_ in (network(*block(48, 8)), network(*block(48, 8), large, *narrow, outputs=("v", "w")))
     )
-    limited, free = (each.operators[0].operation for each in (alone, beside))
-    assert isinstance(limited, Chain)
-    assert isinstance(free, Chain)
+    assert all(isinstance(each.operators[0].operation, Chain) for each in (alone, beside))
+    limited, free = (each.operators[0].demands for each in (alone, beside))
     assert free.scratch is None
     assert limited.scratch is not None
     taken = [levels(each, target, NONE)[0].calls[0].scratch_bytes for each in (alone, beside)]
@@ -237,9 +237,9 @@ def test_for_ram_no_network_needs_more(blocks: list[tuple[int, int, bool]]) -> N
 
 def test_records_tell_chains_apart() -> None:
     one, two = (chains.operation_of(tuple(block(16, 8, stride=stride))) for stride in (1, 2))
-    assert signature(one) != signature(two)
-    assert signature(one) == signature(chains.operation_of(tuple(block(16, 8))))
-    assert signature(one).startswith("Chain(stages=[Conv2d(")
+    assert signature(one, FREE) != signature(two, FREE)
+    assert signature(one, FREE) == signature(chains.operation_of(tuple(block(16, 8))), FREE)
+    assert signature(one, FREE).startswith("Chain(stages=[Conv2d(")
 
 
 MODEL = onnx_models.model(

@@ -80,7 +80,7 @@ def test_convolutions_write_into_their_slices_and_no_call_is_left_of_the_concat(
     )
     assert placed(given) == {"a": Place("y", 0, Runs(5, 8)), "b": Place("y", 5, Runs(3, 8))}
     operators = place_concats(given).operators
-    assert [getattr(o.operation, "runs", None) for o in operators] == [Runs(5, 8), Runs(3, 8), None]
+    assert [o.demands.runs for o in operators] == [Runs(5, 8), Runs(3, 8), None]
     assert [o.computes for o in operators] == [True, True, False]
     program = select(place_concats(given), loader.load("x86-64-int8"), NONE)
     assert [call.name for call in program.calls] == ["to a", "to b"]

@@ -45,7 +45,7 @@ def network(layers: Sequence[Layer], size: int = 1) -> Network:
 def shared(given: Network, core: str) -> list[bool]:
     """Which of the layers keep one multiplier."""
     result = share_multipliers(given, loader.load(f"{core}-int8"))
-    return [o.operation.uniform for o in result.operators if isinstance(o.operation, Conv2d)]
+    return [o.demands.uniform for o in result.operators if isinstance(o.operation, Conv2d)]
 
 
 MANY = FUNCTION_BYTES // 4 // 8 * 8 + 8
@@ -100,7 +100,7 @@ def test_the_network_is_left_as_it_was() -> None:
     given = network([(16, True)])
     share_multipliers(given, loader.load("cortex-m4-int8"))
     assert shared(given, "cortex-m4") == [True]
-    assert not any(o.operation.uniform for o in given.operators if isinstance(o.operation, Conv2d))
+    assert not any(o.demands.uniform for o in given.operators)
 
 
 MLP = onnx_models.model(

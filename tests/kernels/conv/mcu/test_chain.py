@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgec.kernels import reference
 from edgec.kernels.codegen import elf, native
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Binary, Chain, Conv2d
+from edgec.kernels.operations import FREE, Binary, Chain, Conv2d, Demands
 from edgec.kernels.table import KERNELS
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -49,8 +49,8 @@ def first_layers(size: int = 48) -> Chain:
     return Chain((first, middle, pointwise, convolution(pointwise.output_shape, kernel=3, stride=2)))
 
 
-def code(operation: Chain, target: Target) -> KernelCode:
-    found = KERNEL.code(operation, target)
+def code(operation: Chain, target: Target, demands: Demands = FREE) -> KernelCode:
+    found = KERNEL.code(operation, target, demands)
     assert found is not None
     return found
 
@@ -94,7 +94,7 @@ def test_every_step_size_equals_the_reference(core: str, machines: Machines, dat
             inputs.append(rng.integers(-128, 128, size).astype(np.int8))
         most = code(operation, target).scratch_bytes
         limit = data.draw(st.sampled_from((None, most // 2, most // 4, 0)))
-        made = code(replace(operation, scratch=limit), target)
+        made = code(operation, target, Demands(limit))
         (expected,) = reference.compute(operation, inputs, target.requantization)
         inplace = data.draw(st.sampled_from((None, *made.inplace)))
         calls.append(Call(made, tuple(inputs), expected, (0, made.tiles), data.draw(st.booleans()), inplace))
@@ -105,7 +105,7 @@ def test_every_step_size_equals_the_reference(core: str, machines: Machines, dat
 def test_the_first_layers_of_a_mobilenet_are_stripes_over_their_input(core: str, machines: Machines) -> None:
     """Their image and its result take 36,864 bytes side by side; the result lies where the image was read."""
     target, operation = loader.load(f"{core}-int8"), first_layers()
-    least = code(replace(operation, scratch=0), target)
+    least = code(operation, target, Demands(scratch=0))
     assert least.inplace == (0,)
     assert least.scratch_bytes < 9000
     assert code(operation, target).scratch_bytes > 1.5 * least.scratch_bytes

@@ -14,7 +14,7 @@ from edgec.kernels import reference
 from edgec.kernels.codegen import elf, native
 from edgec.kernels.isa import dsp, mve, thumb
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import Conv2d
+from edgec.kernels.operations import FREE, Conv2d, Demands
 from edgec.kernels.reference import fixed_point
 from edgec.kernels.table import candidates
 from edgec.targets import loader
@@ -35,8 +35,8 @@ def layer(
     )  # fmt: skip
 
 
-def code(operation: Conv2d, core: str) -> KernelCode:
-    return next(candidates(operation, loader.load(f"{core}-int8")))[1]
+def code(operation: Conv2d, core: str, demands: Demands = FREE) -> KernelCode:
+    return next(candidates(operation, loader.load(f"{core}-int8"), demands))[1]
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -212,15 +212,14 @@ def test_a_multiplier_of_all_channels_is_kept_once(core: str, machines: Machines
         weights = rng.integers(-127, 128, op.weights.shape).astype(np.int8)
         multiplier = np.full(len(weights), 0.013 / np.sqrt(weights[0].size), np.float32)
         each = replace(op, weights=weights, multiplier=multiplier, output_zero_point=5)
-        one = replace(each, uniform=True)
-        own, kept = (sum(array.nbytes for array in code(o, core).constants) for o in (each, one))
+        one = code(each, core, Demands(uniform=True))
+        own, kept = (sum(array.nbytes for array in made.constants) for made in (code(each, core), one))
         # Beside it Helium's loop has three parameters; groups have their own.
         assert kept <= own - len(weights) * 4 + op.groups * 16
         x = rng.integers(-128, 128, op.input_shape).astype(np.int8)
-        (expected,) = reference.compute(one, (x,), target.requantization)
+        (expected,) = reference.compute(each, (x,), target.requantization)
         calls += [
-            Call(code(one, core), (x,), expected, (0, 1, code(one, core).tiles), inplace=inplace)
-            for inplace in (None, *code(one, core).inplace)
+            Call(one, (x,), expected, (0, 1, one.tiles), inplace=inplace) for inplace in (None, *one.inplace)
         ]
     check(machines, target, calls)
 

@@ -1,0 +1,1 @@
+"""What exporters write out in small operators, as the operators that it is."""
