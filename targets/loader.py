@@ -28,27 +28,27 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DETECTED: dict[str, Callable[[], dict[str, Any]]] = {"host": detect.host}
 """Devices that are looked at instead of read from a file."""
 
-Rule = tuple[str, Callable[[Any], bool]]
+Rule = tuple[str, Callable[[object], bool]]
 """What a value must be, in words and as a test."""
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_text_list(value: Any) -> bool:
+def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
-def _is_cache(value: Any) -> bool:
+def _is_cache(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _is_region(value: Any) -> bool:
+def _is_region(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and _is_cache(value[0]) and _is_count(value[1])
 
 
