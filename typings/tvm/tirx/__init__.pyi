@@ -71,6 +71,8 @@ class Buffer:
     name: str
     shape: Sequence[Any]
     dtype: str
+    data: Expr
+    """The pointer to its first element."""
     def __getitem__(self, index: Expr | int | tuple[Expr | int, ...]) -> Expr: ...
     def same_as(self, other: object) -> bool: ...
 
