@@ -45,8 +45,8 @@ S = TypeVar("S", bound=Seen)
 
 def affine(quantization: Quantization) -> NDArray[np.float64]:
     """Return the number that each code stands for, rounded to float32 as DequantizeLinear does."""
-    steps = (CODES - quantization.zero_point).astype(np.float32)
-    return (steps * np.float32(quantization.scale)).astype(np.float64)
+    centred = (CODES - quantization.zero_point).astype(np.float32)
+    return (centred * np.float32(quantization.scale)).astype(np.float64)
 
 
 def quantized(real: NDArray[np.float64], quantization: Quantization) -> NDArray[np.int8]:
@@ -55,8 +55,8 @@ def quantized(real: NDArray[np.float64], quantization: Quantization) -> NDArray[
     NaN is no number's code; ONNX Runtime makes it the lowest, too.
     """
     with np.errstate(over="ignore"):
-        steps = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
-    codes = np.clip(np.nan_to_num(steps + quantization.zero_point, nan=-128), -128, 127)
+        centred = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
+    codes = np.clip(np.nan_to_num(centred + quantization.zero_point, nan=-128), -128, 127)
     return np.asarray(codes, np.int8)
 
 
