@@ -47,7 +47,7 @@ FIGURES = {
     ("mlperf_kws_dscnn", "cortex-m3"): Figures(7.299, 8336, 6594, 31232, 308),
     ("mlperf_kws_dscnn", "cortex-m4"): Figures(3.250, 8672, 6628, 31952, 304),
     ("mlperf_kws_dscnn", "cortex-m7"): Figures(3.252, 8672, 6688, 31952, 304),
-    ("mlperf_kws_dscnn", "cortex-m55"): Figures(0.879, 8672, 5890, 28624, 332),
+    ("mlperf_kws_dscnn", "cortex-m55"): Figures(0.879, 8672, 5514, 28624, 332),
     ("mlperf_ic_resnet8", "cortex-m3"): Figures(32.073, 33344, 7064, 83632, 404),
     ("mlperf_ic_resnet8", "cortex-m4"): Figures(12.760, 33920, 7588, 82304, 348),
     ("mlperf_ic_resnet8", "cortex-m7"): Figures(12.784, 33920, 7688, 82304, 352),
