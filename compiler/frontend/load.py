@@ -36,6 +36,7 @@ from edgec.compiler.frontend.quantize_between import quantize_between
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.frontend.write_as_qdq import write_as_qdq
+from edgec.compiler.frontend.write_matmul import write_matmul
 from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched
 from edgec.errors import ModelError, printable
@@ -59,6 +60,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(infer_shapes),
     Pass(explicit_pads, after=(EXPLICIT_PADS,)),
     Pass(decompose_batch_norm),
+    Pass(write_matmul),
     Pass(normalize_gemm, after=(ONE_GEMM,)),
     Pass(one_scale, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_affine, before=(ONE_GEMM,), after=(ONE_GEMM,)),
