@@ -7,7 +7,7 @@ from typing import Any
 from edgec.bench.devices import Execution
 from edgec.errors import DeviceError
 
-Form = Callable[[Any], str | None]
+Form = Callable[[object], str | None]
 """Returns what a value should have been, or None where it is that."""
 
 _LARGEST = 2**63 - 1
@@ -32,12 +32,12 @@ def said(execution: Execution, **expected: Form) -> dict[str, Any]:
     raise DeviceError(f"{where}: it isn't that of this bundle, or the device fails")
 
 
-def text(value: Any) -> str | None:
+def text(value: object) -> str | None:
     """Expect a string."""
     return None if isinstance(value, str) else "a text"
 
 
-def count(value: Any) -> str | None:
+def count(value: object) -> str | None:
     """Expect a whole number from 0 on."""
     return None if type(value) is int and 0 <= value <= _LARGEST else "a whole number"
 
@@ -57,7 +57,7 @@ def counts(number: int, least: int = 0) -> Form:
 def one_of(*words: str) -> Form:
     """Expect one of these strings."""
 
-    def form(value: Any) -> str | None:
+    def form(value: object) -> str | None:
         return (
             None if isinstance(value, str) and value in words else " or ".join(f"'{word}'" for word in words)
         )
@@ -68,7 +68,7 @@ def one_of(*words: str) -> Form:
 def missing_of(levels: Mapping[str, Any]) -> Form:
     """Expect each of the levels, in order, with the feature that is missing of it, or null."""
 
-    def form(value: Any) -> str | None:
+    def form(value: object) -> str | None:
         rows = value if isinstance(value, list) and all(isinstance(row, dict) for row in value) else []
         named = [row.get("name") for row in rows] == list(levels)
         if named and all("missing" in row and isinstance(row["missing"], str | None) for row in rows):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 import numpy as np
+import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.compiler.graph import unique
@@ -216,3 +217,9 @@ class Builder:
 
     def _size(self, tensor: str) -> int:
         return int(np.prod(self.tensors[tensor].shape, dtype=np.int64))
+
+
+def builder_of(graph: onnx_ir.Graph) -> Builder:
+    """Return one for the network of a graph, whose outputs keep their names."""
+    outputs = (value for value in graph.outputs if not value.is_graph_input())
+    return Builder(reserved=frozenset(str(value.name) for value in outputs))

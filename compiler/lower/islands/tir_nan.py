@@ -1,33 +1,21 @@
 """Maxima and minima of floats that pass NaN on, as ONNX's do: TVM's give the second operand."""
 
-from typing import Any
-
-import tvm
 from tvm import tirx
-from tvm_ffi import structural_map, structural_walk
+from tvm.ir import Expr
+from tvm_ffi import structural_map
 
 
-def pass_nan_on(nest: Any) -> Any:
+def pass_nan_on(nest: tirx.Stmt) -> tirx.Stmt:
     """Return a loop nest in which NaN stays NaN, whatever limits it.
 
     max(x, 0)  -->  max(0, x)
     max(x, y)  -->  let z = x in (z if isnan(z) else max(z, y))
 
-    What reduces, a pooling or ReduceMax, stays: there ONNX leaves open what NaN does.
+    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far.
     """
-    reduced: list[Any] = []
 
-    def visit(store: Any) -> None:
-        value = store.value
-        if isinstance(value, tirx.Max | tirx.Min):
-            for operand in (value.a, value.b):
-                if isinstance(operand, tvm.ir.TensorLoad) and operand.source.same_as(store.buffer):
-                    reduced.append(value)
-
-    structural_walk(nest, (tirx.BufferStore, visit))
-
-    def rewritten(node: Any) -> Any:
-        if "float" not in str(node.ty.dtype) or any(node.same_as(other) for other in reduced):
+    def rewritten(node: tirx.Max | tirx.Min) -> Expr:
+        if "float" not in str(node.ty.dtype):
             return node
         kind, first, second = type(node), node.a, node.b
         if isinstance(second, tirx.FloatImm):

@@ -1,13 +1,17 @@
 """Choose a kernel for every operator: from the network to the program."""
 
-from edgec.compiler.lower.islands.island import IslandCode, lower_island
+from edgec.compiler.lower.islands.island import lower_island
+from edgec.compiler.lower.islands.island_code import IslandCode
 from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.records.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operations import INEXACT, Chain, Conv2d, FloatConv2d, Island, Network, Operator
+from edgec.kernels.operations import INEXACT, Chain, Conv2d, FloatConv2d, Island, Network, Operator, Product
 from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
+
+_COUNTED = Conv2d | Chain | FloatConv2d | Product
+"""Operations whose multiply-accumulates are counted."""
 
 
 def select(network: Network, target: Target, records: Records) -> Program:
@@ -26,7 +30,7 @@ def select(network: Network, target: Target, records: Records) -> Program:
             continue
         try:
             if isinstance(operator.operation, Island):
-                lowered = lower_island(operator, target, network.tensors)
+                lowered = lower_island(operator, target)
             else:
                 lowered = lower(operator, *choose(operator, target, records))
         except UnsupportedError as error:
@@ -67,7 +71,7 @@ def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
     shared = [operator.inputs[i] for i in code.inplace if operator.inputs.count(operator.inputs[i]) == 1]
     call = Call(
         operator.name, kernel.name, symbol, arguments, operator.outputs, code.tiles, code.scratch_bytes,
-        operator.operation.macs if isinstance(operator.operation, Conv2d | Chain | FloatConv2d) else 0,
+        operator.operation.macs if isinstance(operator.operation, _COUNTED) else 0,
         tuple((name, operator.outputs[0]) for name in shared), code.configuration,
         checked=not isinstance(operator.operation, INEXACT),
     )  # fmt: skip
