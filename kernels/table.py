@@ -56,7 +56,7 @@ from edgec.kernels.product import attention, product
 from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Requantization, Target
 
 Codes = Callable[[Any, Any, Target, Demands], Iterable[KernelCode]]
 
@@ -71,13 +71,13 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32")
 
 
-def _product(isa: InstructionSet, group: int, requantization: str = "float32") -> Kernel:
+def _product(isa: InstructionSet, group: int, requantization: Requantization = "float32") -> Kernel:
     name, bound = f"product_{isa.name}", partial(product.codes, isa, group)
     return Kernel(name, Product, isa.features, isa.arch, bound, requantization)
 
 
 def _attention(
-    isa: InstructionSet, group: int, table: TableSet | None, requantization: str = "float32"
+    isa: InstructionSet, group: int, table: TableSet | None, requantization: Requantization = "float32"
 ) -> Kernel:
     features = isa.features | (table.features if table else frozenset())
     bound = partial(attention.codes, isa, group, table, requantization != "float32")
@@ -105,7 +105,7 @@ def _portable(
     name: str,
     operation: type[Operation],
     code: Callable[[Any, Target, Demands], KernelCode],
-    requantization: str | None = None,
+    requantization: Requantization | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 

@@ -44,7 +44,7 @@ def insert_qdq(
         elif unit.role in ("bilinear", "binary"):
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
-    int8_nodes = {unit.node for unit in found}
+    int8_nodes = {reader for unit in found for reader, _ in ((unit.node, 0), *unit.row.inputs(unit.node))}
     for value in tensors(found):
         _quantize_tensor(graph, value, scales[str(value.name)], None if value in results else int8_nodes)
     RemoveUnusedNodesPass()(model)
@@ -74,12 +74,12 @@ def _quantize_product(
 
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:
     """Put an int8 tensor in the place of a constant operand of an addition or a multiplication."""
-    for index, value in enumerate(unit.node.inputs):
-        array = constant(value)
+    for reader, index in unit.row.inputs(unit.node):
+        array = constant(reader.inputs[index])
         if array is not None:
             integers, chosen = quantize_operand(array)
             scale, zero_point = np.array(chosen.scale, np.float32), np.array(chosen.zero_point, np.int8)
-            _replace_constant(graph, unit.node, index, "operand", integers, scale, zero_point)
+            _replace_constant(graph, reader, index, "operand", integers, scale, zero_point)
 
 
 def _replace_constant(

@@ -16,6 +16,9 @@ from edgec.kernels.operations import Operation, Quantization
 
 Real = NDArray[np.float64]
 
+Operand = tuple[onnx_ir.Node, int]
+"""A node and which of its inputs."""
+
 Role = Literal["product", "bilinear", "binary", "reduction", "movement", "concat", "unary"]
 """What an operator does with scales.
 
@@ -104,8 +107,8 @@ class OnnxOperator:
 
     The quantizer asks it of float nodes, the lowering of quantized ones: the answer is the same.
     """
-    inputs: Callable[[onnx_ir.Node], tuple[int, ...]] = lambda node: (0,)
-    """Which inputs are data, no weights, shapes or limits."""
+    inputs: Callable[[onnx_ir.Node], tuple[Operand, ...]] = lambda node: ((node, 0),)
+    """Which inputs are data, no weights, shapes or limits: its own, or of nodes that it is one with."""
     integer: IntegerForm | None = None
     floating: FloatForm | None = None
     move: Callable[[Builder, onnx_ir.Node, Any], list[Any]] | None = None
@@ -126,20 +129,16 @@ class OnnxOperator:
     """What of it has an integer form, for the documentation; empty where that is all."""
 
 
-def every_input(node: onnx_ir.Node) -> tuple[int, ...]:
+def every_input(node: onnx_ir.Node) -> tuple[Operand, ...]:
     """All inputs are data."""
-    return tuple(range(len(node.inputs)))
+    return tuple((node, index) for index in range(len(node.inputs)))
 
 
 def emit(
     builder: Builder, request: Request, operation: Operation, tensors: tuple[str, ...], seen: View
 ) -> Codes:
     """Emit an operation whose result lies dense, as `seen` says, and return its codes."""
-    order = view.dense_order(seen)
-    assert order is not None, "results are dense"
-    shape = tuple(seen.shape[axis] for axis in order)
-    name = str(request.node.outputs[0].name)
-    tensor = builder.emit(request.name, operation, tensors, shape, request.output, tensor=name)
+    tensor = _emitted(builder, request, operation, tensors, seen, request.output, "int8")
     return Codes(tensor, seen, affine(request.output), request.output)
 
 
@@ -147,8 +146,20 @@ def emit_float(
     builder: Builder, request: FloatRequest, operation: Operation, tensors: tuple[str, ...], seen: View
 ) -> Seen:
     """Emit a float operation whose result lies dense, as `seen` says."""
+    return Seen(_emitted(builder, request, operation, tensors, seen, None, "float32"), seen)
+
+
+def _emitted(
+    builder: Builder,
+    request: LayerNode,
+    operation: Operation,
+    tensors: tuple[str, ...],
+    seen: View,
+    quantization: Quantization | None,
+    dtype: str,
+) -> str:
     order = view.dense_order(seen)
     assert order is not None, "results are dense"
     shape = tuple(seen.shape[axis] for axis in order)
     name = str(request.node.outputs[0].name)
-    return Seen(builder.emit(request.name, operation, tensors, shape, None, name, "float32"), seen)
+    return builder.emit(request.name, operation, tensors, shape, quantization, name, dtype)

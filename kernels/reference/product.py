@@ -5,9 +5,10 @@ import numpy as np
 from edgec.arrays import Array
 from edgec.kernels.operations import Attention, Matrices, Product
 from edgec.kernels.reference.rounding import FIXED, FLOAT, fixed_point, requantize, rounded_shift
+from edgec.targets.descriptor import Requantization
 
 
-def product(op: Product, a: Array, b: Array, requantization: str = FLOAT) -> Array:
+def product(op: Product, a: Array, b: Array, requantization: Requantization = FLOAT) -> Array:
     """Multiply every pair of matrices: sums in float64, exact below 2**53, requantized."""
     left = matrices(a, op.left, (*op.batch, op.rows, op.inner)).astype(np.float64) - op.zero_points[0]
     right = matrices(b, op.right, (*op.batch, op.inner, op.columns)).astype(np.float64) - op.zero_points[1]
@@ -23,7 +24,7 @@ def product(op: Product, a: Array, b: Array, requantization: str = FLOAT) -> Arr
 
 def attention(
     op: Attention, query: Array, key: Array, value: Array, mask: Array | None = None,
-    requantization: str = FLOAT,
+    requantization: Requantization = FLOAT,
 ) -> Array:  # fmt: skip
     """Weigh values by the exponentials of scores, row by row; one division a row."""
     z_q, z_k, z_v = op.zero_points
@@ -45,7 +46,7 @@ def attention(
     return result
 
 
-def _steps(sums: Array, multiplier: np.float32, requantization: str) -> Array:
+def _steps(sums: Array, multiplier: np.float32, requantization: Requantization) -> Array:
     """Return scores in steps of the table, cut to 16 bits."""
     if requantization == FIXED:
         mantissa, shift = fixed_point(multiplier)
@@ -55,7 +56,7 @@ def _steps(sums: Array, multiplier: np.float32, requantization: str) -> Array:
     return np.clip(rounded, -32767, 32767).astype(np.int32)
 
 
-def _quotients(multiplier: np.float32, sums: Array, requantization: str) -> Array:
+def _quotients(multiplier: np.float32, sums: Array, requantization: Requantization) -> Array:
     """Return the multiplier divided by sums, in float32.
 
     In fixed point it is cut to its upper bits: a sum's upper 16 divide 2**31, as in softmax.
