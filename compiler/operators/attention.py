@@ -16,7 +16,7 @@ class AttentionForm:
     """softmax(queries · keys * scale + mask) · values, over the last axis."""
 
     operands: tuple[Operand, ...]
-    """Queries [..., rows, inner], keys [..., inner, length], values [..., length, columns] and, where there is
+    """Queries [..., rows, inner], keys [..., inner, length], values [..., length, columns] and, if there is
     one, the mask, which broadcasts to [..., rows, length]."""
     scale: float
     inner: tuple[onnx_ir.Node, ...]

@@ -112,13 +112,23 @@ class Attention:
     high: int
 
     @property
+    def saturating(self) -> bool:
+        """Whether int8's own range is all that results are clamped to."""
+        return (self.low, self.high) == (-128, 127)
+
+    @property
+    def reach(self) -> float:
+        """The magnitude that no value to be rounded exceeds: results are averages of values."""
+        return 256 * abs(self.multiplier)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         return math.prod(self.batch) * self.rows * self.length * (self.inner + self.columns)
 
 
-STEP = 1 / 32
-"""Difference of two scores by which the table of exponentials goes on: 255 of them are e^-8, which is 0."""
+STEP = 1 / 40
+"""Difference of two scores by which the table of exponentials goes on: 255 of them are where it is 0."""
 
 LONGEST = 16384
 """Products that may be summed: whatever the zero points are, no sum on the way leaves int32."""

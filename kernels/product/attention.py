@@ -126,9 +126,9 @@ def plans(isa: InstructionSet, group: int, operation: Attention, target: Target)
     # Tiles are whole register tiles of both products.
     alike = [shape for shape in isa.tiles if shape[0] == first[0]]
     second = min(alike, key=tile.ranked(isa, rows, columns, _walk(keys, False)).index)
-    saturating = (operation.low, operation.high) == (-128, 127)
-    reach = 255 * abs(operation.multiplier)  # an average of values
-    ending = Epilogue(False, saturating, reach < 2.0**30, False, operation.output_zero_point == -128)
+    ending = Epilogue(
+        False, operation.saturating, operation.reach < 2.0**30, False, operation.output_zero_point == -128
+    )
     for wanted in _QUERIES:
         most = min(wanted, max(1, target.l2_bytes // 2 // (keys * (4 + element)))) // first[0] * first[0]
         queries = stripe.even(rows, max(most, first[0]), first[0], least)

@@ -16,6 +16,7 @@ from edgec.kernels.codegen import elf, native
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operations import (
     ARGUMENTS,
+    Attention,
     Binary,
     Chain,
     Conv2d,
@@ -174,14 +175,14 @@ def _of_other_values(one: Any) -> Any:
         return replace(one, stages=tuple(map(_of_other_values, one.stages)))
     names = ARGUMENTS & {field.name for field in fields(one)}
     # What code may know: int8's own bounds, its lowest zero point ...
-    if isinstance(one, Conv2d | Product) and (
+    if isinstance(one, Attention | Conv2d | Product) and (
         one.saturating or (getattr(one, "residual", None) or one).output_zero_point == -128
     ):
         names -= {"low", "high", "output_zero_point", "residual"}
     if isinstance(one, FLOAT):
         names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
     two = replace(one, **{name: _other(getattr(one, name)) for name in names})
-    if isinstance(one, Product):  # ... and how far the values reach that it rounds
+    if isinstance(one, Attention | Product):  # ... and how far the values reach that it rounds
         two = replace(two, multiplier=one.multiplier * (2.0 if one.reach >= 2.0**30 else 0.75))
     if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
         reach, other = (replace(op, residual=None).reach for op in (one, two))
