@@ -282,7 +282,12 @@ def test_convolution_is_onnx_convolution_of_integers(case: Case) -> None:
     weights = op.weights.astype(np.float32).transpose(0, 3, 1, 2)
     (sums,) = _onnx("Conv", [x, weights], group=op.groups, **attributes)
     expected = reference.requantize(
-        sums.transpose(0, 2, 3, 1).astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high
+        sums.transpose(0, 2, 3, 1).astype(np.int32),
+        op.multiplier,
+        op.output_zero_point,
+        op.low,
+        op.high,
+        op.dtype,
     )
     np.testing.assert_array_equal(reference.conv2d(op, case.inputs[0]), expected)
 
@@ -378,7 +383,9 @@ def test_a_normalization_is_within_a_step_of_the_real_one(case: Case, form: str)
 )
 def test_requantization_by_hand(accumulator: int, multiplier: float, zero_point: int, expected: int) -> None:
     sums = np.array([accumulator], np.int64).astype(np.int32)
-    assert reference.requantize(sums, np.float32(multiplier), zero_point, -128, 127).tolist() == [expected]
+    assert reference.requantize(sums, np.float32(multiplier), zero_point, -128, 127, "int8").tolist() == [
+        expected
+    ]
 
 
 def test_a_convolution_by_hand() -> None:
@@ -425,7 +432,7 @@ def test_a_network_is_evaluated_operator_by_operator() -> None:
 )  # fmt: skip
 def test_fixed_point_rounds_exact_products_halves_up(total: int, multiplier: float, expected: int) -> None:
     result = reference.requantize(
-        np.array([total], np.int32), np.float32(multiplier), 0, -128, 127, reference.FIXED
+        np.array([total], np.int32), np.float32(multiplier), 0, -128, 127, "int8", reference.FIXED
     )
     assert result[0] == expected
 
@@ -438,7 +445,7 @@ def test_both_forms_agree_but_for_ties(data: st.DataObject) -> None:
     value = total * float(multiplier)
     assume(abs(value) < 256 and abs(value - np.floor(value) - 0.5) > 2.0**-14)
     one, two = (
-        reference.requantize(np.array([total], np.int32), multiplier, 3, -128, 127, form)[0]
+        reference.requantize(np.array([total], np.int32), multiplier, 3, -128, 127, "int8", form)[0]
         for form in (reference.FLOAT, reference.FIXED)
     )
     assert one == two
