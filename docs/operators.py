@@ -3,8 +3,10 @@
 Run `python docs/operators.py` after changing a table; a test compares the page with them.
 """
 
+import textwrap
 from pathlib import Path
 
+from edgec.compiler.frontend.tflite.table import ROWS
 from edgec.compiler.operators.row import OnnxOperator
 from edgec.compiler.operators.table import OPERATORS
 
@@ -14,6 +16,14 @@ PRODUCT, WITH_SCALE, WITHOUT_SCALE = "product of weights", "new scale", "its inp
 MOVEMENT, TABLE = "no arithmetic", "table of 256 bytes"
 NORMALIZED = {"MatMul": "Gemm"}
 """What the frontend makes of an operator before scales are chosen."""
+
+TFLITE = """
+## Operators of TensorFlow Lite
+
+A `.tflite` file is read as the ONNX model that it stands for, by these builtin operators. Refused by name are
+all others, custom ones, variables, 16-bit activations (int16x8) and sparse weights.
+
+"""
 
 HEAD = """\
 # Operators that run in int8
@@ -58,7 +68,8 @@ def page() -> str:
     for name, row in sorted(OPERATORS.items()):
         quantized = "yes" if OPERATORS[NORMALIZED.get(name, name)].quantized else "no"
         rows.append(f"| {name} | {computed_as(row)} | {quantized} | {row.limits} |\n")
-    return HEAD + "".join(rows)
+    read = textwrap.fill(", ".join(sorted(ROWS)), 110, break_long_words=False)
+    return HEAD + "".join(rows) + TFLITE + f"{read}.\n"
 
 
 if __name__ == "__main__":

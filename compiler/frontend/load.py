@@ -68,13 +68,15 @@ PASSES: tuple[Pass, ...] = (
 
 
 def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, watch: Watch = unwatched) -> Model:
-    """Read an ONNX file and normalize it; `shapes` fixes inputs with dynamic dimensions.
+    """Read an ONNX or .tflite file and normalize it; `shapes` fixes inputs with dynamic dimensions.
 
-    `watch` sees the model behind every pass. Raises ModelError when the file or its external data can't be
+    What a .tflite file gives for the original is the ONNX model that it is converted to. `watch` sees the
+    model behind every pass. Raises ModelError when the file or its external data can't be
     read, an input's shape stays dynamic, or the graph contradicts itself.
     """
     raw = files.read(path, ModelError, _LIMIT)
-    source = _read(path, raw)
+    content = _converted(path, raw) if _is_tflite(path) else raw
+    source = _read(path, content)
     try:
         graph = run(fix_shapes(source, shapes or {}), PASSES, watch)
     except ModelError as error:
@@ -85,9 +87,25 @@ def load(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, watch:
         source_name=path.name,
         source_sha256=hashlib.sha256(raw).hexdigest(),
         source_nodes=len(source.graph),
-        original=as_given(path, raw, shapes or {}),
+        original=as_given(path, content, shapes or {}),
         widened=holds_half(source),
     )
+
+
+def _is_tflite(path: Path) -> bool:
+    return path.suffix.lower() == ".tflite"
+
+
+def _converted(path: Path, raw: bytes) -> bytes:
+    """Return the ONNX model of a .tflite file. Raises ModelError."""
+    from edgec.compiler.frontend.tflite.convert import (
+        convert,
+    )  # its schema's 200 modules load for these alone
+
+    try:
+        return bytes(convert(raw).SerializeToString(deterministic=True))
+    except ModelError as error:
+        raise ModelError(f"{path.name}: {error}") from error
 
 
 def _read(path: Path, raw: bytes) -> onnx_ir.Model:
@@ -102,7 +120,7 @@ def _read(path: Path, raw: bytes) -> onnx_ir.Model:
     except DecodeError as error:
         raise ModelError(f"{path.name}: not an ONNX file, or a damaged one") from error
     with malformed(f"{path.name}: not a valid ONNX model"):
-        onnx.checker.check_model(path, full_check=False)
+        onnx.checker.check_model(proto if _is_tflite(path) else path, full_check=False)
     try:
         check_tensors(proto)
         check_interface(proto)

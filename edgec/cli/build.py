@@ -13,7 +13,9 @@ from edgec.options import BuildOptions
 
 @with_build_options
 def build(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Float or QDQ model.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx", help="Float or quantized model, or a .tflite file.")
+    ],
     build_options: BuildOptions,
     as_json: AsJson = False,
 ) -> None:
