@@ -32,6 +32,7 @@ from edgec.kernels.operations import (
     Lookup,
     MaxPool,
     Mean,
+    Normalize,
     Operation,
     Pad,
     Quantize,
@@ -82,6 +83,13 @@ def _table() -> NDArray[np.int8]:
     return np.random.default_rng(0).permutation(np.arange(-128, 128)).astype(np.int8)
 
 
+def normalize(rows: int, groups: int, length: int, outer: int = 1) -> Normalize:
+    """A normalization by the deviation, with typical scales and biases."""
+    rng = np.random.default_rng(0)
+    scale, bias = (rng.normal(size=groups * length).astype(np.float32) for _ in range(2))
+    return Normalize("variance", outer, rows, groups, length, 10.0, 30 * scale, bias, -3, 5, -128, 127)
+
+
 OPERATIONS: dict[str, Operation] = {
     "conv1x1-14-256-256": conv2d(14, 256, 256, 1),
     "conv1x1-56-64-64": conv2d(56, 64, 64, 1),
@@ -113,6 +121,9 @@ OPERATIONS: dict[str, Operation] = {
         np.full((14, 14), 0.25, np.float32), -3, -3, -128, 127,
     ),
     "mean": Mean(1, 7 * 7, 1280, 1 / 49, -3, -3, -128, 127),
+    "layer_norm": normalize(1, 1, 192, outer=197),
+    "group_norm": normalize(28 * 28, 32, 4),
+    "instance_norm": normalize(28 * 28, 128, 1),
     "softmax": Softmax(128, 128, np.arange(256, dtype=np.int32)[::-1].copy() * 1000, 256.0, -128),
     "transpose": Rearrange((128, 784), (1, 128), 0, "int8", PIXELS),
     "concat": Concat(784, (64, 64), (None, None)),
@@ -148,6 +159,8 @@ def inputs_of(operation: Operation) -> list[Array]:
             return [int8(operation.size)]
         case Mean():
             return [int8(operation.outer, operation.reduced, operation.inner)]
+        case Normalize():
+            return [int8(operation.outer, operation.rows, operation.channels)]
         case Softmax():
             return [int8(operation.outer, operation.length)]
         case Rearrange():

@@ -21,7 +21,7 @@ from edgec import cli, output
 from edgec.bench import tuning
 from edgec.bench.bundle import Bundle
 from edgec.compiler import pipeline
-from edgec.compiler.native import toolchain
+from edgec.compiler.native import c_cache, toolchain
 from edgec.compiler.records import records
 from edgec.compiler.tune import tune
 from edgec.compiler.tune.tune import Tuning
@@ -266,11 +266,11 @@ def test_a_cache_that_cannot_be_written_costs_time_and_no_build(
     cache: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", cache if cache.startswith("/") else str(place / cache))
-    monkeypatch.setattr(toolchain, "_CACHE_BYTES", 1)
+    monkeypatch.setattr(c_cache, "_WANTED", 1)
     users = place / "cache" if cache == "m.onnx" else Path(cache) / "edgec" / "zig"
     if cache == "m.onnx":
         users.mkdir()
-    found = toolchain._global_cache(users)
+    found = c_cache.folder(users, 60)
     assert (found == users) == (cache == "m.onnx")
     kept.write(Path(cache) / "edgec" / "x.o", b"code")
     assert kept.read(Path(cache) / "edgec" / "x.o") is None

@@ -1,17 +1,15 @@
 """The C compiler, linker and archiver: clang and lld from the `ziglang` package, for every target."""
 
-import atexit
-import functools
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgec import cache, processes
+from edgec.compiler.native import c_cache
 from edgec.errors import LimitError, ToolchainError
 from edgec.targets.descriptor import Board, Target
 
@@ -42,8 +40,6 @@ _SECONDS = 30 * 60
 """How long one call may take: a minute on a small board with nothing cached; what takes so long hangs."""
 _NO_SPACE = 1 << 16
 """Free bytes under which a failure is for want of them: the compiler's own message doesn't say so."""
-_CACHE_BYTES = 64 << 20
-"""What the cache of one target may take."""
 _running: "set[subprocess.Popen[str]]" = set()
 
 
@@ -105,7 +101,8 @@ def zig(folder: Path, *arguments: str) -> None:
     group of its own: Ctrl-C in a terminal stops edgec, and edgec what it has begun (`stop`).
     """
     tool = "the archiver" if arguments[0] == "ar" else "the C compiler"
-    shared = _global_cache(cache.folder() / "zig")
+    shared = c_cache.folder(cache.folder() / "zig", _SECONDS)
+    c_cache.use(shared)
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(shared)
     environment["ZIG_LOCAL_CACHE_DIR"] = str(folder / ".zig-cache")
@@ -157,28 +154,6 @@ def _kill(process: "subprocess.Popen[str]") -> None:
     """End a process and all that it started."""
     if process.poll() is None:
         processes.end(process)
-
-
-@functools.cache
-def _global_cache(users: Path) -> Path:
-    """Return the user's cache; where that can't be written, a folder for this process alone.
-
-    That costs the time to compile parts of the C library again, and not the build. It is tried here, as the
-    compiler itself would try for ever in /proc.
-    """
-    inner = (users / name for name in ("h", "o", "tmp", "z"))
-    try:
-        users.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=users):
-            pass
-        writable = all(os.access(folder, os.W_OK | os.X_OK) for folder in inner if folder.exists())
-        if writable and shutil.disk_usage(users).free >= _CACHE_BYTES:
-            return users
-    except OSError:
-        pass
-    own = tempfile.mkdtemp(prefix="edgec-cache-")
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return Path(own)
 
 
 def _executable() -> Path:

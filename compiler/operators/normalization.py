@@ -86,10 +86,9 @@ def normalization(node: onnx_ir.Node) -> Normalization:
         )
     channels = shape[1]
     groups = attribute(node, "num_groups", channels)  # InstanceNormalization: each channel
-    given = [np.zeros(channels) if array is None else array.reshape(-1) for array in constants]
-    if any(array.size not in (groups, channels) for array in given):
-        raise ValueError
-    scale, bias = (np.repeat(array, channels // array.size) for array in given)  # one a group before opset 21
+    scale, bias = (np.zeros(0) if array is None else array.reshape(-1) for array in constants)
+    if scale.size != channels or bias.size != channels:
+        raise ValueError  # before opset 21, where it is deprecated, groups have a scale each
     return Normalization("variance", (1,), groups, tuple(range(2, rank)), False, epsilon, scale, bias)
 
 
@@ -102,7 +101,9 @@ def normalize(builder: Builder, request: Request) -> Codes:
     """Normalize, with what is normalized together innermost."""
     found, shape = normalization(request.node), request.inputs[0].view.shape
     codes = builder.dense(request.inputs[0], request.name)
-    order = _order(view.dense_order(codes.view), shape, found)
+    lies = view.dense_order(codes.view)
+    assert lies is not None, "dense() said so"
+    order = _order(lies, found)
     codes = builder.arranged(codes, view.ordered(shape, order), request.name)
     inner = order[len(order) - len(found.axes) :]
     places = tuple(found.axes.index(axis) for axis in inner)
@@ -129,10 +130,8 @@ def _steps(values: NDArray[np.float64], step: float) -> NDArray[np.float32]:
     return flat.astype(np.float32)
 
 
-def _order(lies: tuple[int, ...] | None, shape: tuple[int, ...], found: Normalization) -> tuple[int, ...]:
-    """Return how the input is to lie: as it does, where rows and then the normalized axes are innermost."""
-    assert lies is not None, "dense() said so"
+def _order(lies: tuple[int, ...], found: Normalization) -> tuple[int, ...]:
+    """Return how the input is to lie: as it does, but rows and then the normalized axes innermost."""
     outer = tuple(axis for axis in lies if axis not in (*found.rows, *found.axes))
     parts = outer, *(tuple(axis for axis in lies if axis in axes) for axes in (found.rows, found.axes))
-    wanted = tuple(axis for part in parts for axis in part)
-    return lies if view.same(view.ordered(shape, lies), view.ordered(shape, wanted)) else wanted
+    return tuple(axis for part in parts for axis in part)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.arrays import Array, Arrays
-from edgec.compiler.lower.islands.island import IslandCode
+from edgec.compiler.lower.islands.island_code import IslandCode
 from edgec.compiler.lower.network.select import choose, lower, select
 from edgec.compiler.native.objects import is_cached
 from edgec.compiler.records.records import Records

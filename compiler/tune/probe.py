@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.arrays import Arrays
-from edgec.compiler.lower.islands.island import IslandCode
+from edgec.compiler.lower.islands.island_code import IslandCode
 from edgec.compiler.lower.network.levels import common_call
 from edgec.compiler.lower.network.plan import plan
 from edgec.compiler.native import cpu, toolchain

@@ -139,14 +139,14 @@ def lowered(function: tirx.PrimFunc, symbol: str, target: Target) -> tvm.IRModul
     function = function.with_attr({"global_symbol": symbol, "target": llvm_description})
     module = tvm.IRModule({symbol: function})
     with llvm_description, tvm.transform.PassContext(opt_level=3):
-        return ir.transform.Sequential(_passes())(module)
+        return ir.transform.Sequential(_passes(target))(module)
 
 
 def _build(function: tirx.PrimFunc, symbol: str, target: Target) -> Any:
     return tvm.get_global_func("target.build.llvm")(lowered(function, symbol, target), llvm_target(target))
 
 
-def _passes() -> list[Any]:
+def _passes(target: Target) -> list[Any]:
     return [
         # schedule blocks to loops over flat buffers
         s_tir.transform.CanonicalizeLoop(),
@@ -173,9 +173,11 @@ def _passes() -> list[Any]:
         tirx.transform.CommonSubexprElim(),
         # to a C function
         _round_every_product(),
+        *([_comparisons_see_nan()] if "mve.fp" in target.features else []),
         _plain_c_abi(),
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),
+        tirx.transform.ConvertSSA(),
         _operands_in_order(),
     ]
 
@@ -189,15 +191,38 @@ def _round_every_product() -> Any:
     what they can, which would round once where the semantics round twice. The fence is no instruction.
     """
 
-    def fence(product: Any) -> Any:
-        if not str(product.ty.dtype).startswith(("float", "bfloat")):
-            return product
-        return tirx.call_llvm_pure_intrin(str(product.ty.dtype), "llvm.arithmetic.fence", product)
-
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
         if function.attrs.get(CONTRACT, False):
             return function
-        return function.with_body(structural_map(function.body, (tirx.Mul, fence), order="post"))
+        return function.with_body(structural_map(function.body, (tirx.Mul, _fenced), order="post"))
+
+    return tirx.transform.prim_func_pass(rewrite, opt_level=0)
+
+
+def _fenced(value: Any) -> Any:
+    """Return a float so that LLVM can't see what it comes from; anything else as it is."""
+    if not str(value.ty.dtype).startswith(("float", "bfloat")):
+        return value
+    return tirx.call_llvm_pure_intrin(str(value.ty.dtype), "llvm.arithmetic.fence", value)
+
+
+def _comparisons_see_nan() -> Any:
+    """Keep LLVM from turning comparisons of floats around, for Helium, whose `lt` and `le` hold for NaN.
+
+    a < b  -->  a < fence(b)
+
+    LLVM compares by `gt` and `ge` first, but turns round what begins with the same number in every lane.
+    """
+
+    def less(node: Any) -> Any:
+        return type(node)(node.a, _fenced(node.b))
+
+    def greater(node: Any) -> Any:
+        return type(node)(_fenced(node.a), node.b)
+
+    def rewrite(function: Any, _module: Any, _context: Any) -> Any:
+        entries = [((tirx.LT, tirx.LE, tirx.Min), less), ((tirx.GT, tirx.GE, tirx.Max), greater)]
+        return function.with_body(structural_map(function.body, entries, order="post"))
 
     return tirx.transform.prim_func_pass(rewrite, opt_level=0)
 
@@ -215,37 +240,46 @@ def _operands_in_order() -> Any:
     a + b  -->  let right = b in a + right
 
     The order of a C++ call's arguments is the compiler's that TVM was built with: x86-64's begins with the
-    last, arm64's with the first. Vectors of truth values stay: TVM can give them no name.
+    last, arm64's with the first.
     """
-
-    def nameless(value: Any) -> bool:
-        return str(value.ty.dtype).startswith("boolx")
 
     def computes(operand: Any) -> bool:
         return not isinstance(operand, tirx.Var | tirx.IntImm | tirx.FloatImm)
 
     def let(value: Any, body: Callable[[Any], Any]) -> Any:
         right = tirx.Var("right", value.ty)
-        return tirx.Let(right, value, body(right))
+        return tirx.Let(right, _opaque(value), body(right))
 
     def binary(node: Any) -> Any:
-        if not (computes(node.a) and computes(node.b)) or nameless(node.b):
+        if not (computes(node.a) and computes(node.b)):
             return node
         return let(node.b, lambda right: type(node)(node.a, right))
 
     def select(node: Any) -> Any:
         condition, one, other = node.condition, node.true_value, node.false_value
-        if not (computes(condition) or computes(one)) or nameless(one) or nameless(other):
+        if not (computes(condition) or computes(one)):
             return node
         return let(other, lambda y: let(one, lambda x: tirx.Select(condition, x, y)))
 
     def rewrite(function: Any, _module: Any, _context: Any) -> Any:
-        if function.attrs.get(CONTRACT, False):  # an island's: an expression may stand in it several times
-            return function
-        entries = [(BINARY, binary), (tirx.Select, select)]
+        entries = [
+            (BINARY, binary),
+            (tirx.Select, select),
+            (tirx.Let, lambda node: tirx.Let(node.var, _opaque(node.value), node.body)),
+            (tirx.Bind, lambda node: tirx.Bind(node.var, _opaque(node.value))),
+        ]
         return function.with_body(structural_map(function.body, entries, order="post"))
 
     return tirx.transform.prim_func_pass(rewrite, opt_level=0)
+
+
+def _opaque(value: Any) -> Any:
+    """Return a value that TVM's analysis of what has a name can't look into: it fails on truth values.
+
+    It is no instruction. Numbers alone it may see: addresses are aligned by what it knows of them.
+    """
+    dtype = str(value.ty.dtype)
+    return tirx.call_intrin(dtype, "tirx.reinterpret", value) if "x" in dtype else value
 
 
 def _plain_c_abi() -> Any:

@@ -265,13 +265,11 @@ NORMALIZATIONS = {
         ("L1", _ROWS, "LpNormalization<axis=1, p=1>(x)", {}, "Rearrange Normalize Rearrange", 17),
     )
 } | {
-    f"group at opset {opset}": Case(  # shapes of its results are inferred from later opsets' functions
-        "float[2,6,4,5] x", "t = GroupNormalization<num_groups=3>(x, s, b) y = Reshape(t, z)",
-        {"s": 1 + weights(size, 1)[:, 0], "b": weights(size, 2)[:, 0], "z": integers(2, 6, 4, 5)},
-        "Rearrange Normalize Rearrange", ties=_ROUNDED_MEANS, sqnr=25, opset=opset,
-    )
-    for opset, size in ((18, 3), (21, 6))
-} | {
+    "instance of one signal that lies the other way": Case(
+        "float[20,6] x",
+        "t = Transpose<perm=[1,0]>(x) u = Unsqueeze(t, z) y = InstanceNormalization(u, s, b)",
+        _CHANNELS | {"z": integers(0)}, "Normalize Rearrange", ties=_ROUNDED_MEANS, sqnr=25,
+    ),
     "layer and relu": Case(
         _ROWS, "t = LayerNormalization(x, s, b) y = Relu(t)", _SCALED, "Normalize", ties=_ROUNDED_MEANS,
         sqnr=25,

@@ -1,5 +1,6 @@
 """Why a float node can't be compiled, in ONNX's own words."""
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,26 @@ def reason(single: onnx.ModelProto, error: Exception) -> str:
     return variable(variable_settings(node.op_type, node.input, constants, version, node.domain)) or form(
         single
     )
+
+
+_OUT_OF_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate|[Cc]annot allocate memory")
+"""What libraries say whose errors have no class for it."""
+
+
+def of_this_machine(error: BaseException) -> bool:
+    """Whether an error says something of this machine now, its memory or its disk, and nothing of a model."""
+    if isinstance(error, MemoryError | OSError) or _OUT_OF_MEMORY.search(str(error)):
+        return True
+    return error.__cause__ is not None and of_this_machine(error.__cause__)
+
+
+MEMORY, TIME = "more memory than there is", "too long"
+"""What trying a node may take."""
+
+
+def untried(took: str) -> str:
+    """Return that a node could not be tried here; `took` is MEMORY or TIME."""
+    return f"edgec tries every float node before it believes it, and that took {took}: try another machine"
 
 
 def variable(settings: Sequence[tuple[str, str]]) -> str | None:

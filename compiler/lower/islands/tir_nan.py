@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import tvm
 from tvm import tirx
-from tvm_ffi import structural_map, structural_walk
+from tvm_ffi import structural_map
 
 
 def pass_nan_on(nest: Any) -> Any:
@@ -13,21 +12,11 @@ def pass_nan_on(nest: Any) -> Any:
     max(x, 0)  -->  max(0, x)
     max(x, y)  -->  let z = x in (z if isnan(z) else max(z, y))
 
-    What reduces, a pooling or ReduceMax, stays: there ONNX leaves open what NaN does.
+    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far.
     """
-    reduced: list[Any] = []
-
-    def visit(store: Any) -> None:
-        value = store.value
-        if isinstance(value, tirx.Max | tirx.Min):
-            for operand in (value.a, value.b):
-                if isinstance(operand, tvm.ir.TensorLoad) and operand.source.same_as(store.buffer):
-                    reduced.append(value)
-
-    structural_walk(nest, (tirx.BufferStore, visit))
 
     def rewritten(node: Any) -> Any:
-        if "float" not in str(node.ty.dtype) or any(node.same_as(other) for other in reduced):
+        if "float" not in str(node.ty.dtype):
             return node
         kind, first, second = type(node), node.a, node.b
         if isinstance(second, tirx.FloatImm):

@@ -2,9 +2,10 @@
 
 It is converted, compiled, run, and compared with what ONNX Runtime or ONNX's own reference computes, on data
 that reaches its corners. What reads a node wrongly would be wrong on the device and in the bundle's own
-reference alike. A node that differs, dies or has nobody to compare with is refused, by name. Verdicts are
+reference alike. A node that differs, dies or has nobody to compare with is refused, by name. What is tried is
+the code that a bundle gets, but for the processor: the plainest that this machine's is one of. Verdicts are
 kept, in the user's cache too: a node's shapes, types and attributes decide one, not what its weights are.
-Deaths aren't kept there.
+Neither deaths nor a want of memory are kept there.
 """
 
 import functools
@@ -27,8 +28,11 @@ from edgec.arrays import Array
 from edgec.compiler.lower.islands import refusals
 from edgec.compiler.lower.islands.trial_data import feeds
 from edgec.errors import UnsupportedError
+from edgec.kernels.operations import Island, Operator
 from edgec.kernels.reference import oracle
 from edgec.kernels.reference.isolation import Died, isolated
+from edgec.kernels.version import code_version
+from edgec.targets import detect, loader
 
 _SECONDS = 120
 """How long one node may take. The largest product of matrices in a model for edge devices takes one."""
@@ -101,7 +105,8 @@ def judge(models: Sequence[onnx.ModelProto]) -> list[str]:
         results = isolated([partial(_tried, single) for single in missing.values()], _SECONDS)
         for (key, single), result in zip(missing.items(), results, strict=True):
             if isinstance(result, Died):  # perhaps for want of time or memory: the next build tries again
-                _verdicts[key] = refusals.form(single)
+                took = _TOOK.get(result.how)
+                _verdicts[key] = refusals.untried(took) if took else refusals.form(single)
             else:
                 _verdicts[key] = result
                 cache.write(_entry(key), result.encode())
@@ -164,21 +169,27 @@ def _without_weights(constant: onnx.TensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(numpy_helper.to_array(constant))
 
 
-def _tried(single: onnx.ModelProto) -> str:
-    """Return why a node can't be compiled, or an empty string."""
+_TOOK = {"memory": refusals.MEMORY, "SIGKILL": refusals.MEMORY, "timeout": refusals.TIME}
+"""By what a trial died of: what it took. Linux kills what takes all memory."""
+
+
+def _tried(single: onnx.ModelProto) -> str | Died:
+    """Return why a node can't be compiled, or an empty string; Died where memory didn't suffice to see."""
     if reason := refusals.unknown_type(single):
         return reason
     single = filled(single)
     try:
         run = _compiled(single)
     except Exception as error:  # TVM raises every kind there is
+        if refusals.of_this_machine(error):
+            return Died("memory")
         return refusals.reason(single, error)
     serialized = single.SerializeToString()
     for inputs in feeds(single):
         try:
             expected = oracle.evaluate(serialized, inputs)
-        except UnsupportedError:
-            return refusals.no_oracle(single)
+        except UnsupportedError as error:
+            return Died("memory") if refusals.of_this_machine(error) else refusals.no_oracle(single)
         for (name, wanted), found in zip(expected.items(), run(inputs), strict=True):
             if not _equal(wanted, found):
                 return refusals.differs(single, name, wanted, found)
@@ -187,25 +198,48 @@ def _tried(single: onnx.ModelProto) -> str:
 
 def _compiled(single: onnx.ModelProto) -> Any:
     """Return a function from inputs to a list of outputs: the node as an island would compute it."""
-    import tvm
     from tvm import relax
 
+    from edgec.compiler.lower.islands.island_code import island_code, result_kinds
     from edgec.compiler.lower.islands.relax_import import import_onnx
     from edgec.compiler.lower.islands.tir_blocks import foreign, is_sequential
+    from edgec.kernels.codegen.in_process import loaded
 
     module = import_onnx(single)
     for _, function in module.functions_items():
         if not isinstance(function, relax.Function) and (foreign(function) or is_sequential(function)):
             raise refusals.SequentialError
-    machine = relax.VirtualMachine(tvm.compile(module, tvm.target.Target("llvm")), tvm.cpu())
-    names = [value.name for value in single.graph.input]
+    names, outputs = (tuple(v.name for v in values) for values in (single.graph.input, single.graph.output))
+    operator = Operator("node", Island(b"", ()), names, outputs)
+    target = loader.load(f"{detect.host_arch()}-fp32")
+    code = island_code(module, operator, target)
+    functions = {symbol: function.make() for symbol, function in code.functions.items()}
+    steps = [(call.symbol, call.arguments, call.tiles) for call in code.calls]
+    compute = loaded(functions, steps, target)
+    kinds = dict(zip(outputs, result_kinds(module), strict=True))
+    kinds |= {name: (tensor.shape, tensor.dtype) for name, tensor in code.tensors.items()}
 
     def run(inputs: dict[str, Array]) -> list[Array]:
-        results = machine["main"](*(tvm.runtime.tensor(inputs[name]) for name in names))
-        several = len(single.graph.output) > 1
-        return [result.numpy() for result in (results if several else [results])]
+        arrays = {name: _room(*kind) for name, kind in kinds.items()}
+        for name, array in (inputs | code.constants).items():
+            arrays[name] = _room(array.shape, array.dtype.name)
+            arrays[name][...] = array
+        compute({name: array.ctypes.data for name, array in arrays.items()})
+        return [arrays[name] for name in outputs]
 
     return run
+
+
+_ALIGNMENT = 64
+"""Bytes: what an arena has, and kernels rely on."""
+
+
+def _room(shape: tuple[int, ...], dtype: str) -> Array:
+    """Return memory for a tensor, full of what nobody computed."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.full(size + _ALIGNMENT, 0x5A, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _equal(wanted: Array, found: Array) -> bool:
@@ -233,9 +267,10 @@ def _entry(key: str) -> Path:
 
 @functools.cache
 def _sources() -> bytes:
-    """Return what else decides a verdict: versions, and how this folder converts and judges nodes."""
+    """Return what else decides a verdict: versions, and how nodes are converted, compiled and judged."""
     packages = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime")
     folder = Path(__file__).parent
     parts = [[package, metadata.version(package)] for package in packages]
+    parts += [["kernels", code_version()]]
     parts += [[path.name, path.read_text(encoding="utf-8")] for path in sorted(folder.rglob("*.py"))]
     return hashlib.sha256(json.dumps(parts).encode()).digest()

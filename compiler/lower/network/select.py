@@ -1,6 +1,7 @@
 """Choose a kernel for every operator: from the network to the program."""
 
-from edgec.compiler.lower.islands.island import IslandCode, lower_island
+from edgec.compiler.lower.islands.island import lower_island
+from edgec.compiler.lower.islands.island_code import IslandCode
 from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.records.records import Records
 from edgec.errors import UnsupportedError
@@ -26,7 +27,7 @@ def select(network: Network, target: Target, records: Records) -> Program:
             continue
         try:
             if isinstance(operator.operation, Island):
-                lowered = lower_island(operator, target, network.tensors)
+                lowered = lower_island(operator, target)
             else:
                 lowered = lower(operator, *choose(operator, target, records))
         except UnsupportedError as error:

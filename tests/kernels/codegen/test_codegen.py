@@ -11,12 +11,12 @@ import pytest
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812
-from tvm_ffi import structural_map
 
 from edgec.compiler.native import toolchain
 from edgec.errors import UnsupportedError
 from edgec.kernels.codegen import elf, native
 from edgec.targets import loader
+from tests.kernels.operand_order import unordered
 
 V3 = loader.load("x86-64-v3-fp32")
 PLAIN = loader.load("x86-64-fp32")
@@ -84,22 +84,28 @@ def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed() -> No
         with T.serial(begin, end) as i:
             chosen = T.Select(i * 3 < end - 1, i * i + begin, i - end * 2)
             T.buffer_store(a, ((a[i] >> b[i]) ^ (a[i] & b[i])) + chosen * (b[i] * a[i]), [i])
-    binary, selects = [], []
-
-    def collect(found: list[Any]) -> Any:
-        return lambda node: (found.append(node), node)[1]
-
     (function,) = native.lowered(builder.get(), "f", V3).functions.values()
-    entries = [(native.BINARY, collect(binary)), (tirx.Select, collect(selects))]
-    structural_map(function.body, entries)
-    leaves = tirx.Var, tirx.IntImm, tirx.FloatImm
-    assert len(binary) > 8
-    assert [
-        node for node in binary if not isinstance(node.a, leaves) and not isinstance(node.b, leaves)
-    ] == []
-    (select,) = selects
-    assert isinstance(select.true_value, leaves)
-    assert isinstance(select.false_value, leaves)
+    found, counted = unordered(function)
+    assert counted > 9
+    assert found == []
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("kind", [tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.Max, tirx.Min])
+def test_helium_compares_by_what_does_not_hold_for_nan(kind: Any, swapped: bool) -> None:
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        a, b = (T.arg(name, T.buffer((64,), "float32")) for name in "ab")
+        T.arg("scratch", T.buffer((1,), "uint8"))
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        with T.serial(begin, end) as i:
+            lanes = T.ramp(i * 4, 1, 4)
+            x, limit = a[lanes], T.Broadcast(T.float32(1.5), 4)
+            found = kind(limit, x) if swapped else kind(x, limit)
+            chosen = found if kind in (tirx.Max, tirx.Min) else T.Select(found, limit, x)
+            T.buffer_store(b, chosen, [lanes])
+    text = native.assembly(builder.get(), "f", loader.load("cortex-m55-int8"))
+    assert re.search(r"\tv(cmp|pt|maxnm|minnm)\w*\.f32", text)
+    assert not re.search(r"\tv(cmp|pt)\w*\.f32\s+l[te]", text)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.device)

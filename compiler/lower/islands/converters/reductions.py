@@ -140,23 +140,44 @@ def _log_sum_exp(given: Given, x: Expr, axes: list[int], keep: bool) -> Expr:
     return relax.op.reshape(total, reduced(shape_of(x), axes, keep))
 
 
-def _arg(operation: Callable[..., Expr]) -> Converter:
-    """Find the first of equal elements, or the last."""
+def _arg(operation: Callable[..., Expr], nan: int) -> Converter:
+    """Find the first of equal elements, or the last; NaN is `nan` (1: the largest, -1: the smallest)."""
 
     def convert(given: Given) -> Expr:
         axis, keep = given.axis(), bool(given.attributes.get("keepdims", 1))
+        data = given.data
+        if is_float(dtype_of(data)):
+            data = given.compute(lambda x: _ordered(x, nan), data)
         if not given.attributes.get("select_last_index", 0):
-            return relax.op.astype(given.emit(operation(given.data, axis, keep)), "int64")
+            return relax.op.astype(given.emit(operation(data, axis, keep)), "int64")
         last = shape_of(given.data)[axis] - 1
 
         def turn(x: Tensor) -> Expr:
             return te.compute(x.shape, lambda *i: x(*i[:axis], last - i[axis], *i[axis + 1 :]))
 
-        turned = given.compute(turn, given.data)
+        turned = given.compute(turn, data)
         found = given.emit(relax.op.astype(given.emit(operation(turned, axis, keep)), "int64"))
         return relax.op.subtract(array(last, "int64"), found)
 
     return convert
+
+
+def _hardmax(given: Given) -> Expr:
+    """Mark the first of the largest elements."""
+    axis = given.axis(-1)
+    keys = given.compute(_ordered, given.data) if is_float(given.dtype) else given.data
+    largest = given.emit(relax.op.argmax(keys, axis, True))
+
+    def mark(place: Tensor) -> Expr:
+        def at(*position: Expr) -> Expr:
+            index = [*position]
+            index[axis] = tirx.const(0, "int64")
+            here = place(*index) == position[axis].astype(str(place.dtype))
+            return tirx.Select(here, tirx.const(1, given.dtype), tirx.const(0, given.dtype))
+
+        return te.compute(given.shape, at)
+
+    return given.compute(mark, largest)
 
 
 def _cumulative(times: bool) -> Converter:
@@ -246,8 +267,8 @@ def _top_k(given: Given) -> Result:
     return [given.compute(taken, given.data, indices), indices]
 
 
-def _ordered(x: Tensor) -> Expr:
-    """Integers in the order of floats, equal for the two zeros; NaN is the largest."""
+def _ordered(x: Tensor, nan: int = 1) -> Expr:
+    """Integers in the order of floats, equal for the two zeros; NaN is the largest (1) or smallest (-1)."""
     bits = 64 if str(x.dtype) == "float64" else 32
     integer = f"int{bits}"
 
@@ -256,7 +277,7 @@ def _ordered(x: Tensor) -> Expr:
         same_bits = tirx.reinterpret(integer, value)
         below = tirx.const(-(2 ** (bits - 1)), integer) - same_bits
         signed = tirx.Select(same_bits < tirx.const(0, integer), below, same_bits)
-        return tirx.Select(tirx.isnan(value), tirx.const(2 ** (bits - 1) - 1, integer), signed)
+        return tirx.Select(tirx.isnan(value), tirx.const(nan * (2 ** (bits - 1) - 1), integer), signed)
 
     return te.compute(x.shape, key)
 
@@ -318,10 +339,11 @@ def _product(given: Given) -> Result:
 
 
 REDUCTIONS: dict[str, Converter] = {
-    "ArgMax": _arg(relax.op.argmax),
-    "ArgMin": _arg(relax.op.argmin),
+    "ArgMax": _arg(relax.op.argmax, 1),
+    "ArgMin": _arg(relax.op.argmin, -1),
     "CumProd": _cumulative(times=True),
     "CumSum": _cumulative(times=False),
+    "Hardmax": _hardmax,
     "LayerNormalization": _layer_normalization,
     "LogSoftmax": _in_float32(lambda x, given: relax.op.nn.log_softmax(x, given.axis(-1))),
     "LpNormalization": _lp_normalization,

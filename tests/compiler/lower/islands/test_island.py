@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.islands.island import lower_island
@@ -22,10 +23,12 @@ from edgec.compiler.native import toolchain
 from edgec.compiler.native.objects import compile_objects
 from edgec.compiler.program import Program
 from edgec.errors import UnsupportedError
+from edgec.kernels.codegen import native
 from edgec.kernels.codegen.native import compile_object, elf
 from edgec.kernels.operations import Island, Operator, Tensor
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
+from tests.kernels.operand_order import unordered
 
 MODELS = Path(__file__).parents[4] / "../shared/models"
 HOST = loader.load("host-fp32")
@@ -46,7 +49,7 @@ def as_program(model: onnx.ModelProto, target: Target = HOST) -> Program:
     tensors = {t.name: t for t in (*inputs, *outputs)}
     names = tuple(t.name for t in inputs), tuple(t.name for t in outputs)
     operator = Operator("net", Island(model.SerializeToString(), ()), *names)
-    code = lower_island(operator, target, tensors)
+    code = lower_island(operator, target)
     return Program(
         target, code.calls, code.functions, tensors | code.tensors, code.constants, inputs, outputs
     )
@@ -332,6 +335,35 @@ def test_limits_pass_nan_on(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(results[output].reshape(reference.shape), reference, rtol=1e-5)
 
 
+REDUCING = {
+    operator: Case([node(operator, "x", axes=[1])], {"x": (4, 16)}) for operator in ("ReduceMax", "ReduceMin")
+} | {
+    f"{operator} last {last}": Case([node(operator, "x", axis=1, select_last_index=last)], {"x": (4, 16)})
+    for operator in ("ArgMax", "ArgMin")
+    for last in (0, 1)
+}
+REDUCING |= {
+    "Hardmax": Case([node("Hardmax", "x", axis=1)], {"x": (4, 16)}),
+    "ReduceMax of rows": Case([node("ReduceMax", "x", axes=[0], keepdims=0)], {"x": (4, 16)}),
+    "GlobalMaxPool": Case(
+        [node("Reshape", "x s", "r"), node("GlobalMaxPool", "r")],
+        {"x": (4, 16)},
+        constants={"s": np.array([1, 4, 4, 4])},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REDUCING)
+def test_nan_is_found_wherever_it_is(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime's depends on where NaN is: ONNX's reference is asked."""
+    model = REDUCING[name].model()
+    x = np.linspace(-4, 4, 64, dtype=np.float32).reshape(4, 16)
+    x[0, [5, 9]] = x[1, 0] = x[2, -1] = np.nan
+    (found,) = run(as_program(model), {"x": x}, tmp_path).values()
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+
+
 @pytest.mark.parametrize("name", CORNERS)
 def test_what_is_not_finite_is_compiled_as_it_is_converted(name: str, tmp_path: Path) -> None:
     model = CORNERS[name].model()
@@ -354,6 +386,15 @@ def test_islands_compile_for_every_device_and_need_mathematics_at_most(name: str
     for symbol, function in program.functions.items():
         code = compile_object(function.make(), symbol, program.target)
         assert elf.global_symbols(code) <= {symbol, "expf", "floorf", "memcpy", "memset"}
+
+
+@pytest.mark.parametrize("name", [*LIMITS, *CORNERS, *REDUCING, *CASES])
+def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed(name: str) -> None:
+    case = (LIMITS | CORNERS | REDUCING | CASES)[name]
+    program = as_program((case if isinstance(case, Case) else case()).model())
+    for symbol, function in program.functions.items():
+        (lowered,) = native.lowered(function.make(), symbol, HOST).functions.values()
+        assert unordered(lowered)[0] == []
 
 
 def test_lowering_is_deterministic_and_calls_are_not_checked() -> None:

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
 import pytest
+from tvm import tirx
+from tvm_ffi import structural_map
 
 from edgec import cache
-from edgec.compiler.lower.islands import trial
+from edgec.compiler.lower.islands import float_schedule, refusals, trial
 from edgec.compiler.lower.islands.converters import CONVERTERS
 from edgec.kernels.reference.isolation import Died
 from tests.compiler import onnx_models
@@ -146,3 +149,28 @@ def test_corners_that_onnx_defines_are_computed_so(name: str) -> None:
     used = {key: value for key, value in CONSTANTS.items() if f" {key})" in text or f" {key}," in text}
     assert faults(text, used, opset) == []
     assert onnx.defs.onnx_opset_version() >= opset
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(28, "No space left"), RuntimeError("std::bad_alloc")]
+)
+def test_a_want_of_memory_is_no_verdict_for_later_builds(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "(float[2,3] x) => (float[2,3] y) { y = Neg(x) }"
+    with monkeypatch.context() as poor:
+        poor.setattr(trial, "_compiled", Mock(side_effect=error))
+        ((_, _, reason),) = faults(text)
+    assert reason == refusals.untried(refusals.MEMORY)
+    monkeypatch.setattr(trial, "_verdicts", {})  # as in another process
+    assert not faults(text)
+
+
+def test_what_is_tried_is_what_a_bundle_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def negated(nest: Any) -> Any:
+        return structural_map(nest, (tirx.Add, lambda node: tirx.Sub(node.a, node.b)), order="post")
+
+    monkeypatch.setattr(float_schedule, "pass_nan_on", negated)
+    (found,) = faults("(float[2,3] x, float[2,3] z) => (float[2,3] y) { y = Add(x, z) }")
+    assert found[2].startswith("edgec would compute something else than ONNX defines")
+    monkeypatch.undo()
