@@ -34,6 +34,7 @@ from edgec.kernels.operations import (
     Operation,
     Operator,
     Pad,
+    Quantization,
     Quantize,
     Rearrange,
     Softmax,
@@ -449,3 +450,16 @@ def test_both_forms_agree_but_for_ties(data: st.DataObject) -> None:
         for form in (reference.FLOAT, reference.FIXED)
     )
     assert one == two
+
+
+def test_codes_are_of_the_dtype_that_operation_and_quantization_name() -> None:
+    assert (Quantization(0.5, 3).lowest, Quantization(0.5, 3).highest) == (-128, 127)
+    wide = Quantization(0.5, 100, "int16")
+    assert wide.ends == (0.5 * (-32768 - 100), 0.5 * (32767 - 100))
+    assert (wide.codes[0], wide.codes[-1], len(wide.codes)) == (-32768, 32767, 65536)
+    x = np.array([-40_000.0, np.nan, 3.0, 40_000.0], np.float32)
+    codes = reference.quantize(Quantize(4, wide.scale, wide.zero_point, wide.dtype), x)
+    np.testing.assert_array_equal(codes, np.array([-32768, -32768, 106, 32767], np.int16))
+    added = Binary("add", (4,), ((1,), (1,)), (0, 0), (1.0, 1.0), 0, -32768, 32767, "int16")
+    total = reference.binary(added, codes, np.array([1, 2, 300, 4], np.int16))
+    np.testing.assert_array_equal(total, np.array([-32767, -32766, 406, 32767], np.int16))
