@@ -49,7 +49,7 @@ def refuses_gemm(node: onnx_ir.Node) -> str | None:
 
 
 def refuses_matmul(node: onnx_ir.Node) -> str | None:
-    """Return why a MatMul has no kernel, or None."""
+    """Return why a MatMul is no product by a constant matrix, None if it is one."""
     reason, weights = _constants(node), node.inputs[1]
     stack = reason is None and weights is not None and len(shape_of(weights) or ()) != 2
     return "a product by a stack of matrices has no integer kernel" if stack else reason

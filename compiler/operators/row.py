@@ -16,10 +16,11 @@ from edgec.kernels.operations import Operation, Quantization
 
 Real = NDArray[np.float64]
 
-Role = Literal["product", "binary", "reduction", "movement", "concat", "unary"]
+Role = Literal["product", "bilinear", "binary", "reduction", "movement", "concat", "unary"]
 """What an operator does with scales.
 
 product    activations by constant weights, with a bias
+bilinear   two activations multiplied with one another and summed: its result has a scale of its own
 binary     two tensors of any scales, one of them perhaps constant
 reduction  a mean: its result has a scale of its own
 movement   every element of the result is an element of the input: scale and zero point are shared

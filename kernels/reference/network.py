@@ -25,6 +25,7 @@ from edgec.kernels.operations import (
     Normalize,
     Operation,
     Pad,
+    Product,
     Quantize,
     Rearrange,
     Softmax,
@@ -33,6 +34,7 @@ from edgec.kernels.reference import oracle
 from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
 from edgec.kernels.reference.movement import concat, pad, rearrange
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
+from edgec.kernels.reference.product import product
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -60,6 +62,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Mean: mean,
     Normalize: normalize,
     Pad: pad,
+    Product: product,
     Quantize: quantize,
     Rearrange: rearrange,
     Softmax: softmax,
@@ -67,7 +70,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Product, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import constant
-from edgec.compiler.lower.graph.values import INT8, Analysis, FoundLayer, parameters
+from edgec.compiler.lower.graph.values import Analysis, FoundLayer
 from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
 from edgec.compiler.model import Model
 from edgec.compiler.operators import view
@@ -14,6 +14,7 @@ from edgec.compiler.operators.builder import CODES, Builder, Codes, affine, quan
 from edgec.compiler.operators.constants import known
 from edgec.compiler.operators.nodes import evaluate, limits, move, moves, operand, row_of
 from edgec.compiler.operators.row import IntegerForm, OnnxOperator, Request
+from edgec.compiler.operators.scales import INT8, parameters
 from edgec.kernels.operations import (
     Dequantize,
     Island,

@@ -26,6 +26,8 @@ class Buffer:
     name: str
     shape: Sequence[Expr]
     dtype: str
+    data: Expr
+    """The pointer to its first element."""
     def __getitem__(self, index: Expr | int | tuple[Expr | int, ...]) -> Expr: ...
 
 class PrimFunc:
