@@ -55,7 +55,7 @@ from edgec.kernels.product import product
 from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Requantization, Target
 
 INT8, FLOAT = frozenset({"int8"}), frozenset({"float32"})
 """Types of codes and numbers that kernels take."""
@@ -72,7 +72,7 @@ def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32", INT8)
 
 
-def _product(isa: InstructionSet, group: int, requantization: str = "float32") -> Kernel:
+def _product(isa: InstructionSet, group: int, requantization: Requantization = "float32") -> Kernel:
     name, bound = f"product_{isa.name}", partial(product.codes, isa, group)
     return Kernel(name, Product, isa.features, isa.arch, bound, requantization, INT8)
 
@@ -101,7 +101,7 @@ def _portable(
     name: str,
     operation: type[Operation],
     code: Callable[[Any, Target, Demands], KernelCode],
-    requantization: str | None = None,
+    requantization: Requantization | None = None,
     dtypes: frozenset[str] | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization, dtypes)

@@ -30,6 +30,7 @@ from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
+from edgec.compiler.frontend.one_scale import one_scale
 from edgec.compiler.frontend.positive_scales import positive_scales
 from edgec.compiler.frontend.quantize_between import quantize_between
 from edgec.compiler.frontend.standard_qdq import standard_qdq
@@ -61,6 +62,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(decompose_batch_norm),
     Pass(write_matmul),
     Pass(normalize_gemm, after=(ONE_GEMM,)),
+    Pass(one_scale, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_affine, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_pad),
     Pass(fold_constants),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 import numpy as np
+import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.arrays import Array
@@ -45,8 +46,8 @@ S = TypeVar("S", bound=Seen)
 
 def affine(quantization: Quantization) -> NDArray[np.float64]:
     """Return the number that each code stands for, rounded to float32 as DequantizeLinear does."""
-    steps = (quantization.codes - quantization.zero_point).astype(np.float32)
-    return (steps * np.float32(quantization.scale)).astype(np.float64)
+    centred = (quantization.codes - quantization.zero_point).astype(np.float32)
+    return (centred * np.float32(quantization.scale)).astype(np.float64)
 
 
 def quantized(real: NDArray[np.float64], quantization: Quantization) -> Array:
@@ -55,9 +56,9 @@ def quantized(real: NDArray[np.float64], quantization: Quantization) -> Array:
     NaN is no number's code; it gets the lowest, as ONNX Runtime makes it, too.
     """
     with np.errstate(over="ignore"):
-        steps = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
+        centred = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
     lowest, highest = quantization.lowest, quantization.highest
-    codes = np.clip(np.nan_to_num(steps + quantization.zero_point, nan=lowest), lowest, highest)
+    codes = np.clip(np.nan_to_num(centred + quantization.zero_point, nan=lowest), lowest, highest)
     return np.asarray(codes, quantization.dtype)
 
 
@@ -225,3 +226,9 @@ class Builder:
 
     def _size(self, tensor: str) -> int:
         return int(np.prod(self.tensors[tensor].shape, dtype=np.int64))
+
+
+def builder_of(graph: onnx_ir.Graph) -> Builder:
+    """Return one for the network of a graph, whose outputs keep their names."""
+    outputs = (value for value in graph.outputs if not value.is_graph_input())
+    return Builder(reserved=frozenset(str(value.name) for value in outputs))

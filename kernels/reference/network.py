@@ -45,6 +45,7 @@ from edgec.kernels.reference.reduction import (
     softmax,
 )
 from edgec.kernels.reference.rounding import FLOAT
+from edgec.targets.descriptor import Requantization
 
 SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     AveragePool: average_pool,
@@ -104,7 +105,7 @@ def run_onnx(
 def compute(
     operation: Operation,
     inputs: Sequence[Array],
-    requantization: str = FLOAT,
+    requantization: Requantization = FLOAT,
     onnx_says: Evaluator = oracle.evaluate,
 ) -> list[Array]:
     """Return the outputs of an operation."""
@@ -118,7 +119,7 @@ def evaluate(
     network: Network,
     inputs: Arrays,
     overrides: Arrays | None = None,
-    requantization: str = FLOAT,
+    requantization: Requantization = FLOAT,
     onnx_says: Evaluator = oracle.evaluate,
 ) -> dict[str, Array]:
     """Return every tensor of `network`, by name, shaped as the network declares it; islands as `onnx_says`.

@@ -5,9 +5,10 @@ import numpy as np
 from edgec.arrays import Array
 from edgec.kernels.operations import Matrices, Product
 from edgec.kernels.reference.rounding import FLOAT, requantize
+from edgec.targets.descriptor import Requantization
 
 
-def product(op: Product, a: Array, b: Array, requantization: str = FLOAT) -> Array:
+def product(op: Product, a: Array, b: Array, requantization: Requantization = FLOAT) -> Array:
     """Multiply every pair of matrices: sums in float64, exact below 2**53, requantized."""
     left = matrices(a, op.left, (*op.batch, op.rows, op.inner)).astype(np.float64) - op.zero_points[0]
     right = matrices(b, op.right, (*op.batch, op.inner, op.columns)).astype(np.float64) - op.zero_points[1]

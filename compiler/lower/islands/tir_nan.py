@@ -1,12 +1,11 @@
 """Maxima and minima of floats that pass NaN on, as ONNX's do: TVM's give the second operand."""
 
-from typing import Any
-
 from tvm import tirx
+from tvm.ir import Expr
 from tvm_ffi import structural_map
 
 
-def pass_nan_on(nest: Any) -> Any:
+def pass_nan_on(nest: tirx.Stmt) -> tirx.Stmt:
     """Return a loop nest in which NaN stays NaN, whatever limits it.
 
     max(x, 0)  -->  max(0, x)
@@ -15,7 +14,7 @@ def pass_nan_on(nest: Any) -> Any:
     What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far.
     """
 
-    def rewritten(node: Any) -> Any:
+    def rewritten(node: tirx.Max | tirx.Min) -> Expr:
         if "float" not in str(node.ty.dtype):
             return node
         kind, first, second = type(node), node.a, node.b
