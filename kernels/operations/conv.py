@@ -56,7 +56,7 @@ class Conv2d:
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -155,7 +155,7 @@ class FloatConv2d:
     residual: bool = False
     """Whether the operator's second input, of the result's shape, is added."""
     dtype: str = "float32"
-    """Of the numbers that it reads and writes."""
+    """Type of the numbers that it reads and writes."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:

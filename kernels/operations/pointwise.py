@@ -37,7 +37,7 @@ class Binary:
     low: int
     high: int
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
     @property
     def elementwise(self) -> bool:
@@ -57,7 +57,7 @@ class FloatBinary:
     low: float = -np.inf
     high: float = np.inf
     dtype: str = "float32"
-    """Of the numbers that it reads and writes."""
+    """Type of the numbers that it reads and writes."""
 
     @property
     def elementwise(self) -> bool:
@@ -73,7 +73,7 @@ class Lookup:
     table: NDArray[np.int8]
     """[256], computed in float64 at compile time."""
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Quantize:
     scale: float
     zero_point: int
     dtype: str = "int8"
-    """Of the codes."""
+    """Type of the codes."""
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,4 @@ class Dequantize:
     scale: float
     zero_point: int
     dtype: str = "int8"
-    """Of the codes."""
+    """Type of the codes."""

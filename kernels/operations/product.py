@@ -51,7 +51,7 @@ class Product:
     low: int
     high: int
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
     @property
     def reach(self) -> float:

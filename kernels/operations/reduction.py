@@ -43,7 +43,7 @@ class AveragePool:
     low: int
     high: int
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Mean:
     low: int
     high: int
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class FloatAveragePool:
     low: float = -np.inf
     high: float = np.inf
     dtype: str = "float32"
-    """Of the numbers that it reads and writes."""
+    """Type of the numbers that it reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class FloatMean:
     low: float = -np.inf
     high: float = np.inf
     dtype: str = "float32"
-    """Of the numbers that it reads and writes."""
+    """Type of the numbers that it reads and writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class Softmax:
     """float32(1 / s_y)."""
     output_zero_point: int
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
 
 NormKind = Literal["variance", "squares", "magnitudes"]
@@ -160,7 +160,7 @@ class Normalize:
     low: int
     high: int
     dtype: str = "int8"
-    """Of the codes that it reads and writes."""
+    """Type of the codes that it reads and writes."""
 
     @property
     def count(self) -> int:

@@ -21,7 +21,7 @@ class Quantization:
     zero_point: int
     """One of the codes."""
     dtype: str = "int8"
-    """Of the codes q, a signed numpy dtype; codes are all numbers that it has."""
+    """Type of the codes q, a signed numpy one; codes are all numbers that it has."""
 
     @property
     def lowest(self) -> int:
@@ -103,7 +103,7 @@ class Tensor:
     dtype: str
     """A numpy dtype name."""
     quantization: Quantization | None = None
-    """Of a tensor of integers that stand for real numbers."""
+    """Scale and zero point of integers that stand for real numbers."""
     place: Place | None = None
     """Where it is part of another tensor; it is then read through that one alone."""
     title: str = ""

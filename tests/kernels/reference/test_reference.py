@@ -27,6 +27,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     Lookup,
+    Matrices,
     MaxPool,
     Mean,
     Network,
@@ -34,6 +35,7 @@ from edgec.kernels.operations import (
     Operation,
     Operator,
     Pad,
+    Product,
     Quantization,
     Quantize,
     Rearrange,
@@ -225,6 +227,24 @@ def normalize(op: Normalize, inputs: Sequence[Array], index: Index) -> int:
     return int8(f32(scaled + op.bias[channel]), op.output_zero_point, op.low, op.high)
 
 
+def matrix_product(op: Product, inputs: Sequence[Array], index: Index) -> int:
+    """The element that lies at a place of the result's buffer, without gaps between its matrices."""
+    places = {}
+    for at in np.ndindex(*op.batch, op.rows, op.columns):
+        places[_lies(op.result, at)] = at
+    *batch, m, n = places[index[0]]
+    total = 0
+    for k in range(op.inner):
+        a, b = inputs[0].flat[_lies(op.left, (*batch, m, k))], inputs[1].flat[_lies(op.right, (*batch, k, n))]
+        total += (int(a) - op.zero_points[0]) * (int(b) - op.zero_points[1])
+    return requantize(total, op.multiplier, op)
+
+
+def _lies(matrices: Matrices, index: Sequence[int]) -> int:
+    strides = (*matrices.batch, matrices.row, matrices.column)
+    return matrices.offset + sum(i * stride for i, stride in zip(index, strides, strict=True))
+
+
 def chain(op: Chain, inputs: Sequence[Array], index: Index) -> int:
     *stages, last = op.stages
     x, *others = inputs
@@ -249,6 +269,7 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     Mean: mean,
     Normalize: normalize,
     Pad: pad,
+    Product: matrix_product,
     Quantize: quantize,
     Rearrange: rearrange,
     Softmax: softmax,
