@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm_ffi import structural_map
 
@@ -12,7 +13,8 @@ def pass_nan_on(nest: Any) -> Any:
     max(x, 0)  -->  max(0, x)
     max(x, y)  -->  let z = x in (z if isnan(z) else max(z, y))
 
-    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far.
+    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far. What is merely read gets
+    no name: TVM takes what is common out of named expressions, and may put it behind the first that needs it.
     """
 
     def rewritten(node: Any) -> Any:
@@ -23,6 +25,8 @@ def pass_nan_on(nest: Any) -> Any:
             return kind(second, first)
         if isinstance(first, tirx.FloatImm):
             return node
+        if isinstance(first, tvm.ir.TensorLoad):
+            return tirx.Select(tirx.isnan(first), first, kind(first, second))
         bound = tirx.Var("operand", first.ty)
         return tirx.Let(bound, first, tirx.Select(tirx.isnan(bound), bound, kind(bound, second)))
 
