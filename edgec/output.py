@@ -14,8 +14,8 @@ from rich.text import Text
 
 from edgec.errors import OutputError, printable
 from edgec.spelling import kib
+from edgec.targets.architectures import INT8
 from edgec.targets.descriptor import Target
-from edgec.targets.features import INT8
 
 if TYPE_CHECKING:
     from edgec.compiler.emit.manifest import Level, Manifest, Memory

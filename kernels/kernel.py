@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.operations import FREE, Demands, Operation
-from edgec.targets.descriptor import Target
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,11 @@ class Kernel:
     operation: type[Operation]
     features: frozenset[str]
     """Instruction-set features it needs, as LLVM spells them; none for a portable kernel."""
-    arch: str | None
+    arch: Arch | None
     """Architecture it needs, or None for any."""
     codes: Callable[[Operation, Target, Demands], Iterable[KernelCode]]
     """Yields the configurations of one layer, the one expected to be fastest first; none: not mine."""
-    requantization: str | None = None
+    requantization: Requantization | None = None
     """Form of requantization that it computes, as in a target's description; None where there is none."""
 
     def symbol(self, code: KernelCode) -> str:

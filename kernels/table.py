@@ -44,16 +44,18 @@ from edgec.kernels.operations import (
     Normalize,
     Operation,
     Pad,
+    Product,
     Quantize,
     Rearrange,
     Softmax,
 )
 from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
+from edgec.kernels.product import product
 from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
-from edgec.targets.descriptor import Target
+from edgec.targets.descriptor import Requantization, Target
 
 Codes = Callable[[Any, Any, Target, Demands], Iterable[KernelCode]]
 
@@ -66,6 +68,11 @@ def _vectorized(family: str, codes: Codes, isa: InstructionSet | DepthwiseSet) -
 def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     name, bound = f"chain_{dense.name}", partial(chain.codes, dense, channelwise)
     return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32")
+
+
+def _product(isa: InstructionSet, group: int, requantization: Requantization = "float32") -> Kernel:
+    name, bound = f"product_{isa.name}", partial(product.codes, isa, group)
+    return Kernel(name, Product, isa.features, isa.arch, bound, requantization)
 
 
 def _mcu(family: str, codes: Codes, isa: mcu_conv2d.McuSet | DepthwiseRows | DepthwiseAny) -> Kernel:
@@ -89,7 +96,7 @@ def _portable(
     name: str,
     operation: type[Operation],
     code: Callable[[Any, Target, Demands], KernelCode],
-    requantization: str | None = None,
+    requantization: Requantization | None = None,
 ) -> Kernel:
     return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
 
@@ -146,6 +153,16 @@ KERNELS: tuple[Kernel, ...] = (
     _fixed("conv2d_wide", conv2d.codes, fixed.Fixed("int16")),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
+    _product(x86.AVX512VNNI, group=4),
+    _product(int16.AVX512, group=2),
+    _product(x86.AVXVNNI, group=4),
+    _product(int16.AVX2, group=2),
+    _product(arm64.I8MM, group=8),
+    _product(arm64.DOTPROD, group=4),
+    _product(int16.NEON, group=1),
+    _product(int16.SSE2, group=2),
+    _product(fixed.Fixed(), group=1, requantization="fixed-point"),
+    _product(Generic(), group=1),
     _chained(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI),
     _chained(x86.AVX512, x86.DEPTHWISE_AVX512),
     _chained(x86.AVXVNNI, x86.DEPTHWISE_AVXVNNI),

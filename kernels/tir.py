@@ -46,6 +46,13 @@ def kernel(
     return written.get()
 
 
+def view(buffer: Buffer, dtype: str, first: int, size: int) -> Buffer:
+    """Return `size` elements of `dtype` in a buffer of bytes, from byte `first` on, a multiple of theirs."""
+    start, rest = divmod(first, lanes_bytes(dtype))
+    assert not rest, "elements are aligned"
+    return T.decl_buffer((size,), dtype, data=buffer.data, elem_offset=start, align=lanes_bytes(dtype))
+
+
 def lanes_bytes(dtype: str) -> int:
     """Bytes of one element of a numpy-style dtype name such as `int16`."""
     return int("".join(c for c in _stored(dtype) if c.isdigit())) // 8

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 from functools import cache, partial
 from types import FunctionType
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def code_version() -> str:
     )
 
 
-def _words(value: Any) -> Iterator[Word]:
+def _words(value: object) -> Iterator[Word]:
     """Yield what a row of the table says: its functions, and the instances that they are bound to."""
     if isinstance(value, tuple | list):
         yield f"{len(value)} of"

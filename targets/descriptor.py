@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgec.targets import platforms
+from edgec.targets.architectures import ARCHITECTURES, Arch, Architecture
 from edgec.targets.platforms import Platform
 
 Precision = Literal["int8", "fp32"]
-Arch = Literal["x86-64", "arm64", "arm-m", "riscv32"]
-"""The architecture that the runtime's C files ask for."""
 Requantization = Literal["float32", "fixed-point"]
 """How int32 sums become int8: by IEEE 754, or in integers on a core without an FPU."""
 
@@ -76,6 +75,11 @@ class Target:
     def name(self) -> str:
         """`<device>-<precision>`, as the user spells it."""
         return f"{self.device}-{self.precision}"
+
+    @property
+    def architecture(self) -> Architecture:
+        """What its CPU is a kind of."""
+        return ARCHITECTURES[self.arch]
 
     @property
     def platform(self) -> Platform:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from edgec.errors import TargetError
-from edgec.targets.features import FEATURES
+from edgec.targets.architectures import ARCHITECTURES, Arch
 
-MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64", "arm64": "arm64", "ARM64": "arm64"}
+MACHINES: dict[str, Arch] = {
+    machine: each.name for each in ARCHITECTURES.values() for machine in each.machines
+}
 """`platform.machine()` -> architecture."""
 
 SYSTEMS = {"Darwin": "macOS"}
@@ -43,7 +45,7 @@ def is_linux() -> bool:
     return system() == "Linux"
 
 
-def host_arch() -> str:
+def host_arch() -> Arch:
     """Return this machine's architecture; raises TargetError where edgec has no code for it."""
     machine = platform.machine()
     if machine not in MACHINES:
@@ -63,7 +65,7 @@ def host() -> dict[str, Any]:
     return describe(host_arch(), CPUINFO.read_text("utf-8"), CACHES)
 
 
-def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
+def describe(arch: Arch, cpuinfo: str, caches: Path) -> dict[str, Any]:
     """Return a descriptor with `arch` as its base, from /proc/cpuinfo's text and sysfs's cache folder."""
     fields = _last_processor(cpuinfo)
     features = sorted(features_of(arch, cpuinfo))
@@ -79,11 +81,11 @@ def describe(arch: str, cpuinfo: str, caches: Path) -> dict[str, Any]:
     return descriptor
 
 
-def features_of(arch: str, cpuinfo: str) -> frozenset[str]:
+def features_of(arch: Arch, cpuinfo: str) -> frozenset[str]:
     """Return LLVM's names of what /proc/cpuinfo's text says the CPU has beside its architecture's base."""
     fields = _last_processor(cpuinfo)
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    return frozenset(name for name, flag in FEATURES[arch].items() if flag in flags)
+    return frozenset(name for name, flag in ARCHITECTURES[arch].features.items() if flag in flags)
 
 
 def cpu_name() -> str:

@@ -21,34 +21,34 @@ from typing import Any, get_args
 from edgec import files
 from edgec.errors import TargetError, printable
 from edgec.targets import detect, platforms
+from edgec.targets.architectures import ARCHITECTURES
 from edgec.targets.descriptor import Board, Emulator, Precision, Target
-from edgec.targets.features import FEATURES
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DETECTED: dict[str, Callable[[], dict[str, Any]]] = {"host": detect.host}
 """Devices that are looked at instead of read from a file."""
 
-Rule = tuple[str, Callable[[Any], bool]]
+Rule = tuple[str, Callable[[object], bool]]
 """What a value must be, in words and as a test."""
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_text_list(value: Any) -> bool:
+def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
-def _is_cache(value: Any) -> bool:
+def _is_cache(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _is_region(value: Any) -> bool:
+def _is_region(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and _is_cache(value[0]) and _is_count(value[1])
 
 
@@ -57,7 +57,7 @@ _COUNT: Rule = ("a whole number above 0", _is_count)
 _CACHE: Rule = ("a number of bytes, 0 for no cache", _is_cache)
 _REGION: Rule = ("a list of an address and a number of bytes", _is_region)
 _KEYS: dict[str, Rule] = {
-    "arch": ("one of " + ", ".join(FEATURES), lambda value: _is_text(value) and value in FEATURES),
+    "arch": ("one of " + ", ".join(ARCHITECTURES), lambda value: _is_text(value) and value in ARCHITECTURES),
     "triple": ("a target triple, such as aarch64-linux-gnu", _is_text),
     "cpu": ("a CPU name, such as cortex-a76", _is_text),
     "features": ("a list of feature names", _is_text_list),
@@ -83,8 +83,6 @@ _BOARD_KEYS: dict[str, Rule] = {
     "ram": _REGION,
 }
 _OPTIONAL = {"base", "emulator", "variants", "requantization", "flash_bytes", "ram_bytes"}
-_PREFIXES = {"x86-64": "x86_64-", "arm64": "aarch64-", "arm-m": "thumb", "riscv32": "riscv32"}
-"""Architecture -> how its LLVM triples and Zig targets begin."""
 _GLIBC = ((2, 17), (2, 44))
 """The oldest that runs arm64, and the newest that the C compiler knows."""
 _LONGEST_CHAIN = 20
@@ -256,9 +254,10 @@ def _check_keys(data: dict[str, Any], rules: dict[str, Rule], origin: str, prefi
 def _check_architecture(data: dict[str, Any], origin: str) -> None:
     """Check the keys that must agree with `arch`."""
     arch = data["arch"]
+    prefix, known = ARCHITECTURES[arch].prefix, ARCHITECTURES[arch].features
     for key in ("triple", "c_target"):
-        if not data[key].startswith(_PREFIXES[arch]) or printable(data[key]) != data[key]:
-            must = f"with arch '{arch}' it must begin with '{_PREFIXES[arch]}'"
+        if not data[key].startswith(prefix) or printable(data[key]) != data[key]:
+            must = f"with arch '{arch}' it must begin with '{prefix}'"
             raise TargetError(f"{origin}: key '{key}' is {data[key]!r}; {must}")
     system = platforms.of(data["triple"], arch)
     for key, rule in (("triple", system.triples), ("c_target", system.c_targets)):
@@ -275,8 +274,8 @@ def _check_architecture(data: dict[str, Any], origin: str) -> None:
         must = f"with triple '{data['triple']}' it must{'' if hard[0] else ' not'} end with 'hf'"
         raise TargetError(f"{origin}: key 'c_target' is {data['c_target']!r}; {must}: there is one float ABI")
     for feature in data["features"]:
-        if feature not in FEATURES[arch]:
-            hint = _closest(feature, list(FEATURES[arch])) or f" (it has {', '.join(FEATURES[arch])})"
+        if feature not in known:
+            hint = _closest(feature, list(known)) or f" (it has {', '.join(known)})"
             raise TargetError(f"{origin}: key 'features': {arch} has no feature '{feature}'{hint}")
 
 

@@ -6,6 +6,8 @@ compiler/emit/platforms, by the platform's name.
 
 from dataclasses import dataclass
 
+from edgec.targets.architectures import Arch
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -78,7 +80,7 @@ PLATFORMS = (LINUX, BAREMETAL)
 """All of them; a triple that none marks is judged by the first of its architecture."""
 
 
-def of(triple: str, arch: str) -> Platform:
+def of(triple: str, arch: Arch) -> Platform:
     """Return the platform that a triple means, else the first for the architecture, else Linux."""
     marked = (platform for platform in PLATFORMS if platform.mark in triple and arch in platform.archs)
     return next(marked, None) or next((each for each in PLATFORMS if arch in each.archs), LINUX)

@@ -9,6 +9,7 @@ import pytest
 
 import edgec
 from edgec import cli, spelling
+from edgec.bench.devices import SCHEMES
 from edgec.errors import ModelError, TuningError, UnsupportedError
 from edgec.targets import loader
 
@@ -37,6 +38,12 @@ def test_one_target(name: str) -> None:
     assert data["cpu"] == "cortex-a76"
     assert "dotprod" in data["features"]
     assert "cortex-a76" in run("targets", name).stdout
+
+
+@pytest.mark.parametrize("command", ["tune", "run", "verify", "bench"])
+def test_help_names_every_kind_of_device(command: str) -> None:
+    said = "".join(run(command, "--help").stdout.split())
+    assert not [scheme.form for scheme in SCHEMES.values() if "".join(scheme.form.split()) not in said]
 
 
 def test_targets_imports_nothing_heavy() -> None:

@@ -93,6 +93,7 @@ def test_a_scheme_of_devices(house: House, tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "out.npz").exists()
     measured = json.loads(house.edgec("bench", bundle.path, "--device", "shell:mine", "--json", "--runs", 3))
     assert measured["latency_ms"]["min"] > 0
+    assert "shell:NAME" in house.edgec("run", "--help")
     assert not list((tmp_path / "cache" / "edgec" / "programs").glob("run-*"))
 
 

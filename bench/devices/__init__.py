@@ -31,7 +31,13 @@ __all__ = [
     "Scheme",
     "checked",
     "connect",
+    "forms",
 ]
+
+
+def forms() -> str:
+    """Return how devices' names are spelt."""
+    return ", ".join(scheme.form for scheme in SCHEMES.values())
 
 
 def connect(name: str | None, target: Target, timeout_seconds: float = TIMEOUT_SECONDS) -> Device:
@@ -45,6 +51,5 @@ def connect(name: str | None, target: Target, timeout_seconds: float = TIMEOUT_S
     word, colon, address = name.partition(":")
     scheme = SCHEMES.get(word)
     if scheme is None or (colon and scheme.form == word):
-        forms = ", ".join(scheme.form for scheme in SCHEMES.values())
-        raise DeviceError(f"no device '{name}': choose one of {forms}")
+        raise DeviceError(f"no device '{name}': choose one of {forms()}")
     return scheme.connect(address, target, timeout_seconds)

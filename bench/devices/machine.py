@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgec.errors import TargetError, printable
 from edgec.targets import detect, loader
+from edgec.targets.architectures import Arch
 
 SCRIPT = Path(__file__).with_name("machine.sh").read_text(encoding="utf-8")
 """Defines `describe`, whose output `parse` reads."""
@@ -34,7 +35,7 @@ _BUSY_LOAD = 1.0
 class Machine:
     """A machine as it was at one moment."""
 
-    arch: str | None
+    arch: Arch | None
     """As targets call it; None: edgec has no code for it."""
     uname: str
     """As the system calls it."""
@@ -105,7 +106,7 @@ def _throttled(text: str) -> str:
     return now or (f"not now; since it started: {once}" if once else "no")
 
 
-def _features(arch: str | None, cpuinfo: str) -> frozenset[str]:
+def _features(arch: Arch | None, cpuinfo: str) -> frozenset[str]:
     if arch is None:
         return frozenset()
     try:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from edgec.bench.measure.instructions import Block, Region
 from edgec.errors import DeviceError
-from edgec.targets.descriptor import Arch, Target
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Target
 
 ITERATIONS = 100
 """How often each block is modelled in a row: filling and draining the pipeline then weighs little."""

@@ -14,7 +14,7 @@ from edgec.bench.peers.processes import ISA_LIMITS
 from edgec.bench.peers.report import print_results, to_json
 from edgec.errors import DeviceError, TargetError, reported
 from edgec.targets import detect, loader
-from edgec.targets.features import INT8
+from edgec.targets.architectures import INT8
 
 REPORT_WIDTH = 180
 """Columns, where stdout is no terminal."""

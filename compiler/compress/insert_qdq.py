@@ -41,7 +41,7 @@ def insert_qdq(
             name = str(unit.inputs[0].name)
             per_tensor = dense_per_tensor and dense(unit.node)
             _quantize_product(graph, unit, scales[name], means[name], reduce_range, per_tensor)
-        elif unit.role == "binary":
+        elif unit.role in ("bilinear", "binary"):
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
     int8_nodes = {unit.node for unit in found}
@@ -73,7 +73,7 @@ def _quantize_product(
 
 
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:
-    """Put an int8 tensor in the place of an addition's or multiplication's constant operand."""
+    """Put an int8 tensor in the place of a constant operand of an addition or a multiplication."""
     for index, value in enumerate(unit.node.inputs):
         array = constant(value)
         if array is not None:

@@ -8,8 +8,11 @@ from edgec.compiler.compress.policy import activations, is_product, rule
 from edgec.compiler.operators.nodes import tail
 from edgec.compiler.operators.row import OnnxOperator, Role
 
-_CLAMPING = ("product", "binary", "reduction")
+_CLAMPING = ("product", "bilinear", "binary", "reduction")
 """Roles of operations that limit their results on the way out: the ends of the int8 range."""
+
+_COSTLY = ("product", "bilinear")
+"""Roles of operations that are worth converting floats for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class Unit:
 def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
     """Return the int8 operators of a float graph, in its order.
 
-    Products by constant weights always; every other operator where its inputs come in int8 anyway (from a
+    Products always; every other operator where its inputs come in int8 anyway (from a
     unit or from outside): a conversion in front of cheap float arithmetic would only cost time and accuracy.
     What a front end takes the logarithm of stays in float, see `_before_logarithms`.
     """
@@ -50,7 +53,7 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
         inputs = None if row is None else activations(node, row)
         if row is None or inputs is None:
             continue
-        if row.role != "product" and not available.issuperset(inputs):
+        if row.role not in _COSTLY and not available.issuperset(inputs):
             continue
         unit = Unit(node, row, tail(node) if row.role in _CLAMPING else (), tuple(inputs))
         taken.update(unit.tail)

@@ -2,9 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jinja2
 
@@ -13,6 +12,17 @@ from edgec.compiler.emit import platforms
 from edgec.compiler.emit.expectations import RELATIVE_TOLERANCE
 from edgec.compiler.emit.golden import Golden
 from edgec.compiler.emit.linking import Kernels
+from edgec.compiler.emit.rows import (
+    Argument,
+    Declaration,
+    End,
+    Function,
+    Level,
+    LevelStep,
+    NearValues,
+    Step,
+    StepOutput,
+)
 from edgec.compiler.emit.runtime import runtime
 from edgec.compiler.emit.sharing import shared
 from edgec.compiler.native import cpu
@@ -99,8 +109,8 @@ def render(
     }
     sources = {file: _render(template, context) for file, template in templates.items()}
     sources["float_mode.h"] = runtime("float_mode.h")
-    if context["features"]:  # of any level
-        sources["cpu.h"] = runtime(cpu.HEADERS[program.target.arch])
+    if context["features"] and (header := program.target.architecture.cpu_header):  # of any level
+        sources["cpu.h"] = runtime(header)
     if software.functions(program.target):
         sources[software.SOURCE] = runtime(software.SOURCE)
     sources |= platform.sources(program.target, identifier, len(constants.data) + len(vectors.data))
@@ -128,30 +138,28 @@ def _context(
     golden: Golden,
     constants: Blob[str],
     vectors: Blob[tuple[str, str]],
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     *_, program = programs
     fields = tensor_names(program)
-    steps = []
-    step_outputs: list[dict[str, Any]] = []
+    steps: list[Step] = []
+    step_outputs: list[StepOutput] = []
     model_outputs = {tensor.name: index for index, tensor in enumerate(program.outputs)}
     tiles = [call.tiles for each in programs for call in each.calls]
     if len(program.calls) > MAX_STEPS or max(tiles, default=0) >= MAX_TILES:
         raise ValueError("the program has more steps or tiles than the thread pool can count")
     for index, call in enumerate(program.calls):
         steps.append(
-            {
-                "name": call.name,
-                "macs": call.macs,
-                "scratch": plan.scratch_offsets[index],
-                "first_output": len(step_outputs),
-                "checksum": golden.checksums[index],
-            }
+            Step(
+                name=call.name,
+                macs=call.macs,
+                scratch=plan.scratch_offsets[index],
+                first_output=len(step_outputs),
+                checksum=golden.checksums[index],
+            )
         )
-        step_outputs += [
-            _step_output(program.tensors[name], program, plan, model_outputs)
-            | {"near": _near(name, index, program, golden, vectors)}
-            for name in call.outputs
-        ]
+        for name in call.outputs:
+            near = _near(name, index, program, golden, vectors)
+            step_outputs.append(_step_output(program.tensors[name], program, plan, model_outputs, near))
     functions, levels = _levels(programs, kernels, plan, fields, constants)
     return {
         "title": title,
@@ -174,13 +182,14 @@ def _context(
         "steps": steps,
         "step_outputs": step_outputs,
         "arena_io": program.arena_io,
-        "near": any(output["near"] for output in step_outputs),
+        "near": any(output.near for output in step_outputs),
         "relative_tolerance": RELATIVE_TOLERANCE,
         "inputs": _tensors(program.inputs, fields, vectors.offsets, plan),
         "outputs": _tensors(program.outputs, fields, {}, plan),
         "input_bytes": sum(tensor.bytes for tensor in program.inputs),
         "output_bytes": sum(tensor.bytes for tensor in program.outputs),
-    } | platforms.of(program.target).facts(program.target)
+        **platforms.of(program.target).facts(program.target),
+    }
 
 
 def context_bytes(program: Program) -> int:
@@ -194,46 +203,36 @@ def _context_words(program: Program) -> int:
     return platforms.of(program.target).context_words(pointers)
 
 
-def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[dict[str, Any]]:
+def _kernels(programs: Sequence[Program], kernels: Kernels) -> list[Declaration]:
     pointers = {
         symbols[call.symbol]: len(call.arguments)
         for program, symbols in zip(programs, kernels.symbols, strict=True)
         for call in program.calls
     }
-    return [{"symbol": symbol, "pointers": count} for symbol, count in pointers.items()]
+    return [Declaration(symbol, count) for symbol, count in pointers.items()]
 
 
 def _levels(
     programs: Sequence[Program], kernels: Kernels, plan: Plan, fields: dict[str, str], constants: Blob[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Function], list[Level]]:
     """Return the functions that make a step's call, each way to call once, and what each level calls."""
-    functions: dict[tuple[str, ...], dict[str, Any]] = {}
-    levels: list[dict[str, Any]] = []
+    functions: dict[tuple[str, ...], Function] = {}
+    levels = []
     for program, level, symbols in zip(programs, kernels.levels, kernels.symbols, strict=True):
         steps = []
         for index, call in enumerate(program.calls):
-            arguments = [_argument(name, program, plan, fields, constants) for name in call.arguments]
-            expressions = [argument["c"] for argument in arguments]
-            function = {
-                "name": f"step_{index}" if len(programs) == 1 else f"step_{index}_{level}",
-                "layer": call.name,
-                "kernel": call.kernel,
-                "macs": call.macs,
-                "symbol": symbols[call.symbol],
-                "arguments": arguments,
-                "uses_frame": any("f->" in expression for expression in expressions),
-            }
-            key = (call.name, symbols[call.symbol], *expressions)
+            function = Function(
+                name=f"step_{index}" if len(programs) == 1 else f"step_{index}_{level}",
+                layer=call.name,
+                kernel=call.kernel,
+                macs=call.macs,
+                symbol=symbols[call.symbol],
+                arguments=[_argument(name, program, plan, fields, constants) for name in call.arguments],
+            )
+            key = (call.name, function.symbol, *(argument.c for argument in function.arguments))
             function = functions.setdefault(key, function)
-            steps.append({"function": function["name"], "tiles": call.tiles, "shared": shared(program, call)})
-        levels.append(
-            {
-                "name": program.target.device,
-                "c_name": level,
-                "features": cpu.table(program.target),
-                "steps": steps,
-            }
-        )
+            steps.append(LevelStep(function.name, call.tiles, shared(program, call)))
+        levels.append(Level(program.target.device, level, cpu.table(program.target), steps))
     return list(functions.values()), levels
 
 
@@ -244,42 +243,42 @@ def _constant(program: Program, name: str) -> str:
 
 def _argument(
     name: str, program: Program, plan: Plan, fields: dict[str, str], constants: Blob[str]
-) -> dict[str, str]:
-    """Return the C expression of one buffer, and what a reader wants to know of it."""
+) -> Argument:
     if name in program.constants:
         array = program.constants[name]
-        return {
-            "c": f"constant({constants.offsets[_constant(program, name)]})",
-            "comment": f"{name}: {array.dtype} {_shape(array.shape)}",
-        }
+        where = constants.offsets[_constant(program, name)]
+        return Argument(f"constant({where})", f"{name}: {array.dtype} {_shape(array.shape)}")
     tensor = program.tensors[name]
     comment = f"{name}: {tensor.dtype} {_shape(tensor.shape)}"
     if tensor.place is not None:
         comment += f", part of {tensor.place.tensor}"
-    home, where = program.home(name), pieces(tensor)
+    home, offset = program.home(name), pieces(tensor)["offset"]
     if home in plan.offsets:
-        return {"c": f"f->arena + {plan.offsets[home] + where['offset']}", "comment": comment}
+        return Argument(f"f->arena + {plan.offsets[home] + offset}", comment)
     if any(home == output.name for output in program.outputs):
-        part = f"(uint8_t *)f->out.{fields[home]} + {where['offset']}"
-        return {"c": part if tensor.place else f"f->out.{fields[home]}", "comment": comment}
-    return {"c": f"(void *)f->in.{fields[name]}", "comment": comment}
+        part = f"(uint8_t *)f->out.{fields[home]} + {offset}"
+        return Argument(part if tensor.place else f"f->out.{fields[home]}", comment)
+    return Argument(f"(void *)f->in.{fields[name]}", comment)
 
 
 def _step_output(
-    tensor: Tensor, program: Program, plan: Plan, model_outputs: dict[str, int]
-) -> dict[str, Any]:
+    tensor: Tensor, program: Program, plan: Plan, model_outputs: dict[str, int], near: NearValues | None
+) -> StepOutput:
     home, where = program.home(tensor.name), pieces(tensor)
-    return where | {
-        "name": tensor.name,
-        "model_output": model_outputs.get(home, -1),
-        # From the start of the output, wherever that is, or else from the arena's.
-        "offset": where["offset"] + (0 if home in model_outputs else plan.offsets.get(home, 0)),
-    }
+    return StepOutput(
+        name=tensor.name,
+        model_output=model_outputs.get(home, -1),
+        offset=where["offset"] + (0 if home in model_outputs else plan.offsets.get(home, 0)),
+        bytes=where["bytes"],
+        pieces=where["pieces"],
+        pitch=where["pitch"],
+        near=near,
+    )
 
 
 def _near(
     name: str, index: int, program: Program, golden: Golden, vectors: Blob[tuple[str, str]]
-) -> dict[str, Any] | None:
+) -> NearValues | None:
     """Return what the self-test compares an output of call `index` with; None where it compares a checksum.
 
     A tensor that several calls write, one after another, is whole after the last.
@@ -287,13 +286,13 @@ def _near(
     if name not in golden.near or any(name in call.outputs for call in program.calls[index + 1 :]):
         return None
     near = golden.near[name]
-    return {
-        "offset": vectors.offsets["near", name],
-        "stride": near.stride,
-        "width": near.values.itemsize,
-        "float": near.values.dtype.kind == "f",
-        "absolute": near.absolute,
-    }
+    return NearValues(
+        offset=vectors.offsets["near", name],
+        stride=near.stride,
+        width=near.values.itemsize,
+        is_float=near.values.dtype.kind == "f",
+        absolute=near.absolute,
+    )
 
 
 def _tensors(
@@ -301,24 +300,24 @@ def _tensors(
     fields: dict[str, str],
     golden_offsets: dict[tuple[str, str], int],
     plan: Plan,
-) -> list[dict[str, Any]]:
+) -> list[End]:
     result = []
     sample_offset = 0
     for tensor in tensors:
         result.append(
-            {
-                "name": tensor.name,
-                "c_name": fields[tensor.name],
-                "c_type": names.C_TYPES[tensor.dtype],
-                "dtype": tensor.dtype,
-                "shape": _shape(tensor.shape),
-                "size": math.prod(tensor.shape),
-                "bytes": tensor.bytes,
-                "quantization": tensor.quantization,
-                "sample_offset": sample_offset,
-                "golden_offset": golden_offsets.get(("input", tensor.name), 0),
-                "arena_offset": plan.offsets.get(tensor.name, 0),
-            }
+            End(
+                name=tensor.name,
+                c_name=fields[tensor.name],
+                c_type=names.C_TYPES[tensor.dtype],
+                dtype=tensor.dtype,
+                shape=_shape(tensor.shape),
+                size=math.prod(tensor.shape),
+                bytes=tensor.bytes,
+                quantization=tensor.quantization,
+                sample_offset=sample_offset,
+                golden_offset=golden_offsets.get(("input", tensor.name), 0),
+                arena_offset=plan.offsets.get(tensor.name, 0),
+            )
         )
         sample_offset += tensor.bytes
     return result
@@ -328,7 +327,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(str(size) for size in shape)}]"
 
 
-def _data(symbol: str, data: bytes, alignment: int) -> dict[str, Any]:
+def _data(symbol: str, data: bytes, alignment: int) -> Mapping[str, object]:
     return {
         "alignment": alignment,
         "symbol": symbol,
@@ -338,7 +337,7 @@ def _data(symbol: str, data: bytes, alignment: int) -> dict[str, Any]:
     }
 
 
-def _render(template: str, context: dict[str, Any]) -> str:
+def _render(template: str, context: Mapping[str, object]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(runtime),
         undefined=jinja2.StrictUndefined,

@@ -11,7 +11,7 @@ from functools import cache
 
 from edgec.compiler.emit.frames import FRAMES
 from edgec.kernels.codegen import elf
-from edgec.targets.descriptor import Arch
+from edgec.targets.architectures import Arch
 
 C_LIBRARY_STACK_BYTES = 32
 """What memcpy and memset may take: newlib's take 4 to 20."""

@@ -16,7 +16,7 @@ from edgec.compiler.graph import (
     replace_value,
     shape_of,
 )
-from edgec.compiler.operators.product_form import bias_of, output_axis, unscaled
+from edgec.compiler.operators.product_form import bias_of, output_axis, scaled_weights, unscaled
 
 _PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -28,7 +28,7 @@ def fold_affine(model: onnx_ir.Model) -> onnx_ir.Model:
     Sub(Div(Conv(x, weights, bias), factor), offset) --> Conv(x, weights / factor, bias / factor - offset)
     Sub(offset, Conv(x, weights, bias))              --> Conv(x, -weights, offset - bias)
 
-    What the weights' type can't hold isn't folded.
+    What the weights' type can't hold isn't folded. Factors of quantized weights go into their scales.
     """
     model = model.clone()
     for node in list(model.graph):
@@ -61,7 +61,10 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
     """Fold the one node that reads `node`, if it is affine per channel; return whether it was."""
     graph, weights = node.graph, constant(node.inputs[1])
     consumer = only_consumer(node.outputs[0])
-    if consumer is None or consumer.op_type not in _AFFINE or consumer.domain or weights is None:
+    if consumer is None or consumer.op_type not in _AFFINE or consumer.domain:
+        return False
+    held = scaled_weights(node) if weights is None and node.op_type != "ConvTranspose" else None
+    if weights is None and held is None:
         return False
     if not unscaled(node):
         return False  # a Gemm that normalize_gemm couldn't put in its one form
@@ -77,16 +80,21 @@ def _fold_consumer(node: onnx_ir.Node) -> bool:
     old = bias_of(node, len(channels))
     if old is None:
         return False
-    new_weights = None if factors is None else _scaled(node, weights, factors)
+    new_weights = None if factors is None or weights is None else _scaled(node, weights, factors)
     new_bias = (old if factors is None else old * factors) + (0 if offsets is None else offsets)
-    if not all(fits(array, weights.dtype) for array in (new_weights, new_bias) if array is not None):
+    dtype = np.dtype(np.float32) if weights is None else weights.dtype
+    if not all(fits(array, dtype) for array in (new_weights, new_bias) if array is not None):
         return False
+    if held is not None and factors is not None:
+        if not fits(factors, dtype) or not np.all(factors):
+            return False
+        held.write(node, factors)
     if new_weights is not None:
-        value = add_initializer(graph, f"{node.name}_weights", new_weights.astype(weights.dtype))
+        value = add_initializer(graph, f"{node.name}_weights", new_weights.astype(dtype))
         node.replace_input_with(1, value)
     if (len(node.inputs) > 2 and node.inputs[2] is not None) or offsets is not None:
         node.resize_inputs(3)
-        value = add_initializer(graph, f"{node.name}_bias", new_bias.astype(weights.dtype))
+        value = add_initializer(graph, f"{node.name}_bias", new_bias.astype(dtype))
         node.replace_input_with(2, value)
     replace_value(consumer.outputs[0], node.outputs[0])
     graph.remove(consumer, safe=True)

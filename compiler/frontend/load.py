@@ -30,9 +30,13 @@ from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
+from edgec.compiler.frontend.one_scale import one_scale
+from edgec.compiler.frontend.positive_scales import positive_scales
+from edgec.compiler.frontend.quantize_between import quantize_between
 from edgec.compiler.frontend.standard_qdq import standard_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.frontend.write_as_qdq import write_as_qdq
+from edgec.compiler.frontend.write_matmul import write_matmul
 from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched
 from edgec.errors import ModelError, printable
@@ -56,11 +60,15 @@ PASSES: tuple[Pass, ...] = (
     Pass(infer_shapes),
     Pass(explicit_pads, after=(EXPLICIT_PADS,)),
     Pass(decompose_batch_norm),
+    Pass(write_matmul),
     Pass(normalize_gemm, after=(ONE_GEMM,)),
+    Pass(one_scale, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_affine, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_pad),
     Pass(fold_constants),
     Pass(merge_duplicates),
+    Pass(positive_scales),
+    Pass(quantize_between),
     Pass(name_nodes, after=(NAMED,)),
     Pass(infer_shapes, after=(STATIC_INPUTS, NAMED, OPSET)),
 )

@@ -47,9 +47,6 @@ ARM64 = {
 }
 """LLVM name -> word of the auxiliary vector, bit (Linux, arch/arm64/include/uapi/asm/hwcap.h)."""
 
-HEADERS = {"x86-64": "cpu_x86_64.h", "arm64": "cpu_arm64.h"}
-"""Architecture -> the file of kernels/runtime that reads its table."""
-
 
 def table(target: Target) -> list[str]:
     """Return the C initializers of `target`'s features.

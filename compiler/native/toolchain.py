@@ -22,12 +22,6 @@ C_FLAGS = (
     "-Wall",
     "-Wextra",
 )
-ARCH_FLAGS: dict[str, tuple[str, ...]] = {
-    "x86-64": (),
-    "arm64": ("-mno-outline-atomics",),  # else objects need a helper of compiler-rt or libgcc
-    "arm-m": (),
-    "riscv32": (),
-}
 LINK_FLAGS = (
     "-O2",  # else zig adds the run-time library of its sanitizers, and half a minute of building that
     "-s",
@@ -49,7 +43,7 @@ def compile_c(target: Target, sources: Sequence[str], output: str, folder: Path)
     Without an operating system, for the very core. Names are relative to `folder`, so that no path gets into
     the bytes. Raises ToolchainError.
     """
-    flags = (*C_FLAGS, *target.platform.c_flags, *ARCH_FLAGS[target.arch])
+    flags = (*C_FLAGS, *target.platform.c_flags, *target.architecture.c_flags)
     zig(folder, "cc", *_machine(target), *flags, "-c", *sources, "-o", output)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 import numpy as np
+import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.compiler.graph import unique
@@ -44,8 +45,8 @@ S = TypeVar("S", bound=Seen)
 
 def affine(quantization: Quantization) -> NDArray[np.float64]:
     """Return the number that each code stands for, rounded to float32 as DequantizeLinear does."""
-    steps = (CODES - quantization.zero_point).astype(np.float32)
-    return (steps * np.float32(quantization.scale)).astype(np.float64)
+    centred = (CODES - quantization.zero_point).astype(np.float32)
+    return (centred * np.float32(quantization.scale)).astype(np.float64)
 
 
 def quantized(real: NDArray[np.float64], quantization: Quantization) -> NDArray[np.int8]:
@@ -54,8 +55,8 @@ def quantized(real: NDArray[np.float64], quantization: Quantization) -> NDArray[
     NaN is no number's code; ONNX Runtime makes it the lowest, too.
     """
     with np.errstate(over="ignore"):
-        steps = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
-    codes = np.clip(np.nan_to_num(steps + quantization.zero_point, nan=-128), -128, 127)
+        centred = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
+    codes = np.clip(np.nan_to_num(centred + quantization.zero_point, nan=-128), -128, 127)
     return np.asarray(codes, np.int8)
 
 
@@ -216,3 +217,9 @@ class Builder:
 
     def _size(self, tensor: str) -> int:
         return int(np.prod(self.tensors[tensor].shape, dtype=np.int64))
+
+
+def builder_of(graph: onnx_ir.Graph) -> Builder:
+    """Return one for the network of a graph, whose outputs keep their names."""
+    outputs = (value for value in graph.outputs if not value.is_graph_input())
+    return Builder(reserved=frozenset(str(value.name) for value in outputs))

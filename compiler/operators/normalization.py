@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import attribute, shape_of
 from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import Builder, Codes
@@ -126,7 +126,7 @@ def normalize(builder: Builder, request: Request) -> Codes:
 
 def _steps(values: NDArray[np.float64], step: float) -> NDArray[np.float32]:
     """Return numbers, flat, in steps of the result."""
-    flat: NDArray[Any] = np.clip(values.reshape(-1) / step, -_LARGEST_FACTOR, _LARGEST_FACTOR)
+    flat: Array = np.clip(values.reshape(-1) / step, -_LARGEST_FACTOR, _LARGEST_FACTOR)
     return flat.astype(np.float32)
 
 

@@ -1,11 +1,13 @@
 """The one form in which products by constant weights are computed, and why a node hasn't it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.arrays import Array
-from edgec.compiler.graph import attribute, constant, shape_of
+from edgec.compiler.graph import add_initializer, add_node, attribute, constant, shape_of
 from edgec.compiler.operators import window
 from edgec.compiler.operators.constants import is_known, known
 
@@ -49,7 +51,7 @@ def refuses_gemm(node: onnx_ir.Node) -> str | None:
 
 
 def refuses_matmul(node: onnx_ir.Node) -> str | None:
-    """Return why a MatMul has no kernel, or None."""
+    """Return why a MatMul is no product by a constant matrix, None if it is one."""
     reason, weights = _constants(node), node.inputs[1]
     stack = reason is None and weights is not None and len(shape_of(weights) or ()) != 2
     return "a product by a stack of matrices has no integer kernel" if stack else reason
@@ -65,3 +67,54 @@ def _constants(node: onnx_ir.Node) -> str | None:
     if node.op_type != "MatMul" and bias_of(node, shape[output_axis(node)]) is None:
         return "its bias isn't a constant per output channel"
     return None
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledWeights:
+    """Constant 8-bit weights behind DequantizeLinear, with one scale or one per output channel."""
+
+    dequantize: onnx_ir.Node
+    scales: NDArray[np.float64]
+    """[output channels]."""
+    zero_points: Array | None
+    """[output channels]."""
+
+    @property
+    def channels(self) -> int:
+        """Number of outputs."""
+        return len(self.scales)
+
+    def write(self, node: onnx_ir.Node, factors: NDArray[np.float64]) -> None:
+        """Let `node` read the weights multiplied by a factor per output channel: others read the old ones."""
+        graph, integers = node.graph, self.dequantize.inputs[0]
+        assert isinstance(graph, onnx_ir.Graph)
+        scales = (self.scales * factors).astype(np.float32)
+        inputs = [integers, add_initializer(graph, f"{node.name}_weight_scales", scales)]
+        if self.zero_points is not None:
+            inputs.append(add_initializer(graph, f"{node.name}_weight_zeros", self.zero_points))
+        old, attributes = self.dequantize.outputs[0], {"axis": output_axis(node)}
+        name = f"{node.name}_weights"
+        node.replace_input_with(
+            1, add_node(node, "DequantizeLinear", inputs, attributes, name, old.shape, old.dtype)
+        )
+
+
+def scaled_weights(node: onnx_ir.Node) -> ScaledWeights | None:
+    """Return the weights of a Conv, Gemm or MatMul in that form, None where they have another."""
+    value = node.inputs[1]
+    dequantize = value.producer() if value is not None else None
+    if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.domain:
+        return None
+    integers, scales, zeros = (constant(part) for part in (*dequantize.inputs, None)[:3])
+    if integers is None or scales is None or scales.ndim > 1 or scales.dtype != np.float32:
+        return None
+    given = len(dequantize.inputs) > 2 and dequantize.inputs[2] is not None
+    axis = output_axis(node)
+    along = attribute(dequantize, "axis", 1) % max(integers.ndim, 1)
+    if integers.ndim < 2 or (given and zeros is None) or (scales.size > 1 and along != axis):
+        return None
+    channels = integers.shape[axis]
+    spread = np.broadcast_to(scales.astype(np.float64).reshape(-1), channels)
+    return ScaledWeights(
+        dequantize, spread, None if zeros is None else np.broadcast_to(zeros.reshape(-1), channels).copy()
+    )

@@ -16,10 +16,11 @@ from edgec.kernels.operations import Operation, Quantization
 
 Real = NDArray[np.float64]
 
-Role = Literal["product", "binary", "reduction", "movement", "concat", "unary"]
+Role = Literal["product", "bilinear", "binary", "reduction", "movement", "concat", "unary"]
 """What an operator does with scales.
 
 product    activations by constant weights, with a bias
+bilinear   two activations multiplied with one another and summed: its result has a scale of its own
 binary     two tensors of any scales, one of them perhaps constant
 reduction  a mean: its result has a scale of its own
 movement   every element of the result is an element of the input: scale and zero point are shared
@@ -134,11 +135,7 @@ def emit(
     builder: Builder, request: Request, operation: Operation, tensors: tuple[str, ...], seen: View
 ) -> Codes:
     """Emit an operation whose result lies dense, as `seen` says, and return its codes."""
-    order = view.dense_order(seen)
-    assert order is not None, "results are dense"
-    shape = tuple(seen.shape[axis] for axis in order)
-    name = str(request.node.outputs[0].name)
-    tensor = builder.emit(request.name, operation, tensors, shape, request.output, tensor=name)
+    tensor = _emitted(builder, request, operation, tensors, seen, request.output, "int8")
     return Codes(tensor, seen, affine(request.output), request.output)
 
 
@@ -146,8 +143,20 @@ def emit_float(
     builder: Builder, request: FloatRequest, operation: Operation, tensors: tuple[str, ...], seen: View
 ) -> Seen:
     """Emit a float operation whose result lies dense, as `seen` says."""
+    return Seen(_emitted(builder, request, operation, tensors, seen, None, "float32"), seen)
+
+
+def _emitted(
+    builder: Builder,
+    request: LayerNode,
+    operation: Operation,
+    tensors: tuple[str, ...],
+    seen: View,
+    quantization: Quantization | None,
+    dtype: str,
+) -> str:
     order = view.dense_order(seen)
     assert order is not None, "results are dense"
     shape = tuple(seen.shape[axis] for axis in order)
     name = str(request.node.outputs[0].name)
-    return Seen(builder.emit(request.name, operation, tensors, shape, None, name, "float32"), seen)
+    return builder.emit(request.name, operation, tensors, shape, quantization, name, dtype)

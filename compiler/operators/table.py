@@ -13,6 +13,7 @@ import numpy as np
 from edgec.compiler.graph import attribute
 from edgec.compiler.operators import (
     arrangement,
+    bilinear,
     binary,
     float_layers,
     movement,
@@ -24,7 +25,7 @@ from edgec.compiler.operators import (
     unary,
 )
 from edgec.compiler.operators.row import FloatForm, IntegerForm, OnnxOperator, Real, every_input
-from edgec.kernels.operations import Quantization
+from edgec.kernels.operations import LONGEST, Quantization
 
 _UNIT_INTERVAL = Quantization(1 / 256, -128)
 """Covers [0, 1) whatever the calibration samples show."""
@@ -63,11 +64,11 @@ OPERATORS: dict[str, OnnxOperator] = {
         limits="constant weights, A not transposed",
     ),
     "MatMul": OnnxOperator(  # where normalize_gemm made no Gemm of it
-        "product",
-        product_form.refuses_matmul,
-        integer=IntegerForm(products.matrix_product, products.refuses),
-        quantized=False,
-        limits="the second operand a constant matrix",
+        "bilinear",
+        bilinear.refuses,
+        inputs=bilinear.inputs,
+        integer=IntegerForm(bilinear.matmul, bilinear.refuses_quantized),
+        limits=f"of two activations, sums of {LONGEST} products at most",
     ),
     # Two tensors, or one and a constant.
     "Add": OnnxOperator(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -115,9 +114,8 @@ def build(
     (folder / "inputs.bin").write_bytes(fed.data)
     context = _context(merged, chosen, planned, weights, fed)
     (folder / f"{_NAME}.c").write_text(_render(context), encoding="utf-8", newline="\n")
-    if context["features"]:
-        header = files("edgec.kernels.runtime") / cpu.HEADERS[program.target.arch]
-        (folder / "cpu.h").write_bytes(header.read_bytes())
+    if context["features"] and (header := program.target.architecture.cpu_header):
+        (folder / "cpu.h").write_bytes((files("edgec.kernels.runtime") / header).read_bytes())
     for symbol, code in objects.items():
         (folder / f"{symbol}.o").write_bytes(code)
     toolchain.compile_c(program.target, [f"{_NAME}.c"], f"{_NAME}.o", folder)
@@ -137,7 +135,7 @@ def _named(prefix: str, way: IslandCode) -> IslandCode:
 
 def _context(
     program: Program, chosen: Sequence[Sequence[Call]], plan: Plan, weights: Blob[str], fed: Blob[str]
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     outputs = {}
     memory, alignment = plan.arena_bytes, program.target.alignment
     for tensor in program.outputs:
@@ -153,7 +151,7 @@ def _context(
             return _MEMORY, start + pieces(program.tensors[name])["offset"]
         return _INPUTS, fed.offsets[name]
 
-    ways: list[dict[str, Any]] = []
+    ways: list[Mapping[str, object]] = []
     steps = []
     for index, of_step in enumerate(chosen):
         output = of_step[0].outputs[0]
@@ -182,7 +180,7 @@ def _context(
     }
 
 
-def _render(context: dict[str, Any]) -> str:
+def _render(context: Mapping[str, object]) -> str:
     template = (files("edgec.compiler.tune") / "probe.c.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False

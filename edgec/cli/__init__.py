@@ -6,6 +6,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from edgec.cli import bench, build, run, targets, tune, verify
+from edgec.cli.arguments import Command
 from edgec.errors import UsageError, reported
 
 COMMANDS = (build.build, tune.tune, run.run, verify.verify, bench.bench, targets.targets)
@@ -18,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 _ClickException: Any = typer.BadParameter.mro()[2]
 """Base of what Typer raises for a wrong command line: click's, or that of the copy that newer ones have."""

@@ -1,9 +1,28 @@
 """Arguments that several commands take."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+DEVICES = "{devices}"
+"""Stands in a help text for how devices' names are spelt (`Command`)."""
+
+
+class Command(TyperCommand):
+    """A command whose help reads the table of devices, which takes too long to import for anything else."""
+
+    def get_help(self, ctx: Any) -> str:  # the context of click's, or of Typer's own copy
+        """Return the text of `--help`."""
+        from edgec.bench.devices import forms
+
+        for option in self.params:
+            text = getattr(option, "help", None) or ""
+            if DEVICES in text:
+                vars(option)["help"] = text.replace(DEVICES, forms())
+        return super().get_help(ctx)
+
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that 'edgec build' made.")]
 DeviceName = Annotated[
@@ -11,7 +30,7 @@ DeviceName = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="local, emulator, ssh://HOST or serial:PATH; by default local if it runs here.",
+        help=f"{DEVICES}; by default local if it runs here.",
     ),
 ]
 LevelName = Annotated[

@@ -25,9 +25,6 @@ from edgec.errors import UnsupportedError
 from edgec.kernels.codegen import elf, software
 from edgec.targets.descriptor import Target
 
-# LLVM's name of the plainest CPU of an architecture: no instruction beyond the baseline.
-_BASELINE_CPU = {"x86-64": "x86-64", "arm64": "generic", "arm-m": "generic", "riscv32": "generic-rv32"}
-
 # What LLVM's M-profile CPUs say of how to schedule, which is no instruction.
 _TUNING = {
     "avoid-muls", "branch-align-64", "fix-cmse-cve-2021-35465", "loop-align", "m3", "m55", "m7",
@@ -54,7 +51,7 @@ def llvm_target(target: Target) -> tvm.target.Target:
     only: whatever it implies beyond the baseline and `target.features` is switched off again.
     """
     features = tuple(sorted(target.features))
-    return _llvm_target(target.triple, target.cpu, _BASELINE_CPU[target.arch], features)
+    return _llvm_target(target.triple, target.cpu, target.architecture.baseline_cpu, features)
 
 
 @cache

@@ -215,18 +215,23 @@ def emit(
     store: Callable[[int, Expr], None],
     residual: Residual | None = None,
     ahead: Ahead | None = None,
+    row_term: Callable[[int], Expr] | None = None,
 ) -> None:
     """Write the code of one tile: `store(i, int8 vector)` is called for every row i.
 
     `starts` are the rows' first elements in A, `offset` the block's first in B, `bias_start` and `channel`
     its first bias and output. `tap_rows`, where not all count, are the reduction's first and how many.
+    `row_term` returns what row i's sums begin with besides the bias.
     """
     lanes, height = isa.lanes, len(starts)
     starts = [*starts, *starts[-1:]][: isa.whole_rows(height)]
     tile = [[(row, j * lanes) for j in range(vectors)] for row in accumulators[: len(starts)]]
-    for row in tile:
+    for i, row in enumerate(tile):
         for j, (buffer, element) in enumerate(row):
-            tir.store(buffer, element, tir.load(bias, bias_start + j * lanes, lanes), lanes)
+            start = tir.load(bias, bias_start + j * lanes, lanes)
+            if row_term is not None:
+                start = start + tir.broadcast(row_term(min(i, height - 1)), lanes)
+            tir.store(buffer, element, start, lanes)
     with isa.around(tile):
         accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows, ahead)
     scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]

@@ -7,7 +7,7 @@ and nothing is padded, there is no copy either.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -257,6 +257,8 @@ class Block:
     other: Buffer | None
     """What is added to the result."""
     destination: stripe.Destination
+    row_term: Callable[[Expr], Expr] | None = None
+    """Returns what the sums of a pixel begin with besides the bias, by its column in the tile."""
 
     def emit(self) -> None:
         """Write the code."""
@@ -294,8 +296,10 @@ class Block:
         if self.isa.prefetches:
             step, element = self.isa.steps[-1], tir.lanes_bytes(self.isa.weights)
             ahead = next_block(shape, columns, self.isa.lanes, self._length, step, element, offset, pixels)
+        terms = self.row_term
+        row_term = None if terms is None else lambda i: terms(pixels.column + i)
         tile.emit(
             self.isa, self.accumulators, columns.vectors, self.where.source, pixels.starts, reduction(shape),
             tap_rows, self.weights, offset, self.bias, bias_start, self.multiplier, channel,
-            self.ending.output(self.parameters), store, residual, ahead,
+            self.ending.output(self.parameters), store, residual, ahead, row_term,
         )  # fmt: skip

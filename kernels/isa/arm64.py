@@ -10,6 +10,7 @@ from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.isa.base import ByRow, DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 _SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 _SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
@@ -112,7 +113,7 @@ class Neon(_Narrowing, ByRow):
     """
 
     name = "neon"
-    arch: str | None = "arm64"
+    arch: Arch | None = "arm64"
     features: frozenset[str] = frozenset()
     lanes = 4
     group = 4
@@ -271,7 +272,7 @@ class NeonDepthwise(_Narrowing):
     """Two taps in int16 (`smull`, `smlal`), then `saddw` into int32: 16 channels at once."""
 
     name = "neon"
-    arch: str | None = "arm64"
+    arch: Arch | None = "arm64"
     features: frozenset[str] = frozenset()
     lanes = 4
     order: tuple[tuple[int, ...], ...] = tuple(tuple(range(i, i + 4)) for i in range(0, 16, 4))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.tir import Buffer, Expr
+from edgec.targets.architectures import Arch
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class InstructionSet(Protocol):
     """An int8 instruction set: vectors of int32 accumulators and the products that feed them."""
 
     name: str
-    arch: str | None
+    arch: Arch | None
     features: frozenset[str]
     lanes: int
     """int32 accumulators per vector register."""
@@ -126,7 +127,7 @@ class DepthwiseSet(Protocol):
     """An int8 instruction set as depthwise convolution sees it: blocks of channels, a few taps at a time."""
 
     name: str
-    arch: str | None
+    arch: Arch | None
     features: frozenset[str]
     lanes: int
     """int32 accumulators per vector register."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edgec.kernels import tir
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class FloatSet:
     """A float32 instruction set."""
 
     name: str
-    arch: str | None
+    arch: Arch | None
     features: frozenset[str]
     lanes: int
     """float32 per vector register."""

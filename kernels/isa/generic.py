@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from edgec.kernels import tir
 from edgec.kernels.isa.base import ByRow, DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 
 def requantize(
@@ -90,7 +91,7 @@ class Generic(ByRow):
     """Portable: int32 products, no intrinsic; any weights, int16 ones included."""
 
     name = "generic"
-    arch: str | None = None
+    arch: Arch | None = None
     features: frozenset[str] = frozenset()
     lanes = 4
     group = 1
@@ -153,7 +154,7 @@ class GenericDepthwise:
     """Portable: one tap at a time in int32."""
 
     name = "generic"
-    arch: str | None = None
+    arch: Arch | None = None
     features: frozenset[str] = frozenset()
     lanes = 4
     order: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3),)

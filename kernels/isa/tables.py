@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edgec.kernels import tir
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 ENTRIES = 256
 _ROW = 16
@@ -17,7 +18,7 @@ class TableSet(Protocol):
     """An instruction set that shuffles bytes by indices in a register."""
 
     name: str
-    arch: str
+    arch: Arch
     features: frozenset[str]
     lanes: int
     """int8 values looked up at a time."""
@@ -35,7 +36,7 @@ class Tbl:
     """NEON's `tbx`: four registers at a time, and an index beyond them changes nothing."""
 
     name = "neon"
-    arch = "arm64"
+    arch: Arch = "arm64"
     features: frozenset[str] = frozenset()
     lanes = 16
     bytes = ENTRIES
@@ -64,7 +65,7 @@ class Pshufb:
     zero. Negative values have rows of their own, and an index with its sign turned over.
     """
 
-    arch = "x86-64"
+    arch: Arch = "x86-64"
     bytes = 2 * ENTRIES
 
     def __init__(self, name: str, features: frozenset[str], lanes: int, shuffle: str) -> None:

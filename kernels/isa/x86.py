@@ -9,6 +9,7 @@ from edgec.kernels import tir
 from edgec.kernels.isa import generic
 from edgec.kernels.isa.base import ByRow, DepthwiseSet, Output
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 _PAIR_PRODUCT = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 _BYTE_PAIR_PRODUCT = {8: "llvm.x86.avx2.pmadd.ub.sw"}
@@ -123,7 +124,7 @@ class PairProducts(_Narrowing, ByRow):
     are read.
     """
 
-    arch: str | None = "x86-64"
+    arch: Arch | None = "x86-64"
     group = 2
     panel = "int16"
     panel_offset = 0
@@ -296,7 +297,7 @@ class DepthwisePairs(_Narrowing):
     four channels of every eight and the second the upper four.
     """
 
-    arch: str | None = "x86-64"
+    arch: Arch | None = "x86-64"
     group = 2
     vertical = True
     panel = "int16"  # widened once, on the way into the stripe

@@ -11,6 +11,7 @@ from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.product import LONGEST, Matrices, Product
 from edgec.kernels.operations.reduction import (
     LONGEST_NORMALIZED,
     AveragePool,
@@ -28,6 +29,7 @@ __all__ = [
     "ARGUMENTS",
     "FREE",
     "INEXACT",
+    "LONGEST",
     "LONGEST_NORMALIZED",
     "AveragePool",
     "Binary",
@@ -42,6 +44,7 @@ __all__ = [
     "FloatMean",
     "Island",
     "Lookup",
+    "Matrices",
     "MaxPool",
     "Mean",
     "Network",
@@ -51,6 +54,7 @@ __all__ = [
     "Operator",
     "Pad",
     "Place",
+    "Product",
     "Quantization",
     "Quantize",
     "Rearrange",

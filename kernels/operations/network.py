@@ -10,6 +10,7 @@ from edgec.kernels.operations.demands import FREE, Demands
 from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.product import Product
 from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
@@ -22,8 +23,8 @@ from edgec.kernels.operations.reduction import (
 from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
-    Conv2d | Chain | FloatConv2d | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange | Concat
-    | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | Softmax
+    Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
+    | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | Softmax
     | Island
 )  # fmt: skip
 

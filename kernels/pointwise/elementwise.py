@@ -137,61 +137,55 @@ def _combine(
 def quantize(operation: Quantize, target: Target, demands: Demands = FREE) -> KernelCode:
     """float32 to int8."""
     del target, demands
-    scale = np.array([operation.scale], np.float32).view(np.int32)[0]
-    return KernelCode(
-        key=f"quantize {operation.size}",
-        make=partial(_quantize, operation.size),
-        constants=(np.array([scale, operation.zero_point], np.int32),),
-        tiles=-(-operation.size // CHUNK),
-    )
+    return _conversion("quantize", operation, "float32", "int8", _quantized)
 
 
-def _quantize(size: int) -> object:
-    def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
-        del scratch
-        bounds = T.int32(-128), T.int32(127), p[1]
-
-        def run(first: Expr, count: int) -> None:
-            def vector(offset: Expr, lanes: int) -> None:
-                scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
-                quotient = tir.load(x, first + offset, lanes) / scale
-                lowest = tir.constant(_FAR_BELOW, "float32", lanes)
-                quotient = T.Select(quotient > lowest, quotient, lowest)  # NaN is greater than nothing
-                value = generic.round_and_clamp(quotient, bounds, lanes)
-                tir.store(y, first + offset, tir.cast(value, "int8", lanes), lanes)
-
-            tir.vectors(count, _LANES, vector)
-
-        tir.chunked(begin, end, size, CHUNK, run)
-
-    return tir.kernel([("float32", size), ("int32", 2), ("int8", size)], "uint8", body)
+def _quantized(value: Expr, scale: Expr, zero_point: Expr, lanes: int) -> Expr:
+    quotient, lowest = value / scale, tir.constant(_FAR_BELOW, "float32", lanes)
+    quotient = T.Select(quotient > lowest, quotient, lowest)  # NaN is greater than nothing
+    integer = generic.round_and_clamp(quotient, (T.int32(-128), T.int32(127), zero_point), lanes)
+    return tir.cast(integer, "int8", lanes)
 
 
 def dequantize(operation: Dequantize, target: Target, demands: Demands = FREE) -> KernelCode:
     """int8 to float32."""
     del target, demands
+    return _conversion("dequantize", operation, "int8", "float32", _dequantized)
+
+
+def _dequantized(value: Expr, scale: Expr, zero_point: Expr, lanes: int) -> Expr:
+    integer = tir.cast(value, "int32", lanes) - tir.broadcast(zero_point, lanes)
+    return tir.cast(integer, "float32", lanes) * scale
+
+
+_Convert = Callable[[Expr, Expr, Expr, int], Expr]
+"""Of a vector, the scale in every lane, the zero point, and the number of lanes."""
+
+
+def _conversion(
+    name: str, operation: Quantize | Dequantize, source: str, result: str, convert: _Convert
+) -> KernelCode:
     scale = np.array([operation.scale], np.float32).view(np.int32)[0]
     return KernelCode(
-        key=f"dequantize {operation.size}",
-        make=partial(_dequantize, operation.size),
+        key=f"{name} {operation.size}",
+        make=partial(_converted, operation.size, source, result, convert),
         constants=(np.array([scale, operation.zero_point], np.int32),),
         tiles=-(-operation.size // CHUNK),
     )
 
 
-def _dequantize(size: int) -> object:
+def _converted(size: int, source: str, result: str, convert: _Convert) -> object:
     def body(x: Buffer, p: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
 
         def run(first: Expr, count: int) -> None:
             def vector(offset: Expr, lanes: int) -> None:
-                integer = tir.cast(tir.load(x, first + offset, lanes), "int32", lanes)
-                value = integer - tir.broadcast(p[1], lanes)
                 scale = tir.broadcast(T.reinterpret("float32", p[0]), lanes)
-                tir.store(y, first + offset, tir.cast(value, "float32", lanes) * scale, lanes)
+                value = convert(tir.load(x, first + offset, lanes), scale, p[1], lanes)
+                tir.store(y, first + offset, value, lanes)
 
             tir.vectors(count, _LANES, vector)
 
         tir.chunked(begin, end, size, CHUNK, run)
 
-    return tir.kernel([("int8", size), ("int32", 2), ("float32", size)], "uint8", body)
+    return tir.kernel([(source, size), ("int32", 2), (result, size)], "uint8", body)

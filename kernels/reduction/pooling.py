@@ -189,16 +189,17 @@ def _average_pool(operation: AveragePool, runs: Runs | None) -> object:
 
             tir.vectors(channels, _LANES, vector)
 
-    return tir.kernel(
-        [
-            ("int8", math.prod(operation.input_shape)),
-            ("float32", rows * columns),
-            ("int32", 4),
-            ("int8", span(runs, math.prod(operation.output_shape))),
-        ],
-        "uint8",
-        body,
-    )
+    return tir.kernel(average_pool_buffers(operation, runs), "uint8", body)
+
+
+def average_pool_buffers(operation: AveragePool, runs: Runs | None) -> list[tuple[str, int]]:
+    """Return dtype and elements of input, multipliers, parameters and output."""
+    return [
+        ("int8", math.prod(operation.input_shape)),
+        ("float32", math.prod(operation.output_shape[1:3])),
+        ("int32", 4),
+        ("int8", span(runs, math.prod(operation.output_shape))),
+    ]
 
 
 def mean(operation: Mean, target: Target, demands: Demands = FREE) -> KernelCode:

@@ -6,9 +6,10 @@ from edgec.arrays import Array
 from edgec.kernels.operations import Chain, Conv2d, FloatConv2d
 from edgec.kernels.reference.pointwise import binary
 from edgec.kernels.reference.rounding import FLOAT, requantize
+from edgec.targets.descriptor import Requantization
 
 
-def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:
+def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: Requantization = FLOAT) -> Array:
     """Compute a convolution: products summed in float64, exact below 2**53, requantized; the residual."""
     total = _convolved(op, x.astype(np.float64) - op.input_zero_point).astype(np.int64) + op.bias
     if total.size and np.abs(total).max() >= 2**31:
@@ -21,7 +22,7 @@ def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: str
     return binary(op.residual, result, other, requantization).reshape(result.shape)
 
 
-def chain(op: Chain, x: Array, other: Array | None = None, requantization: str = FLOAT) -> Array:
+def chain(op: Chain, x: Array, other: Array | None = None, requantization: Requantization = FLOAT) -> Array:
     """Compute the convolutions one after the other."""
     *stages, last = op.stages
     for stage in stages:

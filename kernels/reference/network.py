@@ -25,6 +25,7 @@ from edgec.kernels.operations import (
     Normalize,
     Operation,
     Pad,
+    Product,
     Quantize,
     Rearrange,
     Softmax,
@@ -33,6 +34,7 @@ from edgec.kernels.reference import oracle
 from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
 from edgec.kernels.reference.movement import concat, pad, rearrange
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
+from edgec.kernels.reference.product import product
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -43,6 +45,7 @@ from edgec.kernels.reference.reduction import (
     softmax,
 )
 from edgec.kernels.reference.rounding import FLOAT
+from edgec.targets.descriptor import Requantization
 
 SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     AveragePool: average_pool,
@@ -60,6 +63,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Mean: mean,
     Normalize: normalize,
     Pad: pad,
+    Product: product,
     Quantize: quantize,
     Rearrange: rearrange,
     Softmax: softmax,
@@ -67,7 +71,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Softmax)
+REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Product, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 
@@ -101,7 +105,7 @@ def run_onnx(
 def compute(
     operation: Operation,
     inputs: Sequence[Array],
-    requantization: str = FLOAT,
+    requantization: Requantization = FLOAT,
     onnx_says: Evaluator = oracle.evaluate,
 ) -> list[Array]:
     """Return the outputs of an operation."""
@@ -115,7 +119,7 @@ def evaluate(
     network: Network,
     inputs: Arrays,
     overrides: Arrays | None = None,
-    requantization: str = FLOAT,
+    requantization: Requantization = FLOAT,
     onnx_says: Evaluator = oracle.evaluate,
 ) -> dict[str, Array]:
     """Return every tensor of `network`, by name, shaped as the network declares it; islands as `onnx_says`.

@@ -6,9 +6,10 @@ from edgec.arrays import Array
 from edgec.kernels.operations import Binary, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.reference.movement import strided
 from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, rounded_shift
+from edgec.targets.descriptor import Requantization
 
 
-def binary(op: Binary, a: Array, b: Array, requantization: str = FLOAT) -> Array:
+def binary(op: Binary, a: Array, b: Array, requantization: Requantization = FLOAT) -> Array:
     """Add or multiply two int8 tensors, each less its zero point and times its factor; round once."""
     if requantization == FIXED:
         return _fixed_binary(op, a, b)

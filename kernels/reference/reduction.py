@@ -21,6 +21,7 @@ from edgec.kernels.reference.rounding import (
     requantize,
     rounded_shift,
 )
+from edgec.targets.descriptor import Requantization
 
 
 def _windows(
@@ -55,7 +56,7 @@ def max_pool(op: MaxPool, x: Array) -> Array:
     return np.asarray(_windows(op, x, lowest, op.dilations)[0].max(axis=-1))
 
 
-def average_pool(op: AveragePool, x: Array, requantization: str = FLOAT) -> Array:
+def average_pool(op: AveragePool, x: Array, requantization: Requantization = FLOAT) -> Array:
     """Return the mean of every window: an integer sum, times one factor per position, requantized."""
     windows, positions = _windows(op, x.astype(np.int32), op.input_zero_point)
     total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
@@ -81,7 +82,7 @@ def float_mean(op: FloatMean, x: Array) -> Array:
     return np.asarray(np.clip(total * np.float32(1 / op.reduced), op.low, op.high))
 
 
-def mean(op: Mean, x: Array, requantization: str = FLOAT) -> Array:
+def mean(op: Mean, x: Array, requantization: Requantization = FLOAT) -> Array:
     """Return the mean along the reduced axis: an integer sum, requantized."""
     total = x.reshape(op.outer, op.reduced, op.inner).astype(np.int64).sum(axis=1)
     total -= op.reduced * op.input_zero_point
@@ -89,7 +90,7 @@ def mean(op: Mean, x: Array, requantization: str = FLOAT) -> Array:
     return requantize(total.astype(np.int32), np.float32(op.multiplier), *bounds, requantization)
 
 
-def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
+def softmax(op: Softmax, x: Array, requantization: Requantization = FLOAT) -> Array:
     """Compute softmax of every row: integer exponentials from a table, and one division by their sum."""
     rows = x.reshape(op.outer, op.length).astype(np.int32)
     exponentials = op.table[rows.max(axis=1, keepdims=True) - rows]
@@ -106,7 +107,7 @@ def softmax(op: Softmax, x: Array, requantization: str = FLOAT) -> Array:
     return clamp(np.rint(exponentials.astype(np.float32) * factor), op.output_zero_point, -128, 127)
 
 
-def normalize(op: Normalize, x: Array, requantization: str = FLOAT) -> Array:
+def normalize(op: Normalize, x: Array, requantization: Requantization = FLOAT) -> Array:
     """Normalize every group: exact integer sums, one root and one division, one factor for each element."""
     shape = op.outer, op.rows, op.groups, op.length
     centred = x.reshape(shape).astype(np.int64) - op.input_zero_point

@@ -3,14 +3,16 @@
 import numpy as np
 
 from edgec.arrays import Array
+from edgec.targets.descriptor import Requantization
 
-FLOAT, FIXED = "float32", "fixed-point"
+FLOAT: Requantization = "float32"
+FIXED: Requantization = "fixed-point"
 """The forms of requantization: a target has one of them."""
 
 
 def requantize(
     accumulator: Array, multiplier: Array | np.float32, zero_point: int, low: int, high: int,
-    requantization: str = FLOAT,
+    requantization: Requantization = FLOAT,
 ) -> Array:  # fmt: skip
     """clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high), as int8.
 

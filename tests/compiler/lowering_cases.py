@@ -1,6 +1,6 @@
 """Small models, one operator each or a few, and what they must be lowered to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,49 @@ PRODUCTS = {
         "float[24,5] x", "t = Transpose(x) y = MatMul(t, w)", {"w": _COLUMNS}, "Rearrange Conv2d"
     ),
 }
+
+BILINEAR = {
+    "matmul of two matrices": Case("float[5,24] a, float[24,10] b", "y = MatMul(a, b)"),
+    "matmul of a matrix and a vector": Case("float[5,24] a, float[24] b", "y = MatMul(a, b)"),
+    "matmul of a vector and a stack": Case("float[24] a, float[3,24,10] b", "y = MatMul(a, b)"),
+    "matmul of two vectors": Case("float[24] a, float[24] b", "y = MatMul(a, b)"),
+    "matmul of stacks": Case("float[2,3,5,24] a, float[2,3,24,10] b", "y = MatMul(a, b)"),
+    "matmul with broadcasting": Case("float[2,1,5,24] a, float[3,24,10] b", "y = MatMul(a, b)"),
+    "matmul by its own transpose": Case("float[5,24] x", "t = Transpose(x) y = MatMul(x, t)"),
+    "matmul and relu": Case("float[5,24] a, float[24,10] b", "m = MatMul(a, b) y = Relu(m)"),
+    "matmul by a constant stack": Case(
+        "float[3,5,24] x", "y = MatMul(x, w)", {"w": weights(3, 24, 10)}, form=_TALL
+    ),
+    "matmul of both transposed": Case(
+        "float[24,5] a, float[10,24] b",
+        "s = Transpose(a) t = Transpose(b) y = MatMul(s, t)",
+        operations="Rearrange Product",
+    ),
+    "matmul of heads": Case(
+        "float[2,7,3,4,6] x",
+        """t = Transpose<perm=[2,0,3,1,4]>(x) q = Gather<axis=0>(t, zero) k = Gather<axis=0>(t, one)
+        s = Transpose<perm=[0,1,3,2]>(k) y = MatMul(q, s)""",
+        {"zero": np.array(0, np.int64), "one": np.array(1, np.int64)},
+    ),
+    "matmul of heads, which are put side by side": Case(
+        "float[2,4,7,7] p, float[2,7,4,6] x",
+        """v = Transpose<perm=[0,2,1,3]>(x) o = MatMul(p, v)
+        t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, shape)""",
+        {"shape": integers(2, 7, 24)},
+    ),
+    "gemm of two activations": Case("float[5,24] a, float[24,10] b", "y = Gemm(a, b)"),
+    "gemm of transposed activations": Case(
+        "float[24,5] a, float[10,24] b", "y = Gemm<transA=1, transB=1>(a, b)", operations="Rearrange Product"
+    ),
+    "einsum of attention's scores": Case(
+        "float[2,4,7,6] a, float[2,4,9,6] b", 'y = Einsum<equation="bhid,bhjd->bhij">(a, b)'
+    ),
+    "einsum of heads": Case(
+        "float[2,4,7,9] a, float[2,9,4,6] b", 'y = Einsum<equation="b h i j, b j h d -> b i h d">(a, b)'
+    ),
+    "einsum over two axes": Case("float[5,3,4] a, float[3,4,6] b", 'y = Einsum<equation="xij,ijy">(a, b)'),
+}
+BILINEAR = {name: replace(case, operations=case.operations or "Product") for name, case in BILINEAR.items()}
 
 _STEPS = {"start": integers(-1), "end": integers(-1000), "axes": integers(1), "steps": integers(-1)}
 
@@ -381,7 +424,7 @@ CONCATS = {
     ),
 }  # fmt: skip
 
-OPERATORS = PRODUCTS | BINARIES | REDUCTIONS | NORMALIZATIONS | SOFTMAX | MOVEMENTS | CONCATS
+OPERATORS = PRODUCTS | BILINEAR | BINARIES | REDUCTIONS | NORMALIZATIONS | SOFTMAX | MOVEMENTS | CONCATS
 """One operator each, or one and what it takes along."""
 
 _CLASSIFIER = {

@@ -31,11 +31,13 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     Lookup,
+    Matrices,
     MaxPool,
     Mean,
     Normalize,
     Operation,
     Pad,
+    Product,
     Quantize,
     Rearrange,
     Runs,
@@ -532,6 +534,45 @@ def _softmax(draw: DrawFn) -> Case:
 
 
 @st.composite
+def _product(draw: DrawFn) -> Case:
+    """Products of matrices that lie one after another, or as heads do: row by row, or transposed."""
+    rng = _generator(draw)
+    extents = st.sampled_from((1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 70, 130))
+    batch = draw(st.sampled_from(((), (3,), (2, 3), (1, 5))))
+    rows, inner, columns = draw(extents), draw(extents), draw(extents)
+    zero_points = draw(st.sampled_from(((0, 0), (-128, 0), (5, -3), (-128, 127), (127, -128))))
+    left = draw(_matrices(batch, rows, inner, "right"))
+    right = draw(_matrices(batch, inner, columns, draw(st.sampled_from(("right", "down")))))
+    result = draw(_matrices(batch, rows, columns, "result"))
+    low, high = _bounds(draw)
+    operation = Product(
+        batch, rows, inner, columns, left, right, result, float(_multipliers(rng, (), 0.01 / np.sqrt(inner))),
+        zero_points, _zero_point(draw), low, high,
+    )  # fmt: skip
+    return Case(operation, (_int8(draw, rng, left.size), _int8(draw, rng, right.size)))
+
+
+@st.composite
+def _matrices(draw: DrawFn, batch: tuple[int, ...], rows: int, columns: int, along: str) -> Matrices:
+    """How such matrices lie: `along` says in which direction neighbours do; a result lies densely."""
+    order = draw(st.permutations(range(len(batch) + 1)))  # of the batch's dimensions and the outer one
+    extents = (*batch, columns if along == "down" else rows)
+    pitch = rows if along == "down" else columns
+    pitch += 0 if along == "result" else draw(st.sampled_from((0, 0, 3)))
+    strides = [0] * len(extents)
+    for dimension in reversed(order):
+        strides[dimension] = pitch
+        pitch *= extents[dimension]
+    offset, rest = (0, 0) if along == "result" else draw(st.sampled_from(((0, 0), (7, 2))))
+    if along != "result" and draw(st.booleans()) and batch:
+        strides[0] = 0  # one for all
+    outer = strides.pop()
+    row, column = (1, outer) if along == "down" else (outer, 1)
+    last = sum((n - 1) * s for n, s in zip((*batch, rows, columns), (*strides, row, column), strict=True))
+    return Matrices(offset + last + 1 + rest, offset, tuple(strides), row, column)
+
+
+@st.composite
 def _normalize(draw: DrawFn) -> Case:
     """Rows, channels of images, groups of them; groups whose elements are all alike among them."""
     rng = _generator(draw)
@@ -585,6 +626,7 @@ CASES: dict[type[Operation], SearchStrategy[Case]] = {
     Mean: _mean(),
     Normalize: _normalize(),
     Pad: _pad(),
+    Product: _product(),
     Quantize: _quantize(),
     Rearrange: _lying(_rearrange(), _inner_dimensions),
     Softmax: _softmax(),

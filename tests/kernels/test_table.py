@@ -25,7 +25,9 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     Island,
+    Matrices,
     Operation,
+    Product,
     Runs,
 )
 from edgec.kernels.table import KERNELS, candidates
@@ -172,11 +174,15 @@ def _of_other_values(one: Any) -> Any:
         return replace(one, stages=tuple(map(_of_other_values, one.stages)))
     names = ARGUMENTS & {field.name for field in fields(one)}
     # What code may know: int8's own bounds, its lowest zero point ...
-    if isinstance(one, Conv2d) and (one.saturating or (one.residual or one).output_zero_point == -128):
+    if isinstance(one, Conv2d | Product) and (
+        one.saturating or (getattr(one, "residual", None) or one).output_zero_point == -128
+    ):
         names -= {"low", "high", "output_zero_point", "residual"}
     if isinstance(one, FLOAT):
         names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
     two = replace(one, **{name: _other(getattr(one, name)) for name in names})
+    if isinstance(one, Product):  # ... and how far the values reach that it rounds
+        two = replace(two, multiplier=one.multiplier * (2.0 if one.reach >= 2.0**30 else 0.75))
     if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
         reach, other = (replace(op, residual=None).reach for op in (one, two))
         two = replace(two, multiplier=np.float32(reach / other) * two.multiplier)
@@ -208,6 +214,9 @@ def _bumped(value: Any) -> st.SearchStrategy[Any]:
         return st.just(value)
     if isinstance(value, Runs):
         return st.sampled_from((replace(value, pitch=value.pitch + 1), None))
+    if isinstance(value, Matrices):
+        bumped = ("size", "offset", "row" if value.column == 1 else "column")
+        return st.sampled_from([replace(value, **{name: getattr(value, name) + 1}) for name in bumped])
     if isinstance(value, str):
         return st.just({"add": "mul", "mul": "add"}.get(value, "int16" if value != "int16" else "int32"))
     if isinstance(value, tuple) and value:

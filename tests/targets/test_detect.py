@@ -7,7 +7,7 @@ import pytest
 
 from edgec.errors import TargetError
 from edgec.targets import detect, loader
-from edgec.targets.features import FEATURES
+from edgec.targets.architectures import ARCHITECTURES
 
 RASPBERRY_PI_5 = """\
 processor\t: 3
@@ -73,15 +73,15 @@ def test_without_proc_all_devices_but_host_are_known(monkeypatch: pytest.MonkeyP
 
 def test_every_feature_a_target_names_can_be_detected() -> None:
     targets = [loader.load(name) for name in loader.names()]
-    assert {target.arch for target in targets} == FEATURES.keys()
-    assert not [t.name for t in targets if not t.features <= FEATURES[t.arch].keys()]
+    assert {target.arch for target in targets} == ARCHITECTURES.keys()
+    assert not [t.name for t in targets if not t.features <= t.architecture.features.keys()]
 
 
 @pytest.mark.skipif(not shutil.which("llc-19"), reason="llc-19 lists LLVM's own names")
-@pytest.mark.parametrize("arch", FEATURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_features_are_spelt_as_llvm_spells_them(arch: str) -> None:
     triple = next(target.triple for target in map(loader.load, loader.names()) if target.arch == arch)
     command = ["llc-19", f"-mtriple={triple}", "-mattr=help"]
     asked = subprocess.run(command, capture_output=True, text=True, input="")
     names = {line.split()[0] for line in asked.stderr.splitlines() if line.startswith("  ")}
-    assert FEATURES[arch].keys() <= names
+    assert ARCHITECTURES[arch].features.keys() <= names

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from edgec.compiler.emit.footprint import measure
 from edgec.compiler.emit.platforms.board import SCRIPT, STARTUP, board_sources
@@ -42,7 +41,7 @@ class Baremetal:
         """Return those of firmware's build systems besides."""
         return PACKAGES | FIRMWARE_PACKAGES | (CORTEX_M_PACKAGES if target.arch == "arm-m" else {})
 
-    def facts(self, target: Target) -> dict[str, Any]:
+    def facts(self, target: Target) -> Mapping[str, object]:
         """Return the user's compiler, and what the library fits."""
         return {"gcc": _gcc(target), "pack": _pack(target)}
 
@@ -94,7 +93,7 @@ def _gcc(target: Target) -> str:
     return f"arm-none-eabi-gcc -mthumb -mcpu={target.cpu} -mfloat-abi={'hard' if hard else 'soft'}"
 
 
-def _pack(target: Target) -> dict[str, Any]:
+def _pack(target: Target) -> Mapping[str, object]:
     """Return what a CMSIS-Pack's condition says of the devices that the library fits."""
     optional = {"dsp": ("Ddsp", "DSP"), "mve.fp": ("Dmve", "FP_MVE")} if "thumbv8" in target.triple else {}
     return {

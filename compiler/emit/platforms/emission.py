@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edgec.targets.descriptor import Target
 
@@ -66,7 +66,7 @@ class Emission(Protocol):
     def packages(self, target: Target) -> Mapping[str, str]:
         """Return how build systems take the library in: path in the bundle -> runtime/packages' template."""
 
-    def facts(self, target: Target) -> dict[str, Any]:
+    def facts(self, target: Target) -> Mapping[str, object]:
         """Return what its templates ask for besides what every platform's do."""
 
     def context_words(self, pointers: int) -> int:

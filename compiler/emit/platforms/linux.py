@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from edgec.compiler.emit.platforms.emission import Jobs, Parts, Sizes
 from edgec.compiler.emit.runtime import runtime
@@ -31,7 +30,7 @@ class Linux:
         """Return CMake's alone."""
         return PACKAGES
 
-    def facts(self, _target: Target) -> dict[str, Any]:
+    def facts(self, _target: Target) -> Mapping[str, object]:
         """Return none."""
         return {}
 

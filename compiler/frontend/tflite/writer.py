@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgec.arrays import Array
 from edgec.compiler.frontend.tflite.read import Graph, Operator, Tensor
 from edgec.compiler.graph import unique
 from edgec.errors import ModelError
@@ -85,7 +85,7 @@ class Writer:
 
     # --- what operators read --------------------------------------------------------------------------------
 
-    def array(self, index: int) -> NDArray[Any] | None:
+    def array(self, index: int) -> Array | None:
         """Return a constant as it is stored, None for what is computed. Raises ModelError."""
         tensor, dtype = self.tensor(index), helper.tensor_dtype_to_np_dtype(self.onnx_type(index))
         if tensor.data is None:
@@ -123,7 +123,7 @@ class Writer:
         value = self._values[index]
         return self._dequantized(tensor, value, 0) if self._is_quantized(index) else value
 
-    def _known(self, index: int, array: NDArray[Any], order: Sequence[int]) -> str:
+    def _known(self, index: int, array: Array, order: Sequence[int]) -> str:
         tensor, axis = self.tensor(index), 0
         array = array.transpose(order) if order else array
         if tensor.scales is not None:

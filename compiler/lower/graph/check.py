@@ -8,12 +8,12 @@ import onnx
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.lower.graph.values import INT8, parameters
 from edgec.compiler.lower.islands import refusals
 from edgec.compiler.lower.islands.inline_functions import FUNCTIONS
 from edgec.compiler.model import Model, serialize
 from edgec.compiler.names import C_TYPES
 from edgec.compiler.operators.nodes import moves, operand, row_of
+from edgec.compiler.operators.scales import INT8, parameters
 from edgec.errors import UnsupportedError
 from edgec.targets.descriptor import Target
 

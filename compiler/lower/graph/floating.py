@@ -7,7 +7,7 @@ from edgec.compiler.lower.graph.partition import Nodes, lies_anywhere, partition
 from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
 from edgec.compiler.model import Model
 from edgec.compiler.operators import view
-from edgec.compiler.operators.builder import Builder, Seen
+from edgec.compiler.operators.builder import Seen, builder_of
 from edgec.compiler.operators.constants import is_known, known
 from edgec.compiler.operators.nodes import float_form, limits, move, moves, row_of
 from edgec.compiler.operators.row import FloatRequest
@@ -31,8 +31,7 @@ class _Lowering:
         self.model = model
         self.graph = model.ir.graph
         self.partition = partition(self.graph)
-        outputs = {str(value.name) for value in self.graph.outputs if not value.is_graph_input()}
-        self.builder = Builder(reserved=frozenset(outputs))
+        self.builder = builder_of(self.graph)
         self.values: dict[onnx_ir.Value, Seen] = {}
         self.islands = 0
 

@@ -6,14 +6,15 @@ import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import constant
-from edgec.compiler.lower.graph.values import INT8, Analysis, FoundLayer, parameters
+from edgec.compiler.lower.graph.values import Analysis, FoundLayer
 from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
 from edgec.compiler.model import Model
 from edgec.compiler.operators import view
-from edgec.compiler.operators.builder import CODES, Builder, Codes, affine, quantized
+from edgec.compiler.operators.builder import CODES, Codes, affine, builder_of, quantized
 from edgec.compiler.operators.constants import known
 from edgec.compiler.operators.nodes import evaluate, limits, move, moves, operand, row_of
 from edgec.compiler.operators.row import IntegerForm, OnnxOperator, Request
+from edgec.compiler.operators.scales import INT8, parameters
 from edgec.kernels.operations import (
     Dequantize,
     Island,
@@ -39,8 +40,7 @@ class _Lowering:
         self.model = model
         self.graph = model.ir.graph
         self.analysis = Analysis(self.graph)
-        outputs = {str(value.name) for value in self.graph.outputs if not value.is_graph_input()}
-        self.builder = Builder(reserved=frozenset(outputs))
+        self.builder = builder_of(self.graph)
         self.codes: dict[onnx_ir.Value, Codes] = {}
         """Codes that are known of 8-bit integers, and of affine and mapped floats."""
         self.plain: dict[onnx_ir.Value, str] = {}

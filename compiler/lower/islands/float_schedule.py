@@ -15,6 +15,7 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import ScheduleError
+from tvm.tirx import PrimFunc
 
 from edgec.compiler.lower.islands.tir_blocks import (
     called,
@@ -40,7 +41,7 @@ _LOCAL_BYTES = 1024
 _IN_FLIGHT = 8
 
 
-def is_view(function: Any) -> bool:
+def is_view(function: PrimFunc) -> bool:
     """Whether a function copies its one input element by element in order: a reshape, or two transposes."""
     if len(function.params) != 2:
         return False
@@ -64,7 +65,7 @@ def is_view(function: Any) -> bool:
     )
 
 
-def stages(function: Any, target: Target) -> list[Stage]:
+def stages(function: PrimFunc, target: Target) -> list[Stage]:
     """Schedule a fused function of Relax and cut it into stages, in execution order.
 
     Raises ValueError where the function calls into TVM's runtime (sorting, for one).

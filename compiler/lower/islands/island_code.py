@@ -1,14 +1,16 @@
 """From what Relax makes of an island to calls of a program: the walk over the bindings of its `main`."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm import relax, te
-from tvm.ir import GenericConst
+from tvm.ir import Expr, GenericConst, IRModule
+from tvm.tirx import PrimFunc
 
 from edgec.compiler.lower.islands.float_schedule import is_view, stages
 from edgec.compiler.lower.islands.tir_stage import Stage
@@ -29,7 +31,7 @@ class IslandCode:
     constants: dict[str, NDArray[np.generic]]
 
 
-def island_code(module: Any, operator: Operator, target: Target) -> IslandCode:
+def island_code(module: IRModule, operator: Operator, target: Target) -> IslandCode:
     """Return the calls that compute `operator`, an island, from what `import_onnx` made of its model.
 
     Raises what TVM raises on functions that it can't schedule.
@@ -37,7 +39,7 @@ def island_code(module: Any, operator: Operator, target: Target) -> IslandCode:
     return _Lowering(operator, target).run(module)
 
 
-def result_kinds(module: Any) -> list[tuple[tuple[int, ...], str]]:
+def result_kinds(module: IRModule) -> list[tuple[tuple[int, ...], str]]:
     """Return shape and dtype of everything that a module's `main` returns."""
     main = module["main"]
     results = _results(main, {b.var: b.value for block in main.body.blocks for b in block.bindings})
@@ -51,14 +53,14 @@ class _Lowering:
         self._operator = operator
         self._target = target
         self._stages: dict[str, list[Stage] | None] = {}
-        self._names: dict[Any, Any] = {}
+        self._names: dict[Expr, Any] = {}
         self._calls: list[Call] = []
         self._functions: dict[str, Function] = {}
         self._tensors: dict[str, Tensor] = {}
         self._constants: dict[str, NDArray[np.generic]] = {}
         self._constant_names: dict[str, str] = {}
 
-    def run(self, module: Any) -> IslandCode:
+    def run(self, module: IRModule) -> IslandCode:
         main = module["main"]
         self._names |= dict(zip(main.params, self._operator.inputs, strict=True))
         bindings = {b.var: b.value for block in main.body.blocks for b in block.bindings}
@@ -71,7 +73,7 @@ class _Lowering:
                 self._emit("copy", stages(_copy(result), self._target), [self._name(result), name])
         return IslandCode(tuple(self._calls), self._functions, self._tensors, self._constants)
 
-    def _bind(self, module: Any, variable: Any, value: Any, wanted: dict[Any, str]) -> None:
+    def _bind(self, module: IRModule, variable: Expr, value: Any, wanted: dict[Expr, str]) -> None:
         if isinstance(value, relax.TupleGetItem):
             self._names[variable] = self._name(value.tuple_value)[value.index]
         elif isinstance(value, relax.Var | GenericConst | relax.Tuple):
@@ -91,13 +93,13 @@ class _Lowering:
         else:
             raise NotImplementedError(f"Relax can't legalize {getattr(value.op, 'name', value.op)}")
 
-    def _stages_of(self, name: str, function: Any) -> list[Stage] | None:
+    def _stages_of(self, name: str, function: PrimFunc) -> list[Stage] | None:
         """Return the stages of a fused function; None for one that only renames its input (a reshape)."""
         if name not in self._stages:
             self._stages[name] = None if is_view(function) else stages(function, self._target)
         return self._stages[name]
 
-    def _name(self, expression: Any) -> Any:
+    def _name(self, expression: Expr) -> Any:
         """Buffer name of a variable or constant; a list of them for a tuple."""
         if isinstance(expression, relax.Tuple):
             return [self._name(part) for part in expression.fields]
@@ -113,7 +115,7 @@ class _Lowering:
             self._constants[name] = value
         return self._constant_names[digest]
 
-    def _new(self, shape: Any, dtype: Any) -> str:
+    def _new(self, shape: Iterable[SupportsInt], dtype: str) -> str:
         name = f"{self._operator.name}.{len(self._tensors)}"
         self._tensors[name] = Tensor(name, tuple(int(d) for d in shape), str(dtype))
         return name
@@ -144,11 +146,11 @@ class _Lowering:
             )
 
 
-def _itself(function: Any) -> Any:
+def _itself(function: PrimFunc) -> PrimFunc:
     return function
 
 
-def _results(main: Any, bindings: dict[Any, Any]) -> list[Any]:
+def _results(main: Any, bindings: dict[Expr, Expr]) -> list[Expr]:
     """Return what `main` returns: one variable per output, looking through tuples."""
     result = main.body.body
     while isinstance(bindings.get(result), relax.Var):
@@ -157,6 +159,6 @@ def _results(main: Any, bindings: dict[Any, Any]) -> list[Any]:
     return list(result.fields) if isinstance(result, relax.Tuple) else [result]
 
 
-def _copy(variable: Any) -> Any:
+def _copy(variable: Expr) -> PrimFunc:
     source = te.placeholder([int(d) for d in variable.ty.shape], str(variable.ty.dtype), "source")
     return te.create_prim_func([source, te.compute(source.shape, lambda *i: source(*i), "copy")])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Container, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -159,7 +158,7 @@ def _type(array: Array) -> str:
     return f"{array.dtype.name}{list(array.shape)}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     shown = " ".join(str(list(text) if isinstance(text, tuple) else text).split())
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

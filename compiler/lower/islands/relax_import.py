@@ -16,6 +16,7 @@ import tvm
 from numpy.typing import NDArray
 from onnx.helper import get_attribute_value, tensor_dtype_to_np_dtype
 from tvm import relax
+from tvm.ir import Expr, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
@@ -38,7 +39,7 @@ _LAYOUT_FOLLOWERS = [
 ]
 
 
-def import_onnx(model: onnx.ModelProto) -> Any:
+def import_onnx(model: onnx.ModelProto) -> IRModule:
     """Return the IRModule of fused TIR functions and a `main` that calls them in order.
 
     Shapes must be static, constants folded. Raises whatever TVM raises on a node it can't do.
@@ -60,7 +61,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _convert(model: onnx.ModelProto) -> Any:
+def _convert(model: onnx.ModelProto) -> IRModule:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     importer = _Importer({}, "float32", keep_params_in_input=False, sanitize=True)
     module = relax.transform.DecomposeOpsForInference()(importer.from_onnx(model.graph, opset))
@@ -71,10 +72,11 @@ def _convert(model: onnx.ModelProto) -> Any:
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
     ]
-    return tvm.ir.transform.Sequential(passes)(_channels_last(_fold_constants(module)))
+    fused: IRModule = tvm.ir.transform.Sequential(passes)(_channels_last(_fold_constants(module)))
+    return fused
 
 
-def _channels_last(module: Any) -> Any:
+def _channels_last(module: IRModule) -> IRModule:
     """Convolutions to NHWC, so that channels are contiguous and fill vectors; as imported if TVM can't."""
     convert = tvm.ir.transform.Sequential(
         [
@@ -131,15 +133,15 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values}
 
 
-def _shape(call: Any) -> list[int]:
+def _shape(call: Expr) -> list[int]:
     return [int(d) for d in call.ty.shape.values]
 
 
-def _is_constant(expression: Any) -> bool:
+def _is_constant(expression: object) -> bool:
     return isinstance(expression, tvm.ir.GenericConst)
 
 
-def _constant(value: NDArray[np.generic]) -> Any:
+def _constant(value: NDArray[np.generic]) -> Expr:
     dense = np.ascontiguousarray(value).reshape(value.shape)  # a scalar would get a dimension
     return relax.const(dense, str(value.dtype))  # untold, it would make int64 int32
 
@@ -207,7 +209,7 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
             return relax.op.minimum(above, high)
         return call
 
-    def _padded(self, data: Any, constant: Any) -> Any | None:
+    def _padded(self, data: Expr, constant: Expr) -> Any:
         weights = _value(constant)
         columns = weights.shape[-1]
         if weights.ndim != 2 or columns < 4 * _COLUMNS or columns % _COLUMNS == 0:
@@ -221,7 +223,7 @@ class _Folder(PyExprMutator):  # type: ignore[misc]  # TVM has no type stubs
         return bound if _is_constant(bound) else argument
 
 
-def _same_rank(inputs: list[Any]) -> list[Any]:
+def _same_rank(inputs: list[Expr]) -> list[Expr]:
     """Constants of a lower rank get leading dimensions: layout conversion can't permute them otherwise."""
     rank = max(x.ty.ndim for x in inputs)
     return [
@@ -230,10 +232,11 @@ def _same_rank(inputs: list[Any]) -> list[Any]:
     ]
 
 
-def _fold_constants(module: Any) -> Any:
+def _fold_constants(module: IRModule) -> IRModule:
     folder = _Folder(module)
     for variable, function in module.functions_items():
         if isinstance(function, relax.Function):
             folder.builder_.update_func(variable, folder.visit_expr(function))
     clean = [relax.transform.CanonicalizeBindings(), relax.transform.DeadCodeElimination()]
-    return tvm.ir.transform.Sequential(clean)(folder.builder_.get())
+    folded: IRModule = tvm.ir.transform.Sequential(clean)(folder.builder_.get())
+    return folded

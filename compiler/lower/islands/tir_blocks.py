@@ -1,63 +1,65 @@
 """Questions about the blocks of a TIR function: what one computes, and how it reads memory."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import tvm
 from tvm import tirx
+from tvm.ir import Call, Expr, TensorLoad
+from tvm.s_tir import SBlock
 from tvm_ffi import structural_map, structural_walk
 
 
-def is_reduction(node: Any) -> bool:
+def is_reduction(node: SBlock) -> bool:
     """Whether the block sums, or takes a maximum, over some of its axes."""
     return any(v.iter_type == tirx.IterVar.CommReduce for v in node.iter_vars)
 
 
-def is_simple(node: Any) -> bool:
+def is_simple(node: SBlock) -> bool:
     """One store, one loop per axis: what Relax's tensor expressions give, but for sorts and scans."""
     return isinstance(node.body, tirx.BufferStore) and all(
         v.iter_type in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for v in node.iter_vars
     )
 
 
-def loads(expression: Any) -> list[Any]:
+def loads(expression: Expr) -> list[TensorLoad]:
     """Return all reads of buffers in an expression."""
-    found: list[Any] = []
-    structural_walk(expression, (tvm.ir.TensorLoad, lambda load: found.append(load)))
+    found: list[TensorLoad] = []
+    structural_walk(expression, (TensorLoad, lambda load: found.append(load)))
     return found
 
 
-def called(expression: Any) -> set[str]:
-    """Return the names of the functions that an expression or statement calls (`tirx.exp`)."""
+def called(code: Expr | tirx.Stmt | tirx.PrimFunc) -> set[str]:
+    """Return the names of the functions that an expression, statement or function calls (`tirx.exp`)."""
     names: set[str] = set()
 
-    def visit(call: Any) -> None:
+    def visit(call: Call) -> None:
         if isinstance(call.op, tvm.ir.Op):
             names.add(str(call.op.name))
 
-    structural_walk(expression, (tvm.ir.Call, visit))
+    structural_walk(code, (Call, visit))
     return names
 
 
-def foreign(function: Any) -> set[str]:
+def foreign(function: tirx.PrimFunc) -> set[str]:
     """Return what a function calls of TVM's runtime, which edgec's programs don't have (sorting, for one)."""
     return {name for name in called(function) if "packed" in name or "extern" in name}
 
 
-def is_sequential(function: Any) -> bool:
+def is_sequential(function: tirx.PrimFunc) -> bool:
     """Whether a function has loops inside of its blocks: what one tile writes may then be for another."""
-    found: list[Any] = []
+    found: list[tirx.Stmt] = []
 
-    def visit(block: Any) -> None:
+    def visit(block: SBlock) -> None:
         if block.name_hint != "root":
             structural_walk(block.body, (tirx.For, found.append))
             structural_walk(block.body, (tirx.While, found.append))
 
-    structural_walk(function.body, (tvm.s_tir.SBlock, visit))
+    structural_walk(function.body, (SBlock, visit))
     return bool(found)
 
 
-def macs(node: Any) -> int:
+def macs(node: SBlock) -> int:
     """Return the multiply-accumulates of y += a * b; 0 for any other reduction."""
     value = node.body.value
     if isinstance(value, tirx.Add) and isinstance(value.b, tirx.Mul):
@@ -65,13 +67,13 @@ def macs(node: Any) -> int:
     return 0
 
 
-def is_identity(node: Any) -> bool:
+def is_identity(node: SBlock) -> bool:
     """Whether the block copies elements to the same place of another buffer."""
     value = node.body.value
-    return isinstance(value, tvm.ir.TensorLoad) and list(value.indices) == list(node.body.indices)
+    return isinstance(value, TensorLoad) and list(value.indices) == list(node.body.indices)
 
 
-def _step(index: Any, variable: Any) -> int | None:
+def _step(index: Expr, variable: tirx.Var) -> int | None:
     """How far `index` moves when `variable` grows by one; None if that varies."""
     moved = structural_map(index, (tirx.Var, lambda v: v + 1 if v.same_as(variable) else v), order="post")
     difference = tvm.sym.Analyzer().simplify(moved - index)
@@ -82,12 +84,12 @@ _SCALAR = {"tirx.cosh", "tirx.sinh"}
 """Functions of the C library that TVM calls for single numbers, and has no code for vectors of."""
 
 
-def has_vectors(node: Any) -> bool:
+def has_vectors(node: SBlock) -> bool:
     """Whether there is code for vectors of all that the block calls."""
     return _SCALAR.isdisjoint(called(node.body.value))
 
 
-def fills_vectors(node: Any, axis: Any) -> bool:
+def fills_vectors(node: SBlock, axis: tirx.Var) -> bool:
     """Whether neighbours along `axis` lie beside each other, or are the same, in everything read."""
     if not has_vectors(node):
         return False
@@ -98,9 +100,9 @@ def fills_vectors(node: Any, axis: Any) -> bool:
     return True
 
 
-def flat_offset(buffer: Any, indices: Any) -> Any:
+def flat_offset(buffer: tirx.Buffer, indices: Sequence[Expr]) -> Expr | int:
     """Return the row-major offset of an element."""
-    offset: Any = 0
+    offset: Expr | int = 0
     for extent, index in zip(buffer.shape, indices, strict=True):
         offset = offset * extent + index
     return offset

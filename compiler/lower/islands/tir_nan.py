@@ -1,23 +1,27 @@
 """Maxima and minima of floats that pass NaN on, as ONNX's do: TVM's give the second operand."""
 
+<<<<<<< HEAD
 from typing import Any
 
 import tvm
+=======
+>>>>>>> main
 from tvm import tirx
+from tvm.ir import Expr
 from tvm_ffi import structural_map
 
 
-def pass_nan_on(nest: Any) -> Any:
+def pass_nan_on(nest: tirx.Stmt) -> tirx.Stmt:
     """Return a loop nest in which NaN stays NaN, whatever limits it.
 
     max(x, 0)  -->  max(0, x)
     max(x, y)  -->  let z = x in (z if isnan(z) else max(z, y))
 
-    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far. What is merely read gets
+    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far. What is only read gets
     no name: TVM takes what is common out of named expressions, and may put it behind the first that needs it.
     """
 
-    def rewritten(node: Any) -> Any:
+    def rewritten(node: tirx.Max | tirx.Min) -> Expr:
         if "float" not in str(node.ty.dtype):
             return node
         kind, first, second = type(node), node.a, node.b

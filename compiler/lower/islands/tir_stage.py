@@ -1,10 +1,10 @@
 """Stages: a scheduled TIR function, cut into functions of the kernels' C ABI, one per loop nest."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
+from tvm.tirx import Buffer, Expr, PrimFunc, Stmt
 from tvm_ffi import structural_map, structural_walk
 
 from edgec.kernels.codegen.native import CONTRACT
@@ -17,24 +17,25 @@ TILES = "edgec.tiles"
 class Stage:
     """One function f(buffers..., scratch, begin, end) over tiles [begin, end)."""
 
-    function: Any
-    """`tirx.PrimFunc`."""
-    reads: tuple[Any, ...]
+    function: PrimFunc
+    reads: tuple[Buffer, ...]
     """Buffers of the fused function (its parameters or its intermediates): the first pointers."""
-    writes: tuple[Any, ...]
+    writes: tuple[Buffer, ...]
     """The pointers after those."""
-    parameters: tuple[Any, ...]
+    parameters: tuple[tirx.Var | Buffer, ...]
     """Parameters of the fused function, in its order."""
     tiles: int
     macs: int
 
 
-def cut(nest: Any, registers: list[Any], macs: dict[str, int], parameters: tuple[Any, ...]) -> Stage:
+def cut(
+    nest: Stmt, registers: list[Buffer], macs: dict[str, int], parameters: tuple[tirx.Var | Buffer, ...]
+) -> Stage:
     """Make a stage of one loop nest; `registers` are the buffers that stay inside it, `macs` is by block.
 
     for t in range(n): body  -->  f(buffers..., scratch, begin, end) { for t in range(begin, end): body }
     """
-    blocks: list[Any] = []
+    blocks: list[s_tir.SBlock] = []
     structural_walk(nest, (s_tir.SBlock, lambda block: blocks.append(block)))
     read = [region.source for block in blocks for region in block.reads]
     written = [region.source for block in blocks for region in block.writes]
@@ -60,7 +61,7 @@ def cut(nest: Any, registers: list[Any], macs: dict[str, int], parameters: tuple
     )
 
 
-def _lower(function: Any, begin: Any, end: Any) -> Any:
+def _lower(function: PrimFunc, begin: Expr, end: Expr) -> PrimFunc:
     """Turn blocks into loops over the registers they need, then make the tiles' range an argument.
 
     In this order: with bounds unknown, TVM couldn't tell how much of an intermediate one tile needs.
@@ -73,9 +74,9 @@ def _lower(function: Any, begin: Any, end: Any) -> Any:
         s_tir.transform.LowerOpaqueBlock(),
         s_tir.transform.StmtSimplify(),
     ]
-    lowered = tvm.ir.transform.Sequential(passes)(tvm.IRModule({"main": function}))["main"]
+    lowered: PrimFunc = tvm.ir.transform.Sequential(passes)(tvm.IRModule({"main": function}))["main"]
 
-    def share_out(loop: Any) -> Any:
+    def share_out(loop: tirx.For) -> tirx.For:
         if TILES not in loop.annotations:
             return loop
         dtype = str(loop.loop_var.ty.dtype)
@@ -85,12 +86,12 @@ def _lower(function: Any, begin: Any, end: Any) -> Any:
     return lowered.with_body(structural_map(lowered.body, (tirx.For, share_out), order="post"))
 
 
-def _contains(buffers: list[Any], buffer: Any) -> bool:
+def _contains(buffers: list[Buffer], buffer: Buffer) -> bool:
     return any(buffer.same_as(b) for b in buffers)
 
 
-def _distinct(buffers: list[Any]) -> list[Any]:
-    result: list[Any] = []
+def _distinct(buffers: list[Buffer]) -> list[Buffer]:
+    result: list[Buffer] = []
     for buffer in buffers:
         if not _contains(result, buffer):
             result.append(buffer)

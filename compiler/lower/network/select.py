@@ -6,9 +6,12 @@ from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.records.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operations import INEXACT, Chain, Conv2d, FloatConv2d, Island, Network, Operator
+from edgec.kernels.operations import INEXACT, Chain, Conv2d, FloatConv2d, Island, Network, Operator, Product
 from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
+
+_COUNTED = Conv2d | Chain | FloatConv2d | Product
+"""Operations whose multiply-accumulates are counted."""
 
 
 def select(network: Network, target: Target, records: Records) -> Program:
@@ -68,7 +71,7 @@ def lower(operator: Operator, kernel: Kernel, code: KernelCode) -> IslandCode:
     shared = [operator.inputs[i] for i in code.inplace if operator.inputs.count(operator.inputs[i]) == 1]
     call = Call(
         operator.name, kernel.name, symbol, arguments, operator.outputs, code.tiles, code.scratch_bytes,
-        operator.operation.macs if isinstance(operator.operation, Conv2d | Chain | FloatConv2d) else 0,
+        operator.operation.macs if isinstance(operator.operation, _COUNTED) else 0,
         tuple((name, operator.outputs[0]) for name in shared), code.configuration,
         checked=not isinstance(operator.operation, INEXACT),
     )  # fmt: skip

@@ -14,14 +14,16 @@ from edgec.kernels.isa import dsp
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization
 
 
 class Dsp:
     """A `conv2d.McuSet`."""
 
     name = "dsp"
-    arch: str | None = "arm-m"
-    requantization = "float32"
+    arch: Arch | None = "arm-m"
+    requantization: Requantization = "float32"
     features = frozenset({"dsp"})
     step = 8
     dtypes: tuple[str, ...] = ("int32",)

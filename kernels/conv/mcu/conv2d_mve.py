@@ -13,14 +13,16 @@ from edgec.kernels.isa import generic, mve
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Expr, T
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization
 
 
 class Mve:
     """A `conv2d.McuSet`."""
 
     name = "mve"
-    arch: str | None = "arm-m"
-    requantization = "float32"
+    arch: Arch | None = "arm-m"
+    requantization: Requantization = "float32"
     features = frozenset({"mve", "mve.fp"})
     step = mve.LANES
     dtypes: tuple[str, ...] = ("int32",)

@@ -9,13 +9,14 @@ from edgec.kernels.conv.mcu.conv2d_thumb import Thumb
 from edgec.kernels.isa.assembly import Assembly
 from edgec.kernels.isa.base import Output
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 
 class Plain(Thumb):
     """A `conv2d.McuSet` of no instruction set in particular."""
 
     name = "plain"
-    arch: str | None = None
+    arch: Arch | None = None
     features: frozenset[str] = frozenset()
     step = 1
 
@@ -65,7 +66,7 @@ class Unrolled(Plain):
     """The same with four products of a sum at a time, for which RISC-V has registers enough."""
 
     name = "unrolled"
-    arch: str | None = "riscv32"
+    arch: Arch | None = "riscv32"
     step = 4
 
 

@@ -14,14 +14,16 @@ from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.isa.base import Output
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization
 
 
 class Thumb:
     """A `conv2d.McuSet`."""
 
     name = "thumb"
-    arch: str | None = "arm-m"
-    requantization = "fixed-point"
+    arch: Arch | None = "arm-m"
+    requantization: Requantization = "fixed-point"
     features: frozenset[str] = frozenset({"thumb2"})
     step = 4
     dtypes: tuple[str, ...] = ("int8", "int32", "int32")

@@ -21,7 +21,8 @@ from edgec.kernels.isa.base import Output
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Conv2d, Demands, pitch
 from edgec.kernels.tir import Buffer, Expr, T
-from edgec.targets.descriptor import Target
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization, Target
 
 _ANY = 1 << 28
 """Elements of a buffer whose size is an argument."""
@@ -75,8 +76,8 @@ class DepthwiseAny(Protocol):
     """An instruction set as this convolution sees it."""
 
     name: str
-    arch: str | None
-    requantization: str
+    arch: Arch | None
+    requantization: Requantization
     """How sums become int8, in a target's words: `float32` or `fixed-point`."""
     features: frozenset[str]
     channels: int

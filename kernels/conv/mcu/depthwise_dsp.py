@@ -13,14 +13,16 @@ from edgec.kernels.isa import dsp
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization
 
 
 class DspRows:
     """Four channels as planes of int16, of which `smlad` multiplies two neighbours."""
 
     name = "dsp"
-    arch: str | None = "arm-m"
-    requantization = "float32"
+    arch: Arch | None = "arm-m"
+    requantization: Requantization = "float32"
     features = frozenset({"dsp"})
     channels = 4
     pixel_bytes = 8

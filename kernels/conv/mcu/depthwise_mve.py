@@ -13,14 +13,16 @@ from edgec.kernels.isa import mve
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Buffer, Expr
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization
 
 
 class MveRows:
     """Eight channels, as they are."""
 
     name = "mve"
-    arch: str | None = "arm-m"
-    requantization = "float32"
+    arch: Arch | None = "arm-m"
+    requantization: Requantization = "float32"
     features = frozenset({"mve", "mve.fp"})
     channels = mve.DEPTHWISE_CHANNELS
     pixel_bytes = 8

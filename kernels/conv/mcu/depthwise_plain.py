@@ -11,13 +11,14 @@ from edgec.kernels.isa import thumb
 from edgec.kernels.isa.assembly import Assembly
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
 
 
 class PlainAny(ThumbAny):
     """Four channels, in loops for LLVM."""
 
     name = "plain"
-    arch: str | None = None
+    arch: Arch | None = None
     features: frozenset[str] = frozenset()
     mover: Assembly | None = None
 

@@ -13,14 +13,16 @@ from edgec.kernels.isa import dsp, thumb
 from edgec.kernels.isa.assembly import Assembly, address
 from edgec.kernels.operations import Conv2d
 from edgec.kernels.tir import Buffer, Expr, T
+from edgec.targets.architectures import Arch
+from edgec.targets.descriptor import Requantization
 
 
 class ThumbRows:
     """Four channels, byte by byte, in fixed point."""
 
     name = "thumb"
-    arch: str | None = "arm-m"
-    requantization = "fixed-point"
+    arch: Arch | None = "arm-m"
+    requantization: Requantization = "fixed-point"
     features: frozenset[str] = frozenset({"thumb2"})
     channels = 4
     pixel_bytes = 4

@@ -1,13 +1,12 @@
 """Pooling, means and softmax in fixed point, for cores without an FPU: by integers alone."""
 
-import math
 from dataclasses import replace
 from functools import partial
 
 from edgec.kernels import tir
 from edgec.kernels.isa import fixed
 from edgec.kernels.kernel import KernelCode
-from edgec.kernels.operations import FREE, AveragePool, Demands, Mean, Runs, Softmax, pitch, span
+from edgec.kernels.operations import FREE, AveragePool, Demands, Mean, Runs, Softmax, pitch
 from edgec.kernels.reduction import pooling, softmax
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -70,16 +69,7 @@ def _average_pool(operation: AveragePool, runs: Runs | None) -> object:
             result = fixed.requantize([total[0]], [multiplier[row * columns + column]], bounds, 1)
             tir.store(y, (index * columns + column) * apart + channel, result)
 
-    return tir.kernel(
-        [
-            ("int8", math.prod(operation.input_shape)),
-            ("float32", rows * columns),
-            ("int32", 4),
-            ("int8", span(runs, math.prod(operation.output_shape))),
-        ],
-        "uint8",
-        body,
-    )
+    return tir.kernel(pooling.average_pool_buffers(operation, runs), "uint8", body)
 
 
 def softmax_row(operation: Softmax, target: Target, demands: Demands = FREE) -> KernelCode:

@@ -32,9 +32,9 @@ from edgec.errors import BundleError, TargetError, ToolchainError
 from edgec.kernels.operations import Quantization, Tensor
 from edgec.options import BuildOptions
 from edgec.targets import loader
+from edgec.targets.architectures import ARCHITECTURES
 from edgec.targets.descriptor import Target
 from edgec.targets.detect import host_arch
-from edgec.targets.features import FEATURES
 
 ROWS, COLUMNS = 64, 16
 SCRATCH = 64
@@ -624,14 +624,14 @@ def test_a_cpu_without_a_feature_is_told_so(rpi5: Bundle, mode: str) -> None:
 
 def test_init_refuses_a_cpu_without_a_feature(tmp_path: Path) -> None:
     """The same through the library, on this machine: no CPU has all of these."""
-    everything = dataclasses.replace(HOST, features=frozenset(FEATURES[HOST.arch]))
+    everything = dataclasses.replace(HOST, features=frozenset(HOST.architecture.features))
     built = write(make(everything), tmp_path)
     library = ctypes.CDLL(str(built.file("lib/libtiny.so")))
     library.tiny_missing_feature.restype = ctypes.c_char_p
     missing = library.tiny_missing_feature()
     if missing is None:
         pytest.skip("this CPU has every feature that edgec knows")
-    flag = FEATURES[HOST.arch][missing.decode()]
+    flag = HOST.architecture.features[missing.decode()]
     flags = re.search(r"^(?:flags|Features)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     assert flags is not None
     assert flag not in flags[1].split()
@@ -643,7 +643,7 @@ def test_init_refuses_a_cpu_without_a_feature(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arch", "rows"), [("x86-64", cpu.X86_64), ("arm64", cpu.ARM64)])
 def test_every_feature_of_a_target_can_be_looked_up(arch: str, rows: dict[str, object]) -> None:
-    assert set(rows) == set(FEATURES[arch])
+    assert set(rows) == set(ARCHITECTURES[arch].features)
 
 
 def test_a_feature_that_cant_be_looked_up_is_refused() -> None:

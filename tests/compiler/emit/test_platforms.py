@@ -2,7 +2,7 @@ from edgec.compiler.emit import platforms as emission
 from edgec.kernels import cost
 from edgec.kernels.table import KERNELS
 from edgec.targets import loader, platforms
-from edgec.targets.features import INT8
+from edgec.targets.architectures import INT8
 
 
 def test_every_platform_of_targets_has_a_way_to_make_bundles() -> None:

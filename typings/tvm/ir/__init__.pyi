@@ -1,3 +1,4 @@
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 def __getattr__(name: str) -> Any: ...
@@ -6,6 +7,7 @@ class Expr:
     """An expression of TIR: a scalar or a vector; what Python's operators make of it is one again."""
 
     ty: Any
+    def same_as(self, other: object) -> bool: ...
     def astype(self, dtype: Any) -> Expr: ...
     def __add__(self, other: Expr | float) -> Expr: ...
     def __radd__(self, other: float) -> Expr: ...
@@ -35,3 +37,22 @@ class Expr:
     def __ge__(self, other: Expr | float) -> Expr: ...
     def __eq__(self, other: Expr | float) -> Expr: ...  # type: ignore[override]
     def __ne__(self, other: Expr | float) -> Expr: ...  # type: ignore[override]
+
+class TensorLoad(Expr):
+    source: Any
+    """A `tirx.Buffer`."""
+    indices: Any
+
+class Call(Expr):
+    op: Any
+    args: Any
+    attrs: Any
+    ty_args: Any
+
+class GenericConst(Expr):
+    value: Any
+
+class IRModule:
+    def __init__(self, functions: Mapping[str, Any]) -> None: ...
+    def __getitem__(self, name: str) -> Any: ...
+    def functions_items(self) -> Iterable[tuple[Any, Any]]: ...

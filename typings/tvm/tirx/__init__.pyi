@@ -9,6 +9,51 @@ class Var(Expr):
     name: str
     def __init__(self, name: str, ty: Any) -> None: ...
 
+class Stmt: ...
+
+class BufferStore(Stmt):
+    buffer: Buffer
+    value: Any
+    """An expression, of the class that a caller asks for."""
+    indices: Sequence[Expr]
+
+class For(Stmt):
+    loop_var: Var
+    min: Expr
+    extent: Any
+    kind: Any
+    body: Stmt
+    annotations: Mapping[str, Any]
+    def __init__(
+        self,
+        loop_var: Var,
+        min: Expr | int,
+        extent: Expr | int,
+        kind: Any,
+        body: Stmt,
+        annotations: Mapping[str, Any] = ...,
+    ) -> None: ...
+
+class IterVar:
+    var: Var
+    dom: Any
+    iter_type: int
+    DataPar: int
+    CommReduce: int
+
+class Max(Expr):
+    a: Expr
+    b: Expr
+    def __init__(self, a: Expr, b: Expr) -> None: ...
+
+class Min(Expr):
+    a: Expr
+    b: Expr
+    def __init__(self, a: Expr, b: Expr) -> None: ...
+
+class Let(Expr):
+    def __init__(self, var: Var, value: Expr, body: Expr) -> None: ...
+
 class IntImm(Expr):
     value: int
     def __init__(self, dtype: str, value: int) -> None: ...
@@ -24,9 +69,12 @@ class Buffer:
     """A flat or shaped piece of memory. In TVM it is a Var, too; a kernel never means it as one."""
 
     name: str
-    shape: Sequence[Expr]
+    shape: Sequence[Any]
     dtype: str
+    data: Expr
+    """The pointer to its first element."""
     def __getitem__(self, index: Expr | int | tuple[Expr | int, ...]) -> Expr: ...
+    def same_as(self, other: object) -> bool: ...
 
 class PrimFunc:
     params: Sequence[Var]
@@ -34,6 +82,7 @@ class PrimFunc:
     attrs: Any
     def __init__(self, params: Sequence[Any], body: Any, ret_type: Any = ..., attrs: Any = ...) -> None: ...
     def with_attr(self, key: str | Mapping[str, Any], value: Any = ...) -> PrimFunc: ...
+    def script(self) -> str: ...
     def with_body(self, body: Any) -> PrimFunc: ...
 
 def address_of(element: Expr) -> Expr: ...

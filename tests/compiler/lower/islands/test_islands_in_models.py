@@ -15,7 +15,6 @@ from tests.compiler.lowering_cases import weights
 FLOAT = "its result isn't quantized right behind it, or is also read as it is"
 UNQUANTIZED = "its input isn't quantized"
 NO_KERNEL = "no integer kernel for this operator"
-TWO_ACTIVATIONS = "a product of two activations has no integer kernel"
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,6 @@ ISLANDS = {
         {"w": weights(8, 4, 3, 3), "v": weights(8, 8, 1, 1)},
         ("b",),
         {"Conv": FLOAT, "Relu": UNQUANTIZED, "Abs": UNQUANTIZED, "Neg": UNQUANTIZED},
-    ),
-    "a product of two activations": Case(
-        """(float[1,6,8] x) => (float y) {
-            a = MatMul(x, w) t = Transpose<perm=[0,2,1]>(a) s = MatMul(a, t) y = MatMul(s, v)
-        }""",
-        {"w": weights(8, 8), "v": weights(6, 4)},
-        ("a", "s"),
-        {"MatMul": TWO_ACTIVATIONS},
     ),
     "layer normalization": Case(
         "(float[1,6,8] x) => (float y) { a = MatMul(x, w) b = LayerNormalization(a, g, h) y = MatMul(b, v) }",

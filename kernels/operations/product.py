@@ -1,0 +1,69 @@
+"""Products of two activations: what attention, and everything bilinear, is made of."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """How a batch of matrices lies in a buffer: strides in elements, so that a transpose is no copy."""
+
+    size: int
+    """Elements of the buffer."""
+    offset: int
+    """The first element of the first matrix."""
+    batch: tuple[int, ...]
+    """Elements from one matrix to the next, per dimension of the batch; 0 where one serves for all."""
+    row: int
+    """Elements from one row to the next."""
+    column: int
+    """Elements from one column to the next."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """Matrix products of two int8 activations, one for every index of the batch.
+
+    acc[m, n] = sum over k of (a[m, k] - z_a) * (b[k, n] - z_b);
+    y[m, n] = clamp(rne(float32(acc) * multiplier) + output_zero_point, low, high).
+    """
+
+    batch: tuple[int, ...]
+    rows: int
+    """Rows of the left operand and of the result."""
+    inner: int
+    """Products that are summed, at most LONGEST."""
+    columns: int
+    """Columns of the right operand and of the result."""
+    left: Matrices
+    """Neighbouring columns lie side by side: its column stride is 1."""
+    right: Matrices
+    """Neighbouring rows or neighbouring columns lie side by side."""
+    result: Matrices
+    """Neighbouring columns lie side by side; nothing lies between its elements."""
+    multiplier: float
+    """float32(s_a * s_b / s_y), computed in float64."""
+    zero_points: tuple[int, int]
+    """The operands', z_a and z_b."""
+    output_zero_point: int
+    low: int
+    high: int
+
+    @property
+    def reach(self) -> float:
+        """The magnitude that no value to be rounded exceeds, whatever the inputs and zero points are."""
+        return float(self.inner * 255 * 255 * abs(self.multiplier))
+
+    @property
+    def saturating(self) -> bool:
+        """Whether int8's own range is all that results are clamped to."""
+        return (self.low, self.high) == (-128, 127)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return math.prod(self.batch) * self.rows * self.inner * self.columns
+
+
+LONGEST = 16384
+"""Products that may be summed: whatever the zero points are, no sum on the way leaves int32."""
