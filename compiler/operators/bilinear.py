@@ -53,6 +53,7 @@ def product(builder: Builder, request: Request) -> Codes:
         batch, rows, inner, columns, _lie(builder, left, batch), _lie(builder, right, batch),
         _matrices(math.prod(shape), seen, batch), float(np.float32(scale_a * scale_b / request.output.scale)),
         (zero_points[0], zero_points[1]), request.output.zero_point, request.low, request.high,
+        request.output.dtype,
     )  # fmt: skip
     result = emit(builder, request, operation, (left.tensor, right.tensor), seen)
     vectors = [len(codes.view.shape) == 1 for codes in request.inputs]

@@ -23,7 +23,16 @@ from edgec.kernels.operations.reduction import (
     NormKind,
     Softmax,
 )
-from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, laid, pitch, span
+from edgec.kernels.operations.tensors import (
+    Place,
+    Quantization,
+    Runs,
+    Tensor,
+    code_range,
+    laid,
+    pitch,
+    span,
+)
 
 __all__ = [
     "ARGUMENTS",
@@ -61,6 +70,7 @@ __all__ = [
     "Runs",
     "Softmax",
     "Tensor",
+    "code_range",
     "convolved",
     "laid",
     "pitch",

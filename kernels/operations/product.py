@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from edgec.kernels.operations.tensors import code_range
+
 
 @dataclass(frozen=True)
 class Matrices:
@@ -48,16 +50,19 @@ class Product:
     output_zero_point: int
     low: int
     high: int
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
     @property
     def reach(self) -> float:
         """The magnitude that no value to be rounded exceeds, whatever the inputs and zero points are."""
-        return float(self.inner * 255 * 255 * abs(self.multiplier))
+        lowest, highest = code_range(self.dtype)
+        return float(self.inner * (highest - lowest) ** 2 * abs(self.multiplier))
 
     @property
     def saturating(self) -> bool:
-        """Whether int8's own range is all that results are clamped to."""
-        return (self.low, self.high) == (-128, 127)
+        """Whether the codes' own range is all that results are clamped to."""
+        return (self.low, self.high) == code_range(self.dtype)
 
     @property
     def macs(self) -> int:

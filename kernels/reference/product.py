@@ -15,9 +15,9 @@ def product(op: Product, a: Array, b: Array, requantization: Requantization = FL
     total = (left @ right).astype(np.int64)
     if total.size and np.abs(total).max() >= 2**31:
         raise OverflowError("accumulator leaves int32")
-    bounds = op.output_zero_point, op.low, op.high
+    bounds = op.output_zero_point, op.low, op.high, op.dtype
     values = requantize(total.astype(np.int32), np.float32(op.multiplier), *bounds, requantization)
-    result = np.empty(op.result.size, np.int8)
+    result = np.empty(op.result.size, op.dtype)
     matrices(result, op.result, values.shape)[...] = values
     return result
 

@@ -28,6 +28,7 @@ from edgec.kernels.operations import (
     Matrices,
     Operation,
     Product,
+    Rearrange,
     Runs,
 )
 from edgec.kernels.table import KERNELS, candidates
@@ -263,3 +264,13 @@ def test_a_kernel_runs_where_results_are_requantized_as_it_does() -> None:
     assert {"conv2d_thumb", "binary_fixed", "pad"} <= by_integers
     assert {"conv2d_generic", "binary", "pad"} <= by_floats
     assert not {kernel.name for kernel in KERNELS if kernel.requantization} & by_integers & by_floats
+
+
+def test_a_kernel_takes_the_dtypes_that_its_line_names() -> None:
+    target = loader.load("x86-64-v3-int8")
+    added = Binary("add", (8,), ((1,), (1,)), (0, 0), (1.0, 1.0), 0, -128, 127)
+    moved = Rearrange((8,), (1,), 0, "int8", 8)
+    assert any(candidates(added, target))
+    assert not any(candidates(replace(added, dtype="int16"), target))
+    assert any(candidates(replace(moved, dtype="int16"), target))
+    assert not any(kernel.dtypes is None for kernel in KERNELS if kernel.requantization is not None)
