@@ -44,7 +44,7 @@ def insert_qdq(
         elif unit.role in ("bilinear", "binary"):
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
-    int8_nodes = {reader for unit in found for reader, _ in ((unit.node, 0), *unit.row.inputs(unit.node))}
+    int8_nodes = {node for unit in found for node in (unit.node, *unit.inner)}
     for value in tensors(found):
         _quantize_tensor(graph, value, scales[str(value.name)], None if value in results else int8_nodes)
     RemoveUnusedNodesPass()(model)
@@ -74,7 +74,8 @@ def _quantize_product(
 
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:
     """Put an int8 tensor in the place of a constant operand of an addition or a multiplication."""
-    for reader, index in unit.row.inputs(unit.node):
+    own = ((unit.node, index) for index in range(len(unit.node.inputs)))
+    for reader, index in dict.fromkeys((*unit.row.inputs(unit.node), *own)):
         array = constant(reader.inputs[index])
         if array is not None:
             integers, chosen = quantize_operand(array)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import onnx_ir
 
 from edgec.compiler.compress.policy import activations, is_product, rule
-from edgec.compiler.operators.attention import inner_nodes
-from edgec.compiler.operators.nodes import tail
+from edgec.compiler.operators.attention import attention, inner_nodes
+from edgec.compiler.operators.nodes import combines, operand, tail
 from edgec.compiler.operators.row import OnnxOperator, Role
 
 _CLAMPING = ("product", "bilinear", "binary", "reduction")
@@ -18,19 +18,19 @@ _COSTLY = ("product", "bilinear")
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One int8 operator: a node, and the Relu and Clip nodes that its own clamping computes."""
+    """One int8 operation: a node, and those that are computed with it."""
 
     node: onnx_ir.Node
     row: OnnxOperator
     """The row of the table for the node's operator."""
-    tail: tuple[onnx_ir.Node, ...]
+    role: Role
+    """What the operation does with scales."""
     inputs: tuple[onnx_ir.Value, ...]
-    """The node's activations."""
-
-    @property
-    def role(self) -> Role:
-        """What the operator does with scales."""
-        return self.row.role
+    """The operation's activations."""
+    tail: tuple[onnx_ir.Node, ...] = ()
+    """The Relu and Clip nodes behind the node that its own clamping computes."""
+    inner: tuple[onnx_ir.Node, ...] = ()
+    """The nodes before it whose results stay within the operation."""
 
     @property
     def outputs(self) -> tuple[onnx_ir.Value, ...]:
@@ -39,7 +39,7 @@ class Unit:
 
 
 def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
-    """Return the int8 operators of a float graph, in its order.
+    """Return the int8 operations of a float graph, in its order.
 
     Products always; every other operator where its inputs come in int8 anyway (from a
     unit or from outside): a conversion in front of cheap float arithmetic would only cost time and accuracy.
@@ -48,6 +48,7 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
     in_float = _before_logarithms(graph)
     available = {value for value in graph.inputs if value.dtype == onnx_ir.DataType.FLOAT}
     found: list[Unit] = []
+    functions = _Functions()
     taken = inner_nodes(graph)
     for node in graph:
         row = None if node in taken or node in in_float else rule(node)
@@ -56,11 +57,53 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
             continue
         if row.role not in _COSTLY and not available.issuperset(inputs):
             continue
-        unit = Unit(node, row, tail(node) if row.role in _CLAMPING else (), tuple(inputs))
+        if (unit := functions.unit(node, row)) is None:
+            form = attention(node)
+            inner = () if form is None else form.inner
+            clamped = tail(node) if row.role in _CLAMPING else ()
+            unit = Unit(node, row, row.role, tuple(inputs), clamped, inner)
         taken.update(unit.tail)
         available.update(unit.outputs)
         found.append(unit)
-    return _worthwhile(found)
+    return _worthwhile([unit for unit in found if not functions.inside(unit)])
+
+
+class _Functions:
+    """Functions of one value, element by element, however many nodes they are: one table each.
+
+    x * (erf(x / sqrt(2)) + 1) / 2 is five nodes, of which the last is a unit.
+    """
+
+    def __init__(self) -> None:
+        """None is found yet."""
+        self._arguments: dict[onnx_ir.Value, onnx_ir.Value] = {}
+        self._nodes: dict[onnx_ir.Value, tuple[onnx_ir.Node, ...]] = {}
+        """Of each such value, the nodes that compute it from its argument, in order."""
+
+    def unit(self, node: onnx_ir.Node, row: OnnxOperator) -> Unit | None:
+        """Return the unit of a node that completes such a function, None for any other."""
+        index = operand(node)
+        if index is None and not combines(node):
+            return None
+        read = [
+            value for value in (node.inputs if index is None else node.inputs[index : index + 1]) if value
+        ]
+        (argument, *others) = {self._arguments.get(value, value) for value in read}
+        if others:
+            return None
+        before = tuple(dict.fromkeys(part for value in read for part in self._nodes.get(value, ())))
+        value = node.outputs[0]
+        self._arguments[value], self._nodes[value] = argument, (*before, node)
+        return Unit(node, row, "unary", (argument,), inner=before)
+
+    def inside(self, unit: Unit) -> bool:
+        """Whether a unit's result is read by functions of the same argument only, which compute it anew."""
+        value = unit.outputs[0]
+        if value not in self._arguments or value.is_graph_output() or not value.uses():
+            return False
+        argument = self._arguments[value]
+        readers = [usage.node.outputs[0] for usage in value.uses()]
+        return all(self._arguments.get(reader) is argument for reader in readers)
 
 
 def _before_logarithms(graph: onnx_ir.Graph) -> set[onnx_ir.Node]:

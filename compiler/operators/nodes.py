@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgec.compiler.graph import constant, only_consumer, shape_of
 from edgec.compiler.operators.builder import Builder, S
+from edgec.compiler.operators.constants import is_known
 from edgec.compiler.operators.row import FloatForm, OnnxOperator, Real
 from edgec.compiler.operators.table import OPERATORS
 
@@ -60,6 +61,24 @@ def operand(node: onnx_ir.Node) -> int | None:
         if shape_of(value) == shape_of(node.outputs[0]):  # no further dimensions by broadcasting
             return index
     return None
+
+
+def combines(node: onnx_ir.Node) -> bool:
+    """Whether a node is a function of two values of one shape, element by element: of one, if both are."""
+    row = row_of(node)
+    if row is None or row.of_two is None or row.refuses(node) is not None or len(node.inputs) != 2:
+        return False
+    shapes = [None if value is None or is_known(value) else shape_of(value) for value in node.inputs]
+    return shapes[0] is not None and shapes[0] == shapes[1] == shape_of(node.outputs[0])
+
+
+def combined(node: onnx_ir.Node, one: Real, two: Real) -> Real:
+    """Return what such a node computes of real numbers; NaN where the function isn't defined."""
+    row = row_of(node)
+    assert row is not None, "combines() said so"
+    assert row.of_two is not None, "combines() said so"
+    with np.errstate(all="ignore"):
+        return np.asarray(row.of_two(one, two), np.float64)
 
 
 def evaluate(node: onnx_ir.Node, x: Real) -> Real:

@@ -12,7 +12,7 @@ from edgec.compiler.model import Model
 from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import CODES, Codes, affine, builder_of, quantized
 from edgec.compiler.operators.constants import known
-from edgec.compiler.operators.nodes import evaluate, limits, move, moves, operand, row_of
+from edgec.compiler.operators.nodes import combined, combines, evaluate, limits, move, moves, operand, row_of
 from edgec.compiler.operators.row import IntegerForm, OnnxOperator, Request
 from edgec.compiler.operators.scales import INT8, parameters
 from edgec.kernels.operations import (
@@ -85,6 +85,9 @@ class _Lowering:
             elif (index := operand(node)) is not None:
                 codes = self._input_codes(node, index)
                 self.codes[value] = Codes(codes.tensor, codes.view, evaluate(node, codes.real), None)
+            elif combines(node):
+                one, two = (self._input_codes(node, index) for index in (0, 1))
+                self.codes[value] = Codes(one.tensor, one.view, combined(node, one.real, two.real), None)
             else:  # one that keeps its input's scale
                 codes = self._input_codes(node, 0)
                 assert codes.quantization is not None, "the analysis saw it"

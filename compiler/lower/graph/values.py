@@ -14,7 +14,7 @@ import onnx_ir
 
 from edgec.compiler.graph import only_consumer
 from edgec.compiler.operators.constants import is_known
-from edgec.compiler.operators.nodes import clamps, moves, operand, row_of
+from edgec.compiler.operators.nodes import clamps, combines, moves, operand, row_of
 from edgec.compiler.operators.row import OnnxOperator
 from edgec.compiler.operators.scales import INT8, parameters
 from edgec.kernels.operations import Quantization
@@ -53,6 +53,7 @@ class Analysis:
         """Nothing is computed before it is asked for."""
         self.graph = graph
         self._kinds: dict[onnx_ir.Value, Kind] = {}
+        self._arguments: dict[onnx_ir.Value, onnx_ir.Value | None] = {}
         self._layers: dict[onnx_ir.Node, FoundLayer | None] = {}
         self._levels: dict[onnx_ir.Value, int] = {}
 
@@ -72,11 +73,33 @@ class Analysis:
             return self._input_kind(node, 0)
         if (index := operand(node)) is not None:
             return "float" if self._input_kind(node, index) == "float" else "mapped"
+        if combines(node):  # x * sigmoid(x) is as much a function of x as sigmoid(x) is
+            arguments = {self.argument(part) for part in node.inputs if part is not None}
+            if len(arguments) == 1 and None not in arguments:
+                return "mapped"
         row = row_of(node)
         if row is not None and row.integer is not None and row.integer.keeps_scale:
             accepted = value is node.outputs[0] and self.refusal(node) is None
             return self._input_kind(node, 0) if accepted else "float"
         return "float"
+
+    def argument(self, value: onnx_ir.Value) -> onnx_ir.Value | None:
+        """Return the affine value that one is a function of, element by element; None where there is none."""
+        if value not in self._arguments:
+            self._arguments[value] = self._argument(value)
+        return self._arguments[value]
+
+    def _argument(self, value: onnx_ir.Value) -> onnx_ir.Value | None:
+        kind, node = self.kind(value), value.producer()
+        if kind == "float" or node is None:
+            return None
+        if isinstance(kind, Quantization):
+            return value
+        index = operand(node)
+        if index is None and not combines(node):
+            return None  # moved: its elements lie elsewhere
+        part = node.inputs[index or 0]
+        return None if part is None else self.argument(part)
 
     def _input_kind(self, node: onnx_ir.Node, index: int) -> Kind:
         value = node.inputs[index]

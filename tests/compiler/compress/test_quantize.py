@@ -20,6 +20,7 @@ from edgec.compiler.compress.quantize import quantize
 from edgec.compiler.compress.scales import quantization
 from edgec.compiler.compress.weights import quantize_operand, quantize_weights
 from edgec.compiler.frontend.load import load
+from edgec.compiler.lower.graph.integer import integer
 from edgec.compiler.model import Model, is_qdq, serialize
 from edgec.errors import CalibrationError, DataError, ModelError
 from edgec.kernels.isa.x86 import AVX2BYTES
@@ -55,6 +56,9 @@ def made(
     path = folder / "net.onnx"
     path.write_bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
     return load(path, {})
+
+
+_POOL = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 
 
 def conv(source: str, result: str, weights: str = "w", **attributes: Any) -> Node:
@@ -131,12 +135,12 @@ OPERATORS: dict[str, tuple[list[Node], dict[str, Any]]] = {
     "gemm": ([("Flatten", ["x"], "f", {}), ("Gemm", ["f", "w", "b"], "y", {})],
              {"w": normal(256, 5), "b": normal(5)}),
     "matmul": ([("MatMul", ["x", "w"], "y", {})], {"w": normal(8, 5)}),
-    "add": ([("Relu", ["x"], "t", {}), ("Add", ["x", "t"], "y", {})], {}),
+    "add": ([("AveragePool", ["x"], "t", _POOL), ("Add", ["x", "t"], "y", {})], {}),
     "add twice": ([("Add", ["x", "x"], "y", {})], {}),
     "add constant": ([("Add", ["c", "x"], "y", {})], {"c": normal(4, 1, 1)}),
     "sub": ([("Sub", ["x", "c"], "y", {})], {"c": normal(4, 1, 1)}),
     "div": ([("Div", ["x", "c"], "y", {})], {"c": np.float32(3)}),
-    "mul": ([("Sigmoid", ["x"], "t", {}), ("Mul", ["x", "t"], "y", {})], {}),
+    "mul": ([("AveragePool", ["x"], "t", _POOL), ("Mul", ["x", "t"], "y", {})], {}),
     "concat": ([("Relu", ["x"], "t", {}), ("Concat", ["x", "t"], "y", {"axis": 1})], {}),
     "layer norm": ([("Flatten", ["x"], "f", {}), ("ReduceMean", ["f"], "m", {"axes": [1]}),
                     ("Sub", ["f", "m"], "d", {}), ("Mul", ["d", "d"], "q", {}),
@@ -278,10 +282,48 @@ def test_a_softmax_of_long_rows_has_a_step_that_suits_them(tmp_path: Path) -> No
 
 
 def test_a_clamp_that_others_read_around_keeps_the_result_of_the_convolution(tmp_path: Path) -> None:
-    nodes: list[Node] = [conv("x", "t"), ("Relu", ["t"], "r", {}), ("Add", ["t", "r"], "y", {})]
+    nodes: list[Node] = [
+        conv("x", "t"), ("Relu", ["t"], "r", {}), ("AveragePool", ["t"], "p", _POOL),
+        ("Add", ["p", "r"], "y", {}),
+    ]  # fmt: skip
     quantized = verified(made(tmp_path, nodes, {"w": normal(4, 4, 3, 3)}))
-    assert in_int8(quantized) == ["Conv", "Relu", "Add"]
+    assert in_int8(quantized) == ["Conv", "Relu", "AveragePool", "Add"]
     assert scale_of(quantized, "t") != scale_of(quantized, "r")
+
+
+FUNCTIONS: dict[str, list[Node]] = {
+    "silu": [("Sigmoid", ["x"], "s", {}), ("Mul", ["x", "s"], "y", {})],
+    "gelu": [
+        ("Div", ["x", "root"], "a", {}), ("Erf", ["a"], "b", {}), ("Add", ["b", "one"], "c", {}),
+        ("Mul", ["x", "c"], "d", {}), ("Mul", ["d", "half"], "y", {}),
+    ],
+    "mish": [("Softplus", ["x"], "a", {}), ("Tanh", ["a"], "b", {}), ("Mul", ["b", "x"], "y", {})],
+    "hard swish": [
+        ("Add", ["x", "three"], "a", {}), ("Clip", ["a", "zero", "six"], "b", {}),
+        ("Mul", ["x", "b"], "c", {}), ("Div", ["c", "six"], "y", {}),
+    ],
+    "a square": [("Mul", ["x", "x"], "y", {})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_one_value_is_one_table(name: str, tmp_path: Path) -> None:
+    """However many nodes it is: nothing is rounded in between."""
+    numbers = {"root": np.sqrt(2), "one": 1, "half": 0.5, "three": 3, "zero": 0, "six": 6}
+    model = made(tmp_path, FUNCTIONS[name], {name: np.float32(number) for name, number in numbers.items()})
+    quantized = verified(model)
+    kinds = [type(operator.operation).__name__ for operator in integer(quantized).operators]
+    assert kinds == ["Quantize", "Lookup", "Dequantize"]
+    assert sqnr(model, quantized) > 35
+
+
+def test_a_part_of_a_function_that_others_read_has_a_scale_of_its_own(tmp_path: Path) -> None:
+    nodes: list[Node] = [("Sigmoid", ["x"], "s", {}), ("Mul", ["x", "s"], "m", {}), conv("s", "t")]
+    nodes += [("Add", ["m", "t"], "y", {})]
+    model = made(tmp_path, nodes, {"w": normal(4, 4, 3, 3)})
+    quantized = verified(model)
+    assert in_int8(quantized) == ["Sigmoid", "Mul", "Conv", "Add"]
+    assert sqnr(model, quantized) > 25
 
 
 def test_other_operators_stay_in_float(tmp_path: Path) -> None:

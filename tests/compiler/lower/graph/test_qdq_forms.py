@@ -175,7 +175,7 @@ GRAPHS = {
         f"""{_INPUT} n = Transpose(m) p = MatMul(d, n)
         q1 = QuantizeLinear(p, t, z) d1 = DequantizeLinear(q1, t, z)
         q2 = QuantizeLinear(p, t, z) d2 = DequantizeLinear(q2, t, z) a = Mul(d1, d2) {_OUTPUT}""",
-        "Conv2d Binary",
+        "Conv2d Lookup",
     ),
 }  # fmt: skip
 
