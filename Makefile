@@ -4,7 +4,7 @@
 # make quick  answers in two minutes, for every save: what CI lints, and the tests in QUICK
 # make bench  measures every kernel and the example (and MODELS=DIR's models) here, beside the last saved run
 # make records  tunes the example (and MODELS=DIR's models) here, BUDGET each, for the records edgec ships with
-# make test-aarch64  runs edgec on 64-bit Arm, in a root that QEMU emulates where the machine is another (an hour)
+# make test-aarch64  runs edgec on 64-bit Arm, in a root that QEMU emulates where the machine is another (half an hour)
 # make fuzz   tries random models and damaged files FOR some time; build/fuzz/ has what failed
 # make clean  removes what they made, .venv too
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.kernels.operations import FREE, Demands, Operation
+from edgec.kernels.operations import FREE, Demands, Island, Operation
 from edgec.targets.architectures import Arch
 from edgec.targets.descriptor import Requantization, Target
 
@@ -54,10 +54,18 @@ class Kernel:
     """Yields the configurations of one layer, the one expected to be fastest first; none: not mine."""
     requantization: Requantization | None = None
     """Form of requantization that it computes, as in a target's description; None where there is none."""
+    dtypes: frozenset[str] | None = None
+    """Types of operations' codes or numbers that it computes with; None: any."""
 
     def symbol(self, code: KernelCode) -> str:
         """Return what the function of one of its codes is called in C."""
         return f"edgec_{self.name}_{hashlib.sha256(code.key.encode()).hexdigest()[:12]}"
+
+    def takes(self, operation: Operation) -> bool:
+        """Whether it is for operations of this type, on elements of this one's dtype."""
+        if isinstance(operation, Island) or not isinstance(operation, self.operation):
+            return False
+        return self.dtypes is None or operation.dtype in self.dtypes
 
     def runs_on(self, target: Target) -> bool:
         """Whether `target` has every instruction this kernel may use, and requantizes as it does."""
@@ -69,4 +77,6 @@ class Kernel:
 
     def code(self, operation: Operation, target: Target, demands: Demands = FREE) -> KernelCode | None:
         """Return the first choice for one layer, or None: not this kernel's."""
+        if not self.takes(operation):
+            return None
         return next(iter(self.codes(operation, target, demands)), None)

@@ -27,6 +27,7 @@ from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.movement import concat, pad, rearrange
 from edgec.kernels.operations import (
     FREE,
+    Attention,
     AveragePool,
     Binary,
     Chain,
@@ -51,45 +52,58 @@ from edgec.kernels.operations import (
 )
 from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
-from edgec.kernels.product import product
+from edgec.kernels.product import attention, product
 from edgec.kernels.reduction import normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
 from edgec.targets.descriptor import Requantization, Target
 
+INT8, FLOAT = frozenset({"int8"}), frozenset({"float32"})
+"""Types of codes and numbers that kernels take."""
 Codes = Callable[[Any, Any, Target, Demands], Iterable[KernelCode]]
 
 
 def _vectorized(family: str, codes: Codes, isa: InstructionSet | DepthwiseSet) -> Kernel:
     name, bound = f"{family}_{isa.name}", partial(codes, isa)
-    return Kernel(name, Conv2d, isa.features, isa.arch, bound, "float32")
+    return Kernel(name, Conv2d, isa.features, isa.arch, bound, "float32", INT8)
 
 
 def _chained(dense: InstructionSet, channelwise: DepthwiseSet) -> Kernel:
     name, bound = f"chain_{dense.name}", partial(chain.codes, dense, channelwise)
-    return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32")
+    return Kernel(name, Chain, dense.features | channelwise.features, dense.arch, bound, "float32", INT8)
 
 
 def _product(isa: InstructionSet, group: int, requantization: Requantization = "float32") -> Kernel:
     name, bound = f"product_{isa.name}", partial(product.codes, isa, group)
-    return Kernel(name, Product, isa.features, isa.arch, bound, requantization)
+    return Kernel(name, Product, isa.features, isa.arch, bound, requantization, INT8)
+
+
+def _attention(
+    isa: InstructionSet, group: int, table: TableSet | None, requantization: Requantization = "float32"
+) -> Kernel:
+    features = isa.features | (table.features if table else frozenset())
+    bound = partial(attention.codes, isa, group, table, requantization != "float32")
+    return Kernel(f"attention_{isa.name}", Attention, features, isa.arch, bound, requantization, INT8)
 
 
 def _mcu(family: str, codes: Codes, isa: mcu_conv2d.McuSet | DepthwiseRows | DepthwiseAny) -> Kernel:
     name, bound = f"{family}_{isa.name}", partial(codes, isa)
-    return Kernel(name, Conv2d, isa.features, isa.arch, bound, isa.requantization)
+    return Kernel(name, Conv2d, isa.features, isa.arch, bound, isa.requantization, INT8)
 
 
 def _fixed(family: str, codes: Codes, isa: fixed.Fixed | fixed.FixedDepthwise) -> Kernel:
-    return Kernel(f"{family}_{isa.name}", Conv2d, isa.features, None, partial(codes, isa), "fixed-point")
+    name, bound = f"{family}_{isa.name}", partial(codes, isa)
+    return Kernel(name, Conv2d, isa.features, None, bound, "fixed-point", INT8)
 
 
 def _float(family: str, codes: Codes, isa: fma.FloatSet) -> Kernel:
-    return Kernel(f"{family}_{isa.name}", FloatConv2d, isa.features, isa.arch, partial(codes, isa))
+    name, bound = f"{family}_{isa.name}", partial(codes, isa)
+    return Kernel(name, FloatConv2d, isa.features, isa.arch, bound, None, FLOAT)
 
 
 def _mapped(family: str, operation: type[Operation], codes: Codes, isa: TableSet) -> Kernel:
-    return Kernel(f"{family}_{isa.name}", operation, isa.features, isa.arch, partial(codes, isa))
+    name, bound = f"{family}_{isa.name}", partial(codes, isa)
+    return Kernel(name, operation, isa.features, isa.arch, bound, None, INT8)
 
 
 def _portable(
@@ -97,8 +111,9 @@ def _portable(
     operation: type[Operation],
     code: Callable[[Any, Target, Demands], KernelCode],
     requantization: Requantization | None = None,
+    dtypes: frozenset[str] | None = None,
 ) -> Kernel:
-    return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization)
+    return Kernel(name, operation, frozenset(), None, partial(_single, code), requantization, dtypes)
 
 
 def _single(
@@ -153,6 +168,16 @@ KERNELS: tuple[Kernel, ...] = (
     _fixed("conv2d_wide", conv2d.codes, fixed.Fixed("int16")),
     _vectorized("conv2d", conv2d.codes, Generic()),
     _vectorized("conv2d_wide", conv2d.codes, Generic("int16")),
+    _attention(x86.AVX512VNNI, 4, tables.AVX512),
+    _attention(int16.AVX512, 2, tables.AVX512),
+    _attention(x86.AVXVNNI, 4, tables.AVX2),
+    _attention(int16.AVX2, 2, tables.AVX2),
+    _attention(arm64.I8MM, 8, tables.NEON),
+    _attention(arm64.DOTPROD, 4, tables.NEON),
+    _attention(int16.NEON, 1, tables.NEON),
+    _attention(int16.SSE2, 2, None),
+    _attention(fixed.Fixed(), 1, None, "fixed-point"),
+    _attention(Generic(), 1, None),
     _product(x86.AVX512VNNI, group=4),
     _product(int16.AVX512, group=2),
     _product(x86.AVXVNNI, group=4),
@@ -171,7 +196,7 @@ KERNELS: tuple[Kernel, ...] = (
     _chained(arm64.DOTPROD, arm64.DEPTHWISE_DOTPROD),
     _chained(arm64.NEON, arm64.DEPTHWISE_NEON),
     _chained(x86.SSE2, x86.DEPTHWISE_SSE2),
-    Kernel("chain_mcu", Chain, frozenset(), "arm-m", partial(mcu_chain.codes, _MCU)),
+    Kernel("chain_mcu", Chain, frozenset(), "arm-m", partial(mcu_chain.codes, _MCU), None, INT8),
     _chained(Generic(), GenericDepthwise()),
     _float("float_depthwise", float_depthwise.codes, fma.AVX512),
     _float("float_depthwise", float_depthwise.codes, fma.AVX2),
@@ -181,26 +206,26 @@ KERNELS: tuple[Kernel, ...] = (
     _float("float_conv2d", float_conv2d.codes, fma.AVX2),
     _float("float_conv2d", float_conv2d.codes, fma.NEON),
     _float("float_conv2d", float_conv2d.codes, fma.GENERIC),
-    _portable("binary_fixed", Binary, pointwise_fixed.binary, "fixed-point"),
-    _portable("average_pool_fixed", AveragePool, reduction_fixed.average_pool, "fixed-point"),
-    _portable("mean_fixed", Mean, reduction_fixed.mean, "fixed-point"),
-    _portable("normalize_fixed", Normalize, normalize_fixed.normalize, "fixed-point"),
-    _portable("softmax_fixed", Softmax, reduction_fixed.softmax_row, "fixed-point"),
-    _portable("binary", Binary, elementwise.binary, "float32"),
-    _portable("quantize", Quantize, elementwise.quantize),
-    _portable("dequantize", Dequantize, elementwise.dequantize),
+    _portable("binary_fixed", Binary, pointwise_fixed.binary, "fixed-point", INT8),
+    _portable("average_pool_fixed", AveragePool, reduction_fixed.average_pool, "fixed-point", INT8),
+    _portable("mean_fixed", Mean, reduction_fixed.mean, "fixed-point", INT8),
+    _portable("normalize_fixed", Normalize, normalize_fixed.normalize, "fixed-point", INT8),
+    _portable("softmax_fixed", Softmax, reduction_fixed.softmax_row, "fixed-point", INT8),
+    _portable("binary", Binary, elementwise.binary, "float32", INT8),
+    _portable("quantize", Quantize, elementwise.quantize, dtypes=INT8),
+    _portable("dequantize", Dequantize, elementwise.dequantize, dtypes=INT8),
     _mapped("lookup", Lookup, lookup.codes, tables.AVX512),
     _mapped("lookup", Lookup, lookup.codes, tables.AVX2),
     _mapped("lookup", Lookup, lookup.codes, tables.NEON),
-    _portable("lookup", Lookup, lookup.lookup),
-    _portable("max_pool", MaxPool, pooling.max_pool),
-    _portable("average_pool", AveragePool, pooling.average_pool, "float32"),
-    _portable("mean", Mean, pooling.mean, "float32"),
-    _portable("float_binary", FloatBinary, elementwise.float_binary),
-    _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool),
-    _portable("float_mean", FloatMean, pooling.float_mean),
-    _portable("normalize", Normalize, normalize.normalize, "float32"),
-    _portable("softmax", Softmax, softmax.softmax, "float32"),
+    _portable("lookup", Lookup, lookup.lookup, dtypes=INT8),
+    _portable("max_pool", MaxPool, pooling.max_pool, dtypes=INT8 | FLOAT),
+    _portable("average_pool", AveragePool, pooling.average_pool, "float32", INT8),
+    _portable("mean", Mean, pooling.mean, "float32", INT8),
+    _portable("float_binary", FloatBinary, elementwise.float_binary, dtypes=FLOAT),
+    _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool, dtypes=FLOAT),
+    _portable("float_mean", FloatMean, pooling.float_mean, dtypes=FLOAT),
+    _portable("normalize", Normalize, normalize.normalize, "float32", INT8),
+    _portable("softmax", Softmax, softmax.softmax, "float32", INT8),
     _portable("rearrange", Rearrange, rearrange.rearrange),
     _mapped("concat", Concat, concat.codes, tables.AVX512),
     _mapped("concat", Concat, concat.codes, tables.AVX2),
@@ -223,5 +248,5 @@ def candidates(
 
 
 def applicable(operation: Operation, target: Target) -> list[Kernel]:
-    """Return the table's kernels for operations of this type on `target`, best first."""
-    return [k for k in KERNELS if isinstance(operation, k.operation) and k.runs_on(target)]
+    """Return the table's kernels for operations of this type and dtype on `target`, best first."""
+    return [k for k in KERNELS if k.takes(operation) and k.runs_on(target)]

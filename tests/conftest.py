@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from edgec.bench import devices
 from edgec.errors import DeviceError
 from edgec.targets import loader
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

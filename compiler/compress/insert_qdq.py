@@ -44,7 +44,7 @@ def insert_qdq(
         elif unit.role in ("bilinear", "binary"):
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
-    int8_nodes = {unit.node for unit in found}
+    int8_nodes = {reader for unit in found for reader, _ in ((unit.node, 0), *unit.row.inputs(unit.node))}
     for value in tensors(found):
         _quantize_tensor(graph, value, scales[str(value.name)], None if value in results else int8_nodes)
     RemoveUnusedNodesPass()(model)
@@ -74,12 +74,12 @@ def _quantize_product(
 
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:
     """Put an int8 tensor in the place of a constant operand of an addition or a multiplication."""
-    for index, value in enumerate(unit.node.inputs):
-        array = constant(value)
+    for reader, index in unit.row.inputs(unit.node):
+        array = constant(reader.inputs[index])
         if array is not None:
             integers, chosen = quantize_operand(array)
-            scale, zero_point = np.array(chosen.scale, np.float32), np.array(chosen.zero_point, np.int8)
-            _replace_constant(graph, unit.node, index, "operand", integers, scale, zero_point)
+            scale, zero_point = np.array(chosen.scale, np.float32), np.array(chosen.zero_point, chosen.dtype)
+            _replace_constant(graph, reader, index, "operand", integers, scale, zero_point)
 
 
 def _replace_constant(
@@ -89,7 +89,7 @@ def _replace_constant(
     role: str,
     integers: Array,
     scale: NDArray[np.float32],
-    zero_point: NDArray[np.int8] | None,
+    zero_point: Array | None,
 ) -> None:
     """Let a node read DequantizeLinear(integers); scales of one dimension are per element of axis 0."""
     name = f"{node.name}_{role}"
@@ -116,8 +116,8 @@ def _quantize_tensor(
     producer, shape = value.producer(), value.shape
     assert shape is not None, "units() takes values of known shape only"
     scale = add_initializer(graph, f"{name}_scale", np.array(chosen.scale, np.float32))
-    zero_point = add_initializer(graph, f"{name}_zero_point", np.array(chosen.zero_point, np.int8))
-    integers = onnx_ir.val(unique(f"{name}_quantized", taken), onnx_ir.DataType.INT8, shape)
+    zero_point = add_initializer(graph, f"{name}_zero_point", np.array(chosen.zero_point, chosen.dtype))
+    integers = onnx_ir.val(unique(f"{name}_quantized", taken), onnx_ir.DataType[chosen.dtype.upper()], shape)
     output = _float(unique(f"{name}_dequantized", taken), shape)
     pair = [
         onnx_ir.node(

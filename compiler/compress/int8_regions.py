@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import onnx_ir
 
 from edgec.compiler.compress.policy import activations, is_product, rule
+from edgec.compiler.operators.attention import inner_nodes
 from edgec.compiler.operators.nodes import tail
 from edgec.compiler.operators.row import OnnxOperator, Role
 
@@ -47,7 +48,7 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
     in_float = _before_logarithms(graph)
     available = {value for value in graph.inputs if value.dtype == onnx_ir.DataType.FLOAT}
     found: list[Unit] = []
-    taken: set[onnx_ir.Node] = set()
+    taken = inner_nodes(graph)
     for node in graph:
         row = None if node in taken or node in in_float else rule(node)
         inputs = None if row is None else activations(node, row)

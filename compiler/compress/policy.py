@@ -32,7 +32,8 @@ def dense(node: onnx_ir.Node) -> bool:
 def activations(node: onnx_ir.Node, row: OnnxOperator) -> list[onnx_ir.Value] | None:
     """Return the inputs that carry data (not weights, shapes or limits); None if one is no float32."""
     if row.role in ("bilinear", "binary", "concat"):
-        values = [value for value in node.inputs if constant(value) is None]
+        values = [reader.inputs[index] for reader, index in row.inputs(node)]
+        values = [value for value in values if constant(value) is None]
     else:
         values = list(node.inputs[:1])
     found = [value for value in values if value is not None and value.dtype == onnx_ir.DataType.FLOAT]

@@ -1,6 +1,7 @@
 """Choose scale and zero point of every tensor from observed ranges."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir
@@ -15,12 +16,14 @@ _SMALLEST_RANGE = 1e-20
 
 
 def quantization(low: float, high: float) -> Quantization:
-    """Return the int8 quantization that covers [low, high] and 0, with 0 exactly representable."""
+    """Return the quantization that covers [low, high] and 0, with 0 exactly representable."""
     low, high = min(low, 0.0), max(high, 0.0)
+    unit = Quantization(1.0, 0)
     if high - low < _SMALLEST_RANGE:
-        return Quantization(1.0, 0)
-    scale = float(np.float32((high - low) / 255))
-    return Quantization(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+        return unit
+    scale = float(np.float32((high - low) / (unit.highest - unit.lowest)))
+    zero_point = np.clip(np.rint(unit.lowest - low / scale), unit.lowest, unit.highest)
+    return replace(unit, scale=scale, zero_point=int(zero_point))
 
 
 def tensors(units: Sequence[Unit]) -> list[onnx_ir.Value]:
@@ -77,7 +80,7 @@ def _chosen(known: Quantization | None, ends: list[float], fills: list[float]) -
     """Return the quantization of values that share one: a known one unless a padding's number leaves it."""
     if known is None:
         return quantization(min([*ends, *fills]), max([*ends, *fills]))
-    low, high = (known.scale * (code - known.zero_point) for code in (-128, 127))
+    low, high = known.ends
     if all(low <= fill <= high for fill in fills):
         return known
     return quantization(min([low, *fills]), max([high, *fills]))
@@ -95,7 +98,8 @@ def _fixed(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[onnx_ir.V
 
 def _is_narrow(found: Range | None, known: Quantization) -> bool:
     """Whether samples show less than half of a known range."""
-    return found is not None and 2 * (max(found[1], 0) - min(found[0], 0)) < 255 * known.scale
+    whole = (known.highest - known.lowest) * known.scale
+    return found is not None and 2 * (max(found[1], 0) - min(found[0], 0)) < whole
 
 
 def _read_only_by(group: Sequence[onnx_ir.Value], concat: Unit, units: Sequence[Unit]) -> bool:

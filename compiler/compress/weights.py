@@ -111,8 +111,8 @@ def _mean_shift(
     return shift.reshape(-1)
 
 
-def quantize_operand(array: Array) -> tuple[NDArray[np.int8], Quantization]:
-    """Round the constant operand of an addition or multiplication to int8, one scale for the tensor."""
+def quantize_operand(array: Array) -> tuple[Array, Quantization]:
+    """Round the constant operand of an addition or multiplication to codes, one scale for the tensor."""
     chosen = quantization(float(array.min()), float(array.max()))
     rounded = np.rint(array.astype(np.float64) / chosen.scale) + chosen.zero_point
-    return np.clip(rounded, -128, 127).astype(np.int8), chosen
+    return np.clip(rounded, chosen.lowest, chosen.highest).astype(chosen.dtype), chosen

@@ -25,6 +25,7 @@ from edgec.compiler.frontend.given.check_interface import check_interface
 from edgec.compiler.frontend.given.check_tensors import check_tensors
 from edgec.compiler.frontend.idioms.recognize_group_norm import recognize_group_norm
 from edgec.compiler.frontend.idioms.recognize_normalization import recognize_normalization
+from edgec.compiler.frontend.idioms.separate_skips import separate_skips
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
@@ -48,6 +49,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(name_nodes, before=(STATIC_INPUTS,), after=(NAMED,)),
     Pass(standard_qdq),
     Pass(convert_opset, after=(OPSET,)),
+    Pass(separate_skips),
     Pass(infer_shapes),
     Pass(fold_empty),
     Pass(fold_constants),

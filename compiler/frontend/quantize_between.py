@@ -13,6 +13,7 @@ import onnx_ir
 
 from edgec.compiler.graph import add_initializer, only_consumer
 from edgec.compiler.model import has_qdq
+from edgec.compiler.operators.attention import inner_nodes
 from edgec.compiler.operators.constants import known
 from edgec.compiler.operators.nodes import clamps, evaluate, moves, operand, row_of
 from edgec.compiler.operators.product_form import bias_of, output_axis
@@ -59,6 +60,8 @@ def quantize_between(model: onnx_ir.Model) -> onnx_ir.Model:
     integers = _integers(graph)
     values = [node.outputs[0] for node in graph if node.outputs and node.outputs[0] in integers]
     values = [value for value in values if _affine(value) is None and not value.is_graph_output()]
+    inside = inner_nodes(graph)  # attention's scores stay within it
+    values = [value for value in values if value.producer() not in inside]
     for value in values:
         if (shared := _shared(value)) is not None and _ends_layer(value):
             _quantize(value, shared)
@@ -78,7 +81,7 @@ def _integers(graph: onnx_ir.Graph) -> set[onnx_ir.Value]:
         elif moves(node):
             found.update(node.outputs if node.inputs[0] in found else ())
         elif row is not None and row.integer is not None and row.refuses(node) is None:
-            sources = [node.inputs[index] for index in row.inputs(node)]
+            sources = [reader.inputs[index] for reader, index in row.inputs(node)]
             if all(source in found for source in sources) and _is_accepted(node, row, sources):
                 found.add(node.outputs[0])
         elif (index := operand(node)) is not None and node.inputs[index] in found:
@@ -139,7 +142,7 @@ def _is_cut(value: onnx_ir.Value) -> bool:
     if (
         row is not None
         and row.integer is not None
-        and any(reader.inputs[index] is value for index in row.inputs(reader))
+        and any(node.inputs[index] is value for node, index in row.inputs(reader))
     ):
         return operand(reader) is None
     ends = _ends_layer(value) and not clamps(reader)

@@ -8,7 +8,7 @@ import onnx_ir
 
 from edgec.compiler.graph import attribute, constant
 from edgec.compiler.operators import view
-from edgec.compiler.operators.builder import CODES, Builder, Codes, Seen, quantized
+from edgec.compiler.operators.builder import Builder, Codes, Seen, quantized
 from edgec.compiler.operators.constants import is_known, known
 from edgec.compiler.operators.row import Request, emit
 from edgec.kernels.operations import Concat, Pad, Rearrange
@@ -28,7 +28,7 @@ def concat(builder: Builder, request: Request) -> Codes:
     tables = [quantized(codes.real, request.output) for codes in parts]
     operation = Concat(
         *runs(request.node, [codes.view.shape for codes in parts]),
-        tables=tuple(None if np.array_equal(table, CODES) else table for table in tables),
+        tables=tuple(None if np.array_equal(table, request.output.codes) else table for table in tables),
     )
     tensors = tuple(codes.tensor for codes in parts)
     return emit(builder, request, operation, tensors, view.natural(request.shape))

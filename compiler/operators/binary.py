@@ -22,7 +22,7 @@ def arithmetic(kind: str, builder: Builder, request: Request) -> Codes:
         (tuple(strides[0][axis] for axis in order), tuple(strides[1][axis] for axis in order)),
         (zero_points[0], zero_points[1]),
         (float(np.float32(factors[0])), float(np.float32(factors[1]))),
-        output.zero_point, request.low, request.high,
+        output.zero_point, request.low, request.high, output.dtype,
     )  # fmt: skip
     return emit(builder, request, operation, (a.tensor, b.tensor), view.ordered(shape, order))
 

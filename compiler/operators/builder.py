@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from edgec.arrays import Array
 from edgec.compiler.graph import unique
 from edgec.compiler.operators import view
 from edgec.compiler.operators.view import View
@@ -45,19 +46,20 @@ S = TypeVar("S", bound=Seen)
 
 def affine(quantization: Quantization) -> NDArray[np.float64]:
     """Return the number that each code stands for, rounded to float32 as DequantizeLinear does."""
-    steps = (CODES - quantization.zero_point).astype(np.float32)
-    return (steps * np.float32(quantization.scale)).astype(np.float64)
+    centred = (quantization.codes - quantization.zero_point).astype(np.float32)
+    return (centred * np.float32(quantization.scale)).astype(np.float64)
 
 
-def quantized(real: NDArray[np.float64], quantization: Quantization) -> NDArray[np.int8]:
-    """Return clamp(rne(real / scale) + zero_point), in float32 as QuantizeLinear does; -128 for NaN.
+def quantized(real: NDArray[np.float64], quantization: Quantization) -> Array:
+    """Return clamp(rne(real / scale) + zero_point), in float32 as QuantizeLinear does.
 
-    NaN is no number's code; ONNX Runtime makes it the lowest, too.
+    NaN is no number's code; it gets the lowest, as ONNX Runtime makes it, too.
     """
     with np.errstate(over="ignore"):
-        steps = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
-    codes = np.clip(np.nan_to_num(steps + quantization.zero_point, nan=-128), -128, 127)
-    return np.asarray(codes, np.int8)
+        centred = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
+    lowest, highest = quantization.lowest, quantization.highest
+    codes = np.clip(np.nan_to_num(centred + quantization.zero_point, nan=lowest), lowest, highest)
+    return np.asarray(codes, quantization.dtype)
 
 
 @dataclass
@@ -104,13 +106,19 @@ class Builder:
         shape: tuple[int, ...],
         quantization: Quantization | None,
         tensor: str | None = None,
-        dtype: str = "int8",
+        dtype: str | None = None,
     ) -> str:
-        """Add an operator with one new output, or a constant where all its inputs are; returns the tensor."""
+        """Add an operator with one new output, or a constant where all its inputs are; returns the tensor.
+
+        Without a `dtype` it is of codes of the quantization.
+        """
         if all(source in self.constants for source in inputs):
             arrays = [self.constants[source] for source in inputs]
             value = reference.SEMANTICS[type(operation)](operation, *arrays)
             return self.constant(tensor or name, value.reshape(shape), quantization)
+        if dtype is None:
+            assert quantization is not None, "codes are of some quantization"
+            dtype = quantization.dtype
         output = self.declare(tensor or name, shape, dtype, quantization)
         self.append(name, operation, inputs, (output,))
         return output
@@ -161,15 +169,16 @@ class Builder:
         return value.seen(seen)
 
     def requantize(self, codes: Codes, quantization: Quantization, name: str) -> Codes:
-        """Return codes under a quantization; a table of 256 bytes where that changes any."""
+        """Return codes under a quantization; a table of them where that changes any."""
         return self.mapped(codes, quantized(codes.real, quantization), quantization, name)
 
-    def mapped(self, codes: Codes, table: NDArray[np.int8], quantization: Quantization, name: str) -> Codes:
-        """Return the codes table[code + 128], which have the given quantization."""
-        if not np.array_equal(table, CODES):
+    def mapped(self, codes: Codes, table: Array, quantization: Quantization, name: str) -> Codes:
+        """Return the codes table[code - lowest], which have the given quantization."""
+        if not np.array_equal(table, quantization.codes):
             codes = self.dense(codes, name)
             shape = self.tensors[codes.tensor].shape
-            tensor = self.emit(name, Lookup(codes.view.size, table), (codes.tensor,), shape, quantization)
+            operation = Lookup(codes.view.size, table)
+            tensor = self.emit(name, operation, (codes.tensor,), shape, quantization)
             codes = replace(codes, tensor=tensor)
         return replace(codes, real=affine(quantization), quantization=quantization)
 

@@ -36,7 +36,7 @@ def float_form(node: onnx_ir.Node) -> FloatForm | None:
     row = row_of(node)
     if row is None or row.floating is None:
         return None
-    values = [node.inputs[index] for index in row.inputs(node)]
+    values = [reader.inputs[index] for reader, index in row.inputs(node)]
     floats = all(value is not None and value.dtype == onnx_ir.DataType.FLOAT for value in values)
     return row.floating if floats and row.refuses(node) is None else None
 

@@ -119,7 +119,7 @@ def normalize(builder: Builder, request: Request) -> Codes:
         multiplier=_steps(found.scale.transpose(places) * factor, output),
         bias=_steps(found.bias.transpose(places), output),
         input_zero_point=request.sources[0].zero_point, output_zero_point=request.output.zero_point,
-        low=request.low, high=request.high,
+        low=request.low, high=request.high, dtype=request.output.dtype,
     )  # fmt: skip
     return emit(builder, request, operation, (codes.tensor,), view.ordered(shape, order))
 

@@ -79,7 +79,7 @@ def average_pool(builder: Builder, request: Request) -> Codes:
     operation = AveragePool(
         multiplier=(source.scale / (request.output.scale * counts)).astype(np.float32),
         input_zero_point=source.zero_point, output_zero_point=request.output.zero_point,
-        low=request.low, high=request.high, **geometry,
+        low=request.low, high=request.high, dtype=request.output.dtype, **geometry,
     )  # fmt: skip
     return emit(builder, request, operation, (codes.tensor,), window.result(request.shape))
 
@@ -175,7 +175,7 @@ def mean(builder: Builder, request: Request) -> Codes:
         outer=given.outer, reduced=given.reduced, inner=given.inner,
         multiplier=float(np.float32(source.scale / (output.scale * given.reduced))),
         input_zero_point=source.zero_point, output_zero_point=output.zero_point,
-        low=request.low, high=request.high,
+        low=request.low, high=request.high, dtype=output.dtype,
     )  # fmt: skip
     return emit(builder, request, operation, (given.source.tensor,), given.result)
 
@@ -202,7 +202,7 @@ def softmax(builder: Builder, request: Request) -> Codes:
         outer=math.prod(shape) // length, length=length,
         table=_exponentials(request.sources[0].scale, bits),
         inverse_scale=float(np.float32(1 / request.output.scale)),
-        output_zero_point=request.output.zero_point,
+        output_zero_point=request.output.zero_point, dtype=request.output.dtype,
     )  # fmt: skip
     return emit(builder, request, operation, (codes.tensor,), view.ordered(shape, order))
 

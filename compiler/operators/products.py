@@ -94,7 +94,7 @@ def _product(request: Request, weights: Weights, kernel: Array, **geometry: Any)
         weights=np.ascontiguousarray(kernel), bias=np.rint(bias / steps).astype(np.int32),
         multiplier=(steps / output.scale).astype(np.float32),
         input_zero_point=source.zero_point, output_zero_point=output.zero_point,
-        low=request.low, high=request.high, **geometry,
+        low=request.low, high=request.high, dtype=output.dtype, **geometry,
     )  # fmt: skip
 
 

@@ -16,6 +16,9 @@ from edgec.kernels.operations import Operation, Quantization
 
 Real = NDArray[np.float64]
 
+Operand = tuple[onnx_ir.Node, int]
+"""A node and which of its inputs."""
+
 Role = Literal["product", "bilinear", "binary", "reduction", "movement", "concat", "unary"]
 """What an operator does with scales.
 
@@ -104,8 +107,8 @@ class OnnxOperator:
 
     The quantizer asks it of float nodes, the lowering of quantized ones: the answer is the same.
     """
-    inputs: Callable[[onnx_ir.Node], tuple[int, ...]] = lambda node: (0,)
-    """Which inputs are data, no weights, shapes or limits."""
+    inputs: Callable[[onnx_ir.Node], tuple[Operand, ...]] = lambda node: ((node, 0),)
+    """Which inputs are data, no weights, shapes or limits: its own, or of nodes that it is one with."""
     integer: IntegerForm | None = None
     floating: FloatForm | None = None
     move: Callable[[Builder, onnx_ir.Node, Any], list[Any]] | None = None
@@ -126,9 +129,9 @@ class OnnxOperator:
     """What of it has an integer form, for the documentation; empty where that is all."""
 
 
-def every_input(node: onnx_ir.Node) -> tuple[int, ...]:
+def every_input(node: onnx_ir.Node) -> tuple[Operand, ...]:
     """All inputs are data."""
-    return tuple(range(len(node.inputs)))
+    return tuple((node, index) for index in range(len(node.inputs)))
 
 
 def emit(

@@ -209,19 +209,22 @@ def emit(
     offset: Expr,
     bias: Buffer,
     bias_start: Expr,
-    multiplier: Buffer,
+    multiplier: Buffer | None,
     channel: Expr,
     output: Output,
     store: Callable[[int, Expr], None],
     residual: Residual | None = None,
     ahead: Ahead | None = None,
     row_term: Callable[[int], Expr] | None = None,
+    row_scale: Callable[[int], Expr] | None = None,
+    store_sums: Callable[[int, Sequence[Expr]], None] | None = None,
 ) -> None:
     """Write the code of one tile: `store(i, int8 vector)` is called for every row i.
 
     `starts` are the rows' first elements in A, `offset` the block's first in B, `bias_start` and `channel`
     its first bias and output. `tap_rows`, where not all count, are the reduction's first and how many.
-    `row_term` returns what row i's sums begin with besides the bias.
+    `row_term` returns what row i's sums begin with besides the bias, `row_scale` what they are multiplied by
+    where channels have no multipliers. With `store_sums` they are given to it as they are, and no more.
     """
     lanes, height = isa.lanes, len(starts)
     starts = [*starts, *starts[-1:]][: isa.whole_rows(height)]
@@ -234,9 +237,16 @@ def emit(
             tir.store(buffer, element, start, lanes)
     with isa.around(tile):
         accumulate(isa, tile, a, starts, reduction, b, offset, tap_rows, ahead)
-    scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
+    scales: list[Expr] = []
+    if multiplier is not None:
+        scales = [tir.load(multiplier, channel + j * lanes, lanes) for j in range(vectors)]
     for i, row in enumerate(tile[:height]):
         sums = [tir.load(buffer, e, lanes) for buffer, e in row]
+        if store_sums is not None:
+            store_sums(i, sums)
+            continue
+        if row_scale is not None:
+            scales = [tir.broadcast(row_scale(i), lanes)] * vectors
         if residual is None:
             value = isa.requantize(sums, scales, output)
         else:

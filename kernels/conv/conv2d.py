@@ -251,7 +251,7 @@ class Block:
     rows: Rows
     weights: Buffer
     bias: Buffer
-    multiplier: Buffer
+    multiplier: Buffer | None
     parameters: Sequence[Expr]
     """Parameters of the epilogue."""
     other: Buffer | None
@@ -259,6 +259,10 @@ class Block:
     destination: stripe.Destination
     row_term: Callable[[Expr], Expr] | None = None
     """Returns what the sums of a pixel begin with besides the bias, by its column in the tile."""
+    row_scale: Callable[[Expr], Expr] | None = None
+    """Returns the multiplier of all sums of a pixel, likewise, where channels have none."""
+    store_sums: Callable[[Expr, Expr, Sequence[Expr]], None] | None = None
+    """Takes a pixel's column in the tile, a channel, and vectors of sums from there on; nothing is stored."""
 
     def emit(self) -> None:
         """Write the code."""
@@ -298,8 +302,12 @@ class Block:
             ahead = next_block(shape, columns, self.isa.lanes, self._length, step, element, offset, pixels)
         terms = self.row_term
         row_term = None if terms is None else lambda i: terms(pixels.column + i)
+        scales, sums = self.row_scale, self.store_sums
+        row_scale = None if scales is None else lambda i: scales(pixels.column + i)
+        store_sums = None if sums is None else lambda i, row: sums(pixels.column + i, channel, row)
         tile.emit(
             self.isa, self.accumulators, columns.vectors, self.where.source, pixels.starts, reduction(shape),
             tap_rows, self.weights, offset, self.bias, bias_start, self.multiplier, channel,
-            self.ending.output(self.parameters), store, residual, ahead, row_term,
+            self.ending.output(self.parameters), store, residual, ahead, row_term, row_scale,
+            store_sums,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
-from edgec.kernels.operations.product import LONGEST, Matrices, Product
+from edgec.kernels.operations.product import LONGEST, STEP, Attention, Matrices, Product
 from edgec.kernels.operations.reduction import (
     LONGEST_NORMALIZED,
     AveragePool,
@@ -23,7 +23,16 @@ from edgec.kernels.operations.reduction import (
     NormKind,
     Softmax,
 )
-from edgec.kernels.operations.tensors import Place, Quantization, Runs, Tensor, laid, pitch, span
+from edgec.kernels.operations.tensors import (
+    Place,
+    Quantization,
+    Runs,
+    Tensor,
+    code_range,
+    laid,
+    pitch,
+    span,
+)
 
 __all__ = [
     "ARGUMENTS",
@@ -31,6 +40,8 @@ __all__ = [
     "INEXACT",
     "LONGEST",
     "LONGEST_NORMALIZED",
+    "STEP",
+    "Attention",
     "AveragePool",
     "Binary",
     "Chain",
@@ -61,6 +72,7 @@ __all__ = [
     "Runs",
     "Softmax",
     "Tensor",
+    "code_range",
     "convolved",
     "laid",
     "pitch",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.kernels.operations.pointwise import Binary
+from edgec.kernels.operations.tensors import code_range
 
 
 def convolved(
@@ -54,6 +55,8 @@ class Conv2d:
     residual: Binary | None = None
     """The elementwise addition of y, as its first operand (whose zero point is y's), and the operator's
     second input."""
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -62,11 +65,11 @@ class Conv2d:
 
     @property
     def saturating(self) -> bool:
-        """Whether int8's own range is all that results are clamped to."""
+        """Whether the codes' own range is all that results are clamped to."""
         clamps = [(self.low, self.high)]
         if self.residual is not None:
             clamps.append((self.residual.low, self.residual.high))
-        return set(clamps) == {(-128, 127)}
+        return set(clamps) == {code_range(self.dtype)}
 
     @property
     def sums(self) -> int:
@@ -77,7 +80,7 @@ class Conv2d:
     def _sums(self) -> NDArray[np.int64]:
         """Largest magnitude of the sums per output channel."""
         weights = self.weights.reshape(len(self.weights), -1).astype(np.int64)
-        lowest, highest = -128 - self.input_zero_point, 127 - self.input_zero_point
+        lowest, highest = (code - self.input_zero_point for code in code_range(self.dtype))
         positive, negative = weights.clip(0).sum(axis=1), weights.clip(None, 0).sum(axis=1)
         ends = ((lowest, highest), (highest, lowest))
         magnitudes = [np.abs(self.bias + positive * a + negative * b) for a, b in ends]
@@ -88,7 +91,8 @@ class Conv2d:
         """Largest magnitude of any value that is rounded, for all inputs there are."""
         reach = float((self._sums * self.multiplier.astype(np.float64)).max(initial=0.0))
         if self.residual is not None:
-            reach = max(reach, 255.0 * sum(map(abs, self.residual.factors)))
+            lowest, highest = code_range(self.residual.dtype)
+            reach = max(reach, float(highest - lowest) * sum(map(abs, self.residual.factors)))
         return reach
 
     @property
@@ -118,6 +122,11 @@ class Chain:
         return self.stages[-1].output_shape
 
     @property
+    def dtype(self) -> str:
+        """Type of the codes that its convolutions read and write."""
+        return self.stages[0].dtype
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         return sum(stage.macs for stage in self.stages)
@@ -145,6 +154,8 @@ class FloatConv2d:
     groups: int = 1
     residual: bool = False
     """Whether the operator's second input, of the result's shape, is added."""
+    dtype: str = "float32"
+    """Type of the numbers that it reads and writes."""
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:

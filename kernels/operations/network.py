@@ -10,7 +10,7 @@ from edgec.kernels.operations.demands import FREE, Demands
 from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
-from edgec.kernels.operations.product import Product
+from edgec.kernels.operations.product import Attention, Product
 from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
@@ -25,15 +25,15 @@ from edgec.kernels.operations.tensors import Tensor
 Operation = (
     Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
     | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | Softmax
-    | Island
+    | Attention | Island
 )  # fmt: skip
 
 
 ARGUMENTS = frozenset(
     {
-        "bias", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low", "multiplier",
-        "output_zero_point", "residual", "scale", "table", "tables", "value", "weights", "zero_point",
-        "zero_points",
+        "bias", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low", "mask_steps",
+        "multiplier", "output_zero_point", "residual", "scale", "score_multiplier", "table", "tables",
+        "value", "weights", "zero_point", "zero_points",
     }
 )  # fmt: skip
 """Fields that compiled functions take as arguments; every other field may be part of their code."""

@@ -18,7 +18,7 @@ def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -
 
 @dataclass(frozen=True)
 class Binary:
-    """Add or multiply two int8 tensors, with broadcasting.
+    """Add or multiply two tensors of codes, with broadcasting.
 
     add: clamp(rne(float32(a - z_a) * f_a + float32(b - z_b) * f_b) + z_y); two products, then one sum.
     mul: clamp(rne((float32(a - z_a) * f_a) * (float32(b - z_b) * f_b)) + z_y).
@@ -36,6 +36,8 @@ class Binary:
     output_zero_point: int
     low: int
     high: int
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
     @property
     def elementwise(self) -> bool:
@@ -54,6 +56,8 @@ class FloatBinary:
     """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
     low: float = -np.inf
     high: float = np.inf
+    dtype: str = "float32"
+    """Type of the numbers that it reads and writes."""
 
     @property
     def elementwise(self) -> bool:
@@ -68,21 +72,27 @@ class Lookup:
     size: int
     table: NDArray[np.int8]
     """[256], computed in float64 at compile time."""
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """float32 to int8: clamp(rne(x / scale) + zero_point), the division in float32 (ONNX QuantizeLinear)."""
+    """float32 to codes: clamp(rne(x / scale) + zero_point), the division in float32 (ONNX QuantizeLinear)."""
 
     size: int
     scale: float
     zero_point: int
+    dtype: str = "int8"
+    """Type of the codes."""
 
 
 @dataclass(frozen=True)
 class Dequantize:
-    """int8 to float32: float32(x - zero_point) * scale (ONNX DequantizeLinear)."""
+    """Codes to float32: float32(x - zero_point) * scale (ONNX DequantizeLinear)."""
 
     size: int
     scale: float
     zero_point: int
+    dtype: str = "int8"
+    """Type of the codes."""

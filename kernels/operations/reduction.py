@@ -42,6 +42,8 @@ class AveragePool:
     output_zero_point: int
     low: int
     high: int
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Mean:
     output_zero_point: int
     low: int
     high: int
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,8 @@ class FloatAveragePool:
     """[OH, OW]."""
     low: float = -np.inf
     high: float = np.inf
+    dtype: str = "float32"
+    """Type of the numbers that it reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class FloatMean:
     inner: int
     low: float = -np.inf
     high: float = np.inf
+    dtype: str = "float32"
+    """Type of the numbers that it reads and writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +118,8 @@ class Softmax:
     inverse_scale: float
     """float32(1 / s_y)."""
     output_zero_point: int
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
 
 NormKind = Literal["variance", "squares", "magnitudes"]
@@ -149,6 +159,8 @@ class Normalize:
     output_zero_point: int
     low: int
     high: int
+    dtype: str = "int8"
+    """Type of the codes that it reads and writes."""
 
     @property
     def count(self) -> int:

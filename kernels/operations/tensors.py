@@ -3,16 +3,45 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+def code_range(dtype: str) -> tuple[int, int]:
+    """Return the least and the largest number of an integer dtype: all between are codes."""
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """Affine quantization of one int8 tensor: real = scale * (q - zero_point)."""
+    """Affine quantization of one tensor: real = scale * (q - zero_point)."""
 
     scale: float
     """float32 value, positive."""
     zero_point: int
-    """In [-128, 127]."""
+    """One of the codes."""
+    dtype: str = "int8"
+    """Type of the codes q, a signed numpy one; codes are all numbers that it has."""
+
+    @property
+    def lowest(self) -> int:
+        """The least code."""
+        return code_range(self.dtype)[0]
+
+    @property
+    def highest(self) -> int:
+        """The largest code."""
+        return code_range(self.dtype)[1]
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Every code, in order: what a table of them has its entries for."""
+        return np.arange(self.lowest, self.highest + 1)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The numbers that the lowest and the highest code stand for."""
+        return self.scale * (self.lowest - self.zero_point), self.scale * (self.highest - self.zero_point)
 
 
 @dataclass(frozen=True)
@@ -74,7 +103,7 @@ class Tensor:
     dtype: str
     """A numpy dtype name."""
     quantization: Quantization | None = None
-    """Scale and zero point of an int8 tensor that stands for real numbers."""
+    """Scale and zero point of integers that stand for real numbers."""
     place: Place | None = None
     """Where it is part of another tensor; it is then read through that one alone."""
     title: str = ""

@@ -159,7 +159,7 @@ def _dequantized(value: Expr, scale: Expr, zero_point: Expr, lanes: int) -> Expr
 
 
 _Convert = Callable[[Expr, Expr, Expr, int], Expr]
-"""Of a vector, the scale in every lane, the zero point, and the number of lanes."""
+"""A vector's scale in every lane, its zero point, and how many lanes it has."""
 
 
 def _conversion(

@@ -6,7 +6,7 @@ into a bias, as it does where weights are constants, and the right one's into a 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -21,6 +21,7 @@ from edgec.kernels.conv.epilogue import Epilogue
 from edgec.kernels.isa.base import InstructionSet
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Demands, Matrices, Product
+from edgec.kernels.product import operands
 from edgec.kernels.product.packing import Packing, pack
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
@@ -125,7 +126,7 @@ def _code(isa: InstructionSet, operation: Product, plan: Plan) -> KernelCode:
         key=f"product {isa.name} {isa.weights} {plan}",
         make=partial(_function, isa, plan),
         constants=(
-            np.ones(_ones(isa, plan), isa.panel),
+            np.ones(operands.ones(isa, plan.packing), isa.panel),
             np.full(plan.columns, operation.multiplier, np.float32),
             np.array(numbers, np.int32),
         ),
@@ -135,17 +136,12 @@ def _code(isa: InstructionSet, operation: Product, plan: Plan) -> KernelCode:
     )
 
 
-def _ones(isa: InstructionSet, plan: Plan) -> int:
-    """Ones to multiply columns by: a row of the left operand, as far as it may be read."""
-    return plan.packing.length + isa.steps[0]
-
-
 def _function(isa: InstructionSet, plan: Plan) -> object:
     return tir.kernel(
         [
             ("int8", plan.left.size),
             ("int8", plan.packing.lie.size),
-            (isa.panel, _ones(isa, plan)),
+            (isa.panel, operands.ones(isa, plan.packing)),
             ("float32", plan.columns),
             ("int32", _PARAMETERS),
             ("int8", plan.result.size),
@@ -173,14 +169,14 @@ def _body(
         with T.If(T.Or(index == begin, row == 0)), T.Then():
             first = packing.lie.offset + tir.strided(matrix, plan.batch, packing.lie.batch)
             pack(packing, b, first, packed)
-            _biases(isa, plan, accumulators[0], ones, packed, bias, left, right)
+            operands.biases(isa, shape, packing, accumulators[0], ones, packed, bias, left, right)
         source = plan.left.offset + tir.strided(matrix, plan.batch, plan.left.batch) + row * plan.left.row
         if shape.direct:
             where = stripe.Tile(0, 0, row, a, source)
         else:
             where = stripe.Tile(0, 0, row, rows, 0)
-            _fill(plan, a, source, row, rows)
-        _terms(plan, where, row, right, terms)
+            operands.fill(shape, plan.left.row, a, source, row, rows)
+        operands.terms(shape, where, row, right, terms)
         target = plan.result.offset + tir.strided(matrix, plan.batch, plan.result.batch)
 
         def pixel(_row: Expr, column: Expr, first: Expr = target + row * plan.result.row) -> Expr:
@@ -190,69 +186,3 @@ def _body(
             isa, shape, plan.ending, accumulators, where, lambda body: body(0), packed, bias, multiplier,
             values, None, stripe.Destination(y, pixel), lambda column: terms[column],
         ).emit()  # fmt: skip
-
-
-def _biases(
-    isa: InstructionSet, plan: Plan, sums: Buffer, ones: Buffer, packed: Buffer, bias: Buffer, left: Expr,
-    right: Expr,
-) -> None:  # fmt: skip
-    """Write the biases: K * z_a * z_b - z_a * sum(b) for every column; products by ones are the sums."""
-    walk, lanes = conv2d.reduction(plan.shape), isa.lanes
-    constant = left * right * plan.packing.inner
-    more = [T.alloc_buffer((plan.shape.register_tile[1] * lanes,), "int32", scope="global")] * (
-        isa.whole_rows(1) - 1
-    )
-    for columns in plan.packing.blocks:
-        width = columns.vectors * lanes
-
-        def block(n: Expr, columns: tile.Columns = columns, width: int = width) -> None:
-            row = [[(buffer, j * lanes) for j in range(columns.vectors)] for buffer in (sums, *more)]
-            for buffer, element in (pair for one in row for pair in one):
-                tir.store(buffer, element, tir.constant(0, "int32", lanes), lanes)
-            offset = columns.weights_start + n * width * plan.packing.length
-            with isa.around(row):
-                tile.accumulate(isa, row, ones, [0] * len(row), walk, packed, offset)
-            for buffer, element in row[0]:
-                total = tir.load(buffer, element, lanes)
-                value = tir.broadcast(constant, lanes) - tir.broadcast(left, lanes) * total
-                tir.store(bias, columns.start + n * width + element, value, lanes)
-
-        tir.serial(columns.blocks, block)
-
-
-def _fill(plan: Plan, a: Buffer, source: Expr, first: Expr, rows: Buffer) -> None:
-    """Write the copy of a tile's rows of the left operand, converted to what is multiplied."""
-    shape = plan.shape
-
-    def row(number: Expr) -> None:
-        def vector(offset: Expr, lanes: int) -> None:
-            value = tir.load(a, source + number * plan.left.row + offset, lanes)
-            tir.store(rows, number * shape.channels + offset, stripe.convert(shape, value, lanes), lanes)
-
-        tir.vectors(shape.channels, stripe.LANES, vector)
-
-    _each_row(shape, first, row)
-
-
-def _terms(plan: Plan, where: stripe.Tile, first: Expr, right: Expr, terms: Buffer) -> None:
-    """Write the rows' terms: -z_b * sum(a), and 0 without the zero point z_b."""
-    shape = plan.shape
-    total = T.alloc_buffer((1,), "int32", scope="global")
-
-    def row(number: Expr) -> None:
-        tir.store(total, 0, T.int32(0))
-        with T.If(right != 0), T.Then(), T.serial(0, shape.channels) as k:
-            element = where.source[where.origin + number * shape.channels + k]
-            tir.store(total, 0, total[0] + T.cast(element, "int32"))
-        tir.store(terms, number, T.int32(0) - right * total[0])
-
-    _each_row(shape, first, row)
-
-
-def _each_row(shape: Geometry, first: Expr, body: Callable[[Expr], None]) -> None:
-    """Write the loop over a tile's rows; the last tile of a matrix may have fewer."""
-    if shape.columns % shape.tile_columns:
-        with T.serial(0, T.min(shape.tile_columns, shape.columns - first)) as row:
-            body(row)
-    else:
-        tir.serial(shape.tile_columns, body)

@@ -10,7 +10,7 @@ from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
 from edgec.kernels.reference.movement import concat, pad, rearrange
 from edgec.kernels.reference.network import REQUANTIZING, SEMANTICS, Evaluator, compute, evaluate, run_onnx
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
-from edgec.kernels.reference.product import product
+from edgec.kernels.reference.product import attention, product
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -28,6 +28,7 @@ __all__ = [
     "REQUANTIZING",
     "SEMANTICS",
     "Evaluator",
+    "attention",
     "average_pool",
     "binary",
     "chain",

@@ -14,7 +14,7 @@ def conv2d(op: Conv2d, x: Array, other: Array | None = None, requantization: Req
     total = _convolved(op, x.astype(np.float64) - op.input_zero_point).astype(np.int64) + op.bias
     if total.size and np.abs(total).max() >= 2**31:
         raise OverflowError("accumulator leaves int32")
-    bounds = op.output_zero_point, op.low, op.high
+    bounds = op.output_zero_point, op.low, op.high, op.dtype
     result = requantize(total.astype(np.int32), op.multiplier, *bounds, requantization)
     if op.residual is None:
         return result

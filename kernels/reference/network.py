@@ -7,6 +7,7 @@ import numpy as np
 
 from edgec.arrays import Array, Arrays
 from edgec.kernels.operations import (
+    Attention,
     AveragePool,
     Binary,
     Chain,
@@ -34,7 +35,7 @@ from edgec.kernels.reference import oracle
 from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
 from edgec.kernels.reference.movement import concat, pad, rearrange
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
-from edgec.kernels.reference.product import product
+from edgec.kernels.reference.product import attention, product
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -48,6 +49,7 @@ from edgec.kernels.reference.rounding import FLOAT
 from edgec.targets.descriptor import Requantization
 
 SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
+    Attention: attention,
     AveragePool: average_pool,
     Binary: binary,
     Chain: chain,
@@ -71,7 +73,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
 """What every exact operation computes."""
 
 
-REQUANTIZING = (AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Product, Softmax)
+REQUANTIZING = (Attention, AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Product, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 

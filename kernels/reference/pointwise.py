@@ -3,7 +3,7 @@
 import numpy as np
 
 from edgec.arrays import Array
-from edgec.kernels.operations import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations import Binary, Dequantize, FloatBinary, Lookup, Quantize, code_range
 from edgec.kernels.reference.movement import strided
 from edgec.kernels.reference.rounding import FIXED, FLOAT, clamp, fixed_point, rounded_shift
 from edgec.targets.descriptor import Requantization
@@ -18,7 +18,7 @@ def binary(op: Binary, a: Array, b: Array, requantization: Requantization = FLOA
         for x, strides, zero_point, factor in zip((a, b), op.strides, op.zero_points, op.factors, strict=True)
     )
     result = left + right if op.kind == "add" else left * right
-    return clamp(np.rint(result), op.output_zero_point, op.low, op.high)
+    return clamp(np.rint(result), op.output_zero_point, op.low, op.high, op.dtype)
 
 
 def _fixed_binary(op: Binary, a: Array, b: Array) -> Array:
@@ -34,7 +34,7 @@ def _fixed_binary(op: Binary, a: Array, b: Array) -> Array:
         shift = shifts.min() + 7
         one, two = ((m << 7) >> min(31, s - shifts.min()) for m, s in zip((one, two), shifts, strict=True))
         product = left * one + right * two
-    return clamp(rounded_shift(product, shift), op.output_zero_point, op.low, op.high)
+    return clamp(rounded_shift(product, shift), op.output_zero_point, op.low, op.high, op.dtype)
 
 
 def float_binary(op: FloatBinary, a: Array, b: Array) -> Array:
@@ -52,7 +52,8 @@ def quantize(op: Quantize, x: Array) -> Array:
     """Divide floats by the scale, round to even, add the zero point, clamp; NaN becomes the lowest."""
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is clamped; a signalling NaN is one, too
         quotient = x.astype(np.float32) / np.float32(op.scale)
-    return clamp(np.rint(np.where(np.isnan(quotient), -np.inf, quotient)), op.zero_point, -128, 127)
+    rounded = np.rint(np.where(np.isnan(quotient), -np.inf, quotient))
+    return clamp(rounded, op.zero_point, *code_range(op.dtype), op.dtype)
 
 
 def dequantize(op: Dequantize, x: Array) -> Array:

@@ -116,6 +116,15 @@ class Erf(OpRun):
         return (erf(x),)
 
 
+class GatherElements(OpRun):
+    """Elements along an axis; the reference takes no tables of more than 64 along it."""
+
+    def _run(self, data: Array, indices: Array, **attributes: Any) -> tuple[Array]:
+        axis = (attributes.get("axis") or 0) % data.ndim
+        rows = [slice(None if i == axis else count) for i, count in enumerate(indices.shape)]
+        return (np.take_along_axis(data[tuple(rows)], indices, axis),)
+
+
 class GroupNormalization(OpRun):
     """As the reference's, without its step through float32."""
 
@@ -161,7 +170,7 @@ class Softsign(OpRun):
 
 OPERATORS = (
     BatchNormalization, Conv, ConvTranspose, MaxPool,
-    AveragePool, Erf, GroupNormalization, MeanVarianceNormalization, Softsign,
+    AveragePool, Erf, GatherElements, GroupNormalization, MeanVarianceNormalization, Softsign,
 )  # fmt: skip
 """To put in the place of the reference's."""
 

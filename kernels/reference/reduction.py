@@ -11,6 +11,7 @@ from edgec.kernels.operations import (
     Mean,
     Normalize,
     Softmax,
+    code_range,
 )
 from edgec.kernels.reference.rounding import (
     FIXED,
@@ -60,7 +61,7 @@ def average_pool(op: AveragePool, x: Array, requantization: Requantization = FLO
     """Return the mean of every window: an integer sum, times one factor per position, requantized."""
     windows, positions = _windows(op, x.astype(np.int32), op.input_zero_point)
     total = windows.sum(axis=-1, dtype=np.int32) - positions * op.input_zero_point
-    bounds = op.output_zero_point, op.low, op.high
+    bounds = op.output_zero_point, op.low, op.high, op.dtype
     return requantize(total, op.multiplier[:, :, None], *bounds, requantization)
 
 
@@ -86,7 +87,7 @@ def mean(op: Mean, x: Array, requantization: Requantization = FLOAT) -> Array:
     """Return the mean along the reduced axis: an integer sum, requantized."""
     total = x.reshape(op.outer, op.reduced, op.inner).astype(np.int64).sum(axis=1)
     total -= op.reduced * op.input_zero_point
-    bounds = op.output_zero_point, op.low, op.high
+    bounds = op.output_zero_point, op.low, op.high, op.dtype
     return requantize(total.astype(np.int32), np.float32(op.multiplier), *bounds, requantization)
 
 
@@ -95,16 +96,17 @@ def softmax(op: Softmax, x: Array, requantization: Requantization = FLOAT) -> Ar
     rows = x.reshape(op.outer, op.length).astype(np.int32)
     exponentials = op.table[rows.max(axis=1, keepdims=True) - rows]
     sums = exponentials.sum(axis=1, keepdims=True, dtype=np.int64).astype(np.int32)
+    bounds = op.output_zero_point, *code_range(op.dtype), op.dtype
     if requantization == FIXED:
         # The sum shifted left as far as it goes, its upper 16 bits, and one division of 32 bits by them.
         free = 31 - np.frexp(sums)[1].astype(np.int64)
         reciprocal = 2**31 // ((sums.astype(np.int64) << free) >> 15)
         mantissa, shift = fixed_point(np.float32(op.inverse_scale))
         products = exponentials.astype(np.int64) * (mantissa * reciprocal >> 10)
-        return clamp(rounded_shift(products, shift + 36 - free), op.output_zero_point, -128, 127)
+        return clamp(rounded_shift(products, shift + 36 - free), *bounds)
     total = sums.astype(np.float32)
     factor = np.float32(op.inverse_scale) / total
-    return clamp(np.rint(exponentials.astype(np.float32) * factor), op.output_zero_point, -128, 127)
+    return clamp(np.rint(exponentials.astype(np.float32) * factor), *bounds)
 
 
 def normalize(op: Normalize, x: Array, requantization: Requantization = FLOAT) -> Array:
@@ -124,7 +126,7 @@ def normalize(op: Normalize, x: Array, requantization: Requantization = FLOAT) -
     spread = (upper * np.float32(2**24) + lower) + np.float32(op.epsilon)
     factor = (np.float32(1) / np.sqrt(spread)) * op.multiplier.reshape(op.groups, op.length)
     result = elements.astype(np.float32) * factor + op.bias.reshape(op.groups, op.length)
-    return clamp(np.rint(result), op.output_zero_point, op.low, op.high)
+    return clamp(np.rint(result), op.output_zero_point, op.low, op.high, op.dtype)
 
 
 def _fixed_normalize(op: Normalize, elements: Array, spread: Array) -> Array:
@@ -137,4 +139,5 @@ def _fixed_normalize(op: Normalize, elements: Array, spread: Array) -> Array:
     multiplier, bias, shift = op.fixed_affine
     shape = op.groups, op.length
     result = unit * multiplier.reshape(shape) + (bias.astype(np.int64) << 16).reshape(shape)
-    return clamp(rounded_shift(result, np.asarray(shift + 16)), op.output_zero_point, op.low, op.high)
+    rounded = rounded_shift(result, np.asarray(shift + 16))
+    return clamp(rounded, op.output_zero_point, op.low, op.high, op.dtype)

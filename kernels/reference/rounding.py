@@ -11,18 +11,19 @@ FIXED: Requantization = "fixed-point"
 
 
 def requantize(
-    accumulator: Array, multiplier: Array | np.float32, zero_point: int, low: int, high: int,
+    accumulator: Array, multiplier: Array | np.float32, zero_point: int, low: int, high: int, dtype: str,
     requantization: Requantization = FLOAT,
 ) -> Array:  # fmt: skip
-    """clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high), as int8.
+    """clamp(rne(float32(accumulator) * multiplier) + zero_point, low, high), as codes of a dtype.
 
     In the fixed-point form the product is exact, and halves are rounded up.
     """
     if requantization == FIXED:
         mantissa, shift = fixed_point(multiplier)
-        return clamp(rounded_shift(accumulator.astype(np.int64) * mantissa, shift), zero_point, low, high)
+        rounded = rounded_shift(accumulator.astype(np.int64) * mantissa, shift)
+        return clamp(rounded, zero_point, low, high, dtype)
     product = accumulator.astype(np.float32) * multiplier
-    return clamp(np.rint(product), zero_point, low, high)
+    return clamp(np.rint(product), zero_point, low, high, dtype)
 
 
 def fixed_point(value: Array | np.float32) -> tuple[Array, Array]:
@@ -47,6 +48,6 @@ def rounded_shift(product: Array, shift: Array) -> Array:
     return np.asarray(product + (np.int64(1) << (bounded - 1)) >> bounded)
 
 
-def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
-    """Add the zero point to rounded float32 values and clamp to int8."""
-    return np.clip(rounded.astype(np.float64) + zero_point, low, high).astype(np.int8)
+def clamp(rounded: Array, zero_point: int, low: int, high: int, dtype: str) -> Array:
+    """Add the zero point to rounded float32 values and clamp to codes of a dtype."""
+    return np.clip(rounded.astype(np.float64) + zero_point, low, high).astype(dtype)

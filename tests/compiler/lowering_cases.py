@@ -34,6 +34,8 @@ class Case:
     """Kinds of the network's operations, in order."""
     ties: float = 0.0
     """Largest share of elements that may be one step off; the tests say why."""
+    steps: int = 1
+    """How many steps off those may be."""
     sqnr: float = 30.0
     """Least, in dB, against the float model."""
     form: Form = _INT8
@@ -160,7 +162,51 @@ BILINEAR = {
     ),
     "einsum over two axes": Case("float[5,3,4] a, float[3,4,6] b", 'y = Einsum<equation="xij,ijy">(a, b)'),
 }
-BILINEAR = {name: replace(case, operations=case.operations or "Product") for name, case in BILINEAR.items()}
+_SCORES = "s = MatMul(a, b)"
+_ROWS = "float[2,3,17,8] a, float[2,3,8,33] b, float[2,3,33,6] v"
+
+# Exponentials have steps of 1/40 in their exponents, and 8 bits, where ONNX Runtime's have all of float32's.
+_ROUGHLY = {"ties": 0.5, "steps": 2, "sqnr": 25.0, "operations": "Attention"}
+
+ATTENTION = {
+    "attention": Case(_ROWS, f"{_SCORES} p = Softmax(s) y = MatMul(p, v)", **_ROUGHLY),
+    "attention with a scale": Case(
+        _ROWS,
+        f"{_SCORES} c = Mul(s, scale) p = Softmax<axis=3>(c) y = MatMul(p, v)",
+        {"scale": np.float32(0.25)},
+        **_ROUGHLY,
+    ),
+    "attention with a divisor, and a mask for all heads": Case(
+        f"{_ROWS}, float[2,1,1,33] m",
+        f"{_SCORES} c = Div(s, scale) d = Add(m, c) p = Softmax(d) y = MatMul(p, v)",
+        {"scale": np.float32(4)},
+        **_ROUGHLY,
+    ),
+    "attention with a position's bias, put side by side": Case(
+        _ROWS,
+        f"""{_SCORES} d = Add(s, bias) p = Softmax(d) o = MatMul(p, v)
+        t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, shape)""",
+        {"bias": weights(3, 17, 33), "shape": integers(2, 17, 18)},
+        form=_TALL,
+        **_ROUGHLY,
+    ),
+    "attention of transposed keys": Case(
+        "float[17,8] a, float[33,8] k, float[33,6] v",
+        "b = Transpose(k) s = MatMul(a, b) p = Softmax(s) y = MatMul(p, v)",
+        **_ROUGHLY,
+    ),
+    "no attention where scores are quantized": Case(
+        _ROWS,
+        f"{_SCORES} p = Softmax(s) y = MatMul(p, v)",
+        inner=("s", "p"),
+        operations="Product Softmax Product",
+        ties=0.02,
+        sqnr=20,
+    ),
+}
+BILINEAR = {
+    name: replace(case, operations=case.operations or "Product") for name, case in BILINEAR.items()
+} | ATTENTION
 
 _STEPS = {"start": integers(-1), "end": integers(-1000), "axes": integers(1), "steps": integers(-1)}
 

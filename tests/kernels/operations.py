@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operations import (
     FREE,
+    Attention,
     AveragePool,
     Binary,
     Chain,
@@ -553,6 +554,31 @@ def _product(draw: DrawFn) -> Case:
 
 
 @st.composite
+def _attention(draw: DrawFn) -> Case:
+    """Heads that lie in any way, with masks that are one's, a row's or every row's own."""
+    rng, extents = _generator(draw), st.sampled_from((1, 2, 3, 5, 8, 16, 17, 31, 33, 64, 70, 130))
+    batch = draw(st.sampled_from(((), (3,), (2, 2))))
+    rows, inner, keys, columns = (draw(extents) for _ in range(4))
+    query, key = draw(_matrices(batch, rows, inner, "right")), draw(_matrices(batch, inner, keys, "down"))
+    value = draw(_matrices(batch, keys, columns, "right"))
+    mask = draw(st.none() | _matrices(batch, rows, keys, "right"))
+    if mask is not None and draw(st.booleans()):
+        mask = replace(mask, row=0)
+    table = np.rint(255 * np.exp(-np.arange(256) * draw(st.sampled_from((1 / 32, 1 / 40))))).astype(np.uint8)
+    low, high = _bounds(draw)
+    multipliers = [float(np.float32(10.0 ** rng.uniform(*ends))) for ends in ((-4, 1), (-2, 1))]
+    steps = rng.integers(-300, 300, 256) * rng.choice([1, 100], 256)
+    operation = Attention(
+        batch, rows, inner, keys, columns, query, key, value,
+        draw(_matrices(batch, rows, columns, "result")), mask, steps.astype(np.int32), multipliers[0], table,
+        multipliers[1], (_zero_point(draw), _zero_point(draw), _zero_point(draw)), _zero_point(draw), low,
+        high,
+    )  # fmt: skip
+    inputs = [_int8(draw, rng, lie.size) for lie in (query, key, value, *([mask] if mask else []))]
+    return Case(operation, tuple(inputs))
+
+
+@st.composite
 def _matrices(draw: DrawFn, batch: tuple[int, ...], rows: int, columns: int, along: str) -> Matrices:
     """How such matrices lie: `along` says in which direction neighbours do; a result lies densely."""
     order = draw(st.permutations(range(len(batch) + 1)))  # of the batch's dimensions and the outer one
@@ -611,6 +637,7 @@ FAMILIES = (
 )  # fmt: skip
 
 CASES: dict[type[Operation], SearchStrategy[Case]] = {
+    Attention: _attention(),
     AveragePool: _lying(_average_pool(), _pixels),
     Binary: _lying(_binary(), _inner_dimensions),
     Chain: _chain(),

@@ -16,6 +16,7 @@ from edgec.kernels.codegen import elf, native
 from edgec.kernels.kernel import Kernel, KernelCode
 from edgec.kernels.operations import (
     ARGUMENTS,
+    Attention,
     Binary,
     Chain,
     Conv2d,
@@ -28,6 +29,7 @@ from edgec.kernels.operations import (
     Matrices,
     Operation,
     Product,
+    Rearrange,
     Runs,
 )
 from edgec.kernels.table import KERNELS, candidates
@@ -174,14 +176,14 @@ def _of_other_values(one: Any) -> Any:
         return replace(one, stages=tuple(map(_of_other_values, one.stages)))
     names = ARGUMENTS & {field.name for field in fields(one)}
     # What code may know: int8's own bounds, its lowest zero point ...
-    if isinstance(one, Conv2d | Product) and (
+    if isinstance(one, Attention | Conv2d | Product) and (
         one.saturating or (getattr(one, "residual", None) or one).output_zero_point == -128
     ):
         names -= {"low", "high", "output_zero_point", "residual"}
     if isinstance(one, FLOAT):
         names -= {"low", "high", "residual"}  # constants in the code, and there are few of them
     two = replace(one, **{name: _other(getattr(one, name)) for name in names})
-    if isinstance(one, Product):  # ... and how far the values reach that it rounds
+    if isinstance(one, Attention | Product):  # ... and how far the values reach that it rounds
         two = replace(two, multiplier=one.multiplier * (2.0 if one.reach >= 2.0**30 else 0.75))
     if isinstance(one, Conv2d):  # ... and how far the values reach that it rounds
         reach, other = (replace(op, residual=None).reach for op in (one, two))
@@ -263,3 +265,13 @@ def test_a_kernel_runs_where_results_are_requantized_as_it_does() -> None:
     assert {"conv2d_thumb", "binary_fixed", "pad"} <= by_integers
     assert {"conv2d_generic", "binary", "pad"} <= by_floats
     assert not {kernel.name for kernel in KERNELS if kernel.requantization} & by_integers & by_floats
+
+
+def test_a_kernel_takes_the_dtypes_that_its_line_names() -> None:
+    target = loader.load("x86-64-v3-int8")
+    added = Binary("add", (8,), ((1,), (1,)), (0, 0), (1.0, 1.0), 0, -128, 127)
+    moved = Rearrange((8,), (1,), 0, "int8", 8)
+    assert any(candidates(added, target))
+    assert not any(candidates(replace(added, dtype="int16"), target))
+    assert any(candidates(replace(moved, dtype="int16"), target))
+    assert not any(kernel.dtypes is None for kernel in KERNELS if kernel.requantization is not None)

@@ -79,7 +79,7 @@ class _Lowering:
         assert row is not None, "the partition saw it"
         assert form is not None, "the partition saw it"
         low, high = (float(np.float32(limit)) for limit in limits(self.partition.tails[node]))
-        inputs = tuple(self._value(_given(node.inputs[index])) for index in row.inputs(node))
+        inputs = tuple(self._value(_given(reader.inputs[index])) for reader, index in row.inputs(node))
         return form.lower(self.builder, FloatRequest(node, inputs, low, high))
 
     def _island(self, nodes: Nodes) -> None:

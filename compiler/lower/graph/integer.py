@@ -88,7 +88,8 @@ class _Lowering:
             else:  # one that keeps its input's scale
                 codes = self._input_codes(node, 0)
                 assert codes.quantization is not None, "the analysis saw it"
-                request = Request(node, (codes,), codes.quantization, -128, 127)
+                kept = codes.quantization
+                request = Request(node, (codes,), kept, kept.lowest, kept.highest)
                 self.codes[value] = _form(row_of(node)).lower(self.builder, request)
         return self.codes[value]
 
@@ -130,7 +131,9 @@ class _Lowering:
             codes = self.builder.requantize(self._codes(source.value), quantization, name)
         else:
             shape, _ = described(source.value)
-            operation = Quantize(math.prod(shape), quantization.scale, quantization.zero_point)
+            operation = Quantize(
+                math.prod(shape), quantization.scale, quantization.zero_point, quantization.dtype
+            )
             tensor = self.builder.emit(name, operation, (self._plain(source.value),), shape, quantization)
             codes = Codes(tensor, view.row_major(shape), affine(quantization), quantization)
         for mover in source.moves:
@@ -141,12 +144,12 @@ class _Lowering:
         """Return the result of an integer operation; Relu and Clip behind it are its clamps."""
         form = _form(found.row)
         low, high = (int(code) for code in quantized(limits(found.tail), quantization))
-        inputs = tuple(self._input_codes(found.node, i) for i in found.row.inputs(found.node))
+        inputs = tuple(self._input_codes(node, i) for node, i in found.row.inputs(found.node))
         request = Request(found.node, inputs, quantization, low, high)
         codes = form.lower(self.builder, request)
         if form.clamps:
             return codes
-        table = np.clip(CODES, low, high).astype(np.int8)
+        table = np.clip(quantization.codes, low, high).astype(quantization.dtype)
         return self.builder.mapped(codes, table, quantization, f"{found.node.name}_clamp")
 
     # --- values in their own types --------------------------------------------------------------------------
@@ -176,7 +179,9 @@ class _Lowering:
         assert node is not None, "affine values come from a node"
         assert quantization is not None, "only affine values are dequantized"
         codes = self.builder.row_major(codes, str(node.name))
-        operation = Dequantize(codes.view.size, quantization.scale, quantization.zero_point)
+        operation = Dequantize(
+            codes.view.size, quantization.scale, quantization.zero_point, quantization.dtype
+        )
         return self.builder.emit(
             str(node.name), operation, (codes.tensor,), codes.view.shape, None, str(value.name), "float32"
         )

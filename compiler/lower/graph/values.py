@@ -129,7 +129,7 @@ class Analysis:
         if row is None or row.integer is None:
             quantizes = node.op_type in ("QuantizeLinear", "DequantizeLinear")
             return "not 8 bits with one scale" if quantizes else "no integer kernel for this operator"
-        sources = [self._input_kind(node, index) for index in row.inputs(node)]
+        sources = [self._input_kind(reader, index) for reader, index in row.inputs(node)]
         quantized = tuple(source for source in sources if isinstance(source, Quantization))
         if len(quantized) < len(sources):
             return "its input isn't quantized"

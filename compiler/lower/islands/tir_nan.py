@@ -1,7 +1,7 @@
 """Maxima and minima of floats that pass NaN on, as ONNX's do: TVM's give the second operand."""
 
 from tvm import tirx
-from tvm.ir import Expr
+from tvm.ir import Expr, TensorLoad
 from tvm_ffi import structural_map
 
 
@@ -11,7 +11,8 @@ def pass_nan_on(nest: tirx.Stmt) -> tirx.Stmt:
     max(x, 0)  -->  max(0, x)
     max(x, y)  -->  let z = x in (z if isnan(z) else max(z, y))
 
-    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far.
+    What reduces does so, too: a pooling, ReduceMax. There `x` is what was found so far. What is only read
+    gets no name: TVM takes what is common out of named expressions, and may put it behind its first use.
     """
 
     def rewritten(node: tirx.Max | tirx.Min) -> Expr:
@@ -22,6 +23,8 @@ def pass_nan_on(nest: tirx.Stmt) -> tirx.Stmt:
             return kind(second, first)
         if isinstance(first, tirx.FloatImm):
             return node
+        if isinstance(first, TensorLoad):
+            return tirx.Select(tirx.isnan(first), first, kind(first, second))
         bound = tirx.Var("operand", first.ty)
         return tirx.Let(bound, first, tirx.Select(tirx.isnan(bound), bound, kind(bound, second)))
 

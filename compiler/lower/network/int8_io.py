@@ -72,21 +72,22 @@ def int8_io(network: Network, core: str = "") -> Network:
 def quantized_as(tensor: Tensor, array: Array) -> Array:
     """Return float32 values as the codes of an int8 tensor, rounded as its conversion does; others as is."""
     scale = tensor.quantization
-    if tensor.dtype != "int8" or array.dtype != np.float32 or scale is None:
+    if scale is None or tensor.dtype != scale.dtype or array.dtype != np.float32:
         return array
-    return reference.quantize(Quantize(array.size, scale.scale, scale.zero_point), array)
+    return reference.quantize(Quantize(array.size, scale.scale, scale.zero_point, scale.dtype), array)
 
 
 def as_real(tensor: Tensor, array: Array) -> Array:
     """Return the numbers that an int8 tensor's codes stand for; other arrays as they are."""
     scale = tensor.quantization
-    if array.dtype != np.int8 or scale is None:
+    if scale is None or array.dtype != scale.dtype:
         return array
-    return reference.dequantize(Dequantize(array.size, scale.scale, scale.zero_point), array)
+    return reference.dequantize(Dequantize(array.size, scale.scale, scale.zero_point, scale.dtype), array)
 
 
 def _int8(tensor: Tensor, conversion: Quantize | Dequantize) -> Tensor:
-    return replace(tensor, dtype="int8", quantization=Quantization(conversion.scale, conversion.zero_point))
+    quantization = Quantization(conversion.scale, conversion.zero_point, conversion.dtype)
+    return replace(tensor, dtype=conversion.dtype, quantization=quantization)
 
 
 def _copy(name: str, size: int, source: str, result: str) -> Operator:

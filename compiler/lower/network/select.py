@@ -6,11 +6,21 @@ from edgec.compiler.program import Call, Function, Program
 from edgec.compiler.records.records import Records
 from edgec.errors import UnsupportedError
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.operations import INEXACT, Chain, Conv2d, FloatConv2d, Island, Network, Operator, Product
+from edgec.kernels.operations import (
+    INEXACT,
+    Attention,
+    Chain,
+    Conv2d,
+    FloatConv2d,
+    Island,
+    Network,
+    Operator,
+    Product,
+)
 from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
 
-_COUNTED = Conv2d | Chain | FloatConv2d | Product
+_COUNTED = Conv2d | Chain | FloatConv2d | Product | Attention
 """Operations whose multiply-accumulates are counted."""
 
 

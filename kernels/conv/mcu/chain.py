@@ -159,8 +159,8 @@ def _layer(
 ) -> tuple[Kernel, KernelCode] | None:
     """Return the first code for a convolution whose rows are those of the image, not its columns."""
     whole = Extent(operation.output_shape[1], operation.input_shape[1], operation.pads[0]).array
-    for kernel in layers:
-        for code in kernel.codes(operation, target, demands) if kernel.runs_on(target) else ():
+    for kernel in (layer for layer in layers if layer.takes(operation) and layer.runs_on(target)):
+        for code in kernel.codes(operation, target, demands):
             if np.array_equal(code.constants[-1], whole):
                 return kernel, code
     return None

@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,27 @@ def test_it_computes_what_onnx_says() -> None:
                     close = np.isclose(actual, expected.astype(np.float64), near, near / 100, equal_nan=True)
                     assert close.all(), case.name
     assert compared > 1200
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((3, 200), 1), ((200, 3), 0), ((2, 3, 100), -1)])
+def test_elements_are_gathered_from_any_number(shape: tuple[int, ...], axis: int) -> None:
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    wanted = [2] * len(shape)
+    wanted[axis] = 5
+    indices = np.random.default_rng(0).integers(-shape[axis], shape[axis], wanted)
+    nodes = [helper.make_node("GatherElements", ["x", "i"], ["y"], axis=axis)]
+    given = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info("i", TensorProto.INT64, wanted),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", given, [helper.make_tensor_value_info("y", TensorProto.FLOAT, wanted)]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": data, "i": indices})
+    found = dict(Precise(model.SerializeToString()).values({"x": data, "i": indices}))
+    np.testing.assert_array_equal(found["y"], expected)
 
 
 def test_normalizations_are_float64_throughout() -> None:

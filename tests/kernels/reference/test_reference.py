@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgec.kernels import reference
 from edgec.kernels.operations import (
+    Attention,
     AveragePool,
     Binary,
     Chain,
@@ -27,6 +28,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     Lookup,
+    Matrices,
     MaxPool,
     Mean,
     Network,
@@ -34,6 +36,8 @@ from edgec.kernels.operations import (
     Operation,
     Operator,
     Pad,
+    Product,
+    Quantization,
     Quantize,
     Rearrange,
     Softmax,
@@ -224,6 +228,47 @@ def normalize(op: Normalize, inputs: Sequence[Array], index: Index) -> int:
     return int8(f32(scaled + op.bias[channel]), op.output_zero_point, op.low, op.high)
 
 
+def matrix_product(op: Product, inputs: Sequence[Array], index: Index) -> int:
+    """The element that lies at a place of the result's buffer, without gaps between its matrices."""
+    places = {}
+    for at in np.ndindex(*op.batch, op.rows, op.columns):
+        places[_lies(op.result, at)] = at
+    *batch, m, n = places[index[0]]
+    total = 0
+    for k in range(op.inner):
+        a, b = inputs[0].flat[_lies(op.left, (*batch, m, k))], inputs[1].flat[_lies(op.right, (*batch, k, n))]
+        total += (int(a) - op.zero_points[0]) * (int(b) - op.zero_points[1])
+    return requantize(total, op.multiplier, op)
+
+
+def attention(op: Attention, inputs: Sequence[Array], index: Index) -> int:
+    """The element that lies at a place of the result's buffer, without gaps between its matrices."""
+    places = {}
+    for at in np.ndindex(*op.batch, op.rows, op.columns):
+        places[_lies(op.result, at)] = at
+    *batch, m, c = places[index[0]]
+
+    def factor(which: int, matrices: Matrices, *at: int) -> int:
+        return int(inputs[which].flat[_lies(matrices, (*batch, *at))]) - op.zero_points[which]
+
+    steps = []
+    for n in range(op.length):
+        score = sum(factor(0, op.queries, m, k) * factor(1, op.keys, k, n) for k in range(op.inner))
+        scaled = f32(f32(score) * float(op.score_multiplier))
+        step = math.copysign(32767, scaled) if math.isinf(scaled) else min(max(round(scaled), -32767), 32767)
+        if op.mask is not None:
+            step += int(op.mask_steps[int(inputs[3].flat[_lies(op.mask, (*batch, m, n))]) + 128])
+        steps.append(int(step))
+    weights = [int(op.table[min(max(steps) - step, 255)]) for step in steps]
+    total = sum(weight * factor(2, op.values, n, c) for n, weight in enumerate(weights))
+    return requantize(total, f32(float(op.multiplier) / f32(sum(weights))), op)
+
+
+def _lies(matrices: Matrices, index: Sequence[int]) -> int:
+    strides = (*matrices.batch, matrices.row, matrices.column)
+    return matrices.offset + sum(i * stride for i, stride in zip(index, strides, strict=True))
+
+
 def chain(op: Chain, inputs: Sequence[Array], index: Index) -> int:
     *stages, last = op.stages
     x, *others = inputs
@@ -233,6 +278,7 @@ def chain(op: Chain, inputs: Sequence[Array], index: Index) -> int:
 
 
 DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float]] = {
+    Attention: attention,
     AveragePool: average_pool,
     Binary: binary,
     Chain: chain,
@@ -248,6 +294,7 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     Mean: mean,
     Normalize: normalize,
     Pad: pad,
+    Product: matrix_product,
     Quantize: quantize,
     Rearrange: rearrange,
     Softmax: softmax,
@@ -282,7 +329,12 @@ def test_convolution_is_onnx_convolution_of_integers(case: Case) -> None:
     weights = op.weights.astype(np.float32).transpose(0, 3, 1, 2)
     (sums,) = _onnx("Conv", [x, weights], group=op.groups, **attributes)
     expected = reference.requantize(
-        sums.transpose(0, 2, 3, 1).astype(np.int32), op.multiplier, op.output_zero_point, op.low, op.high
+        sums.transpose(0, 2, 3, 1).astype(np.int32),
+        op.multiplier,
+        op.output_zero_point,
+        op.low,
+        op.high,
+        op.dtype,
     )
     np.testing.assert_array_equal(reference.conv2d(op, case.inputs[0]), expected)
 
@@ -378,7 +430,9 @@ def test_a_normalization_is_within_a_step_of_the_real_one(case: Case, form: str)
 )
 def test_requantization_by_hand(accumulator: int, multiplier: float, zero_point: int, expected: int) -> None:
     sums = np.array([accumulator], np.int64).astype(np.int32)
-    assert reference.requantize(sums, np.float32(multiplier), zero_point, -128, 127).tolist() == [expected]
+    assert reference.requantize(sums, np.float32(multiplier), zero_point, -128, 127, "int8").tolist() == [
+        expected
+    ]
 
 
 def test_a_convolution_by_hand() -> None:
@@ -425,7 +479,7 @@ def test_a_network_is_evaluated_operator_by_operator() -> None:
 )  # fmt: skip
 def test_fixed_point_rounds_exact_products_halves_up(total: int, multiplier: float, expected: int) -> None:
     result = reference.requantize(
-        np.array([total], np.int32), np.float32(multiplier), 0, -128, 127, reference.FIXED
+        np.array([total], np.int32), np.float32(multiplier), 0, -128, 127, "int8", reference.FIXED
     )
     assert result[0] == expected
 
@@ -438,7 +492,20 @@ def test_both_forms_agree_but_for_ties(data: st.DataObject) -> None:
     value = total * float(multiplier)
     assume(abs(value) < 256 and abs(value - np.floor(value) - 0.5) > 2.0**-14)
     one, two = (
-        reference.requantize(np.array([total], np.int32), multiplier, 3, -128, 127, form)[0]
+        reference.requantize(np.array([total], np.int32), multiplier, 3, -128, 127, "int8", form)[0]
         for form in (reference.FLOAT, reference.FIXED)
     )
     assert one == two
+
+
+def test_codes_are_of_the_dtype_that_operation_and_quantization_name() -> None:
+    assert (Quantization(0.5, 3).lowest, Quantization(0.5, 3).highest) == (-128, 127)
+    wide = Quantization(0.5, 100, "int16")
+    assert wide.ends == (0.5 * (-32768 - 100), 0.5 * (32767 - 100))
+    assert (wide.codes[0], wide.codes[-1], len(wide.codes)) == (-32768, 32767, 65536)
+    x = np.array([-40_000.0, np.nan, 3.0, 40_000.0], np.float32)
+    codes = reference.quantize(Quantize(4, wide.scale, wide.zero_point, wide.dtype), x)
+    np.testing.assert_array_equal(codes, np.array([-32768, -32768, 106, 32767], np.int16))
+    added = Binary("add", (4,), ((1,), (1,)), (0, 0), (1.0, 1.0), 0, -32768, 32767, "int16")
+    total = reference.binary(added, codes, np.array([1, 2, 300, 4], np.int16))
+    np.testing.assert_array_equal(total, np.array([-32767, -32766, 406, 32767], np.int16))

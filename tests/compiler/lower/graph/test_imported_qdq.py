@@ -96,10 +96,10 @@ def test_small_networks_equal_onnx_runtime(variant: str, name: str, tmp_path: Pa
 @pytest.mark.parametrize("variant", ["u8u8", "s8s8 per channel"])
 def test_operators_on_integers_are_the_same_layers(variant: str, name: str, tmp_path: Path) -> None:
     path = saved(NETWORKS[name], tmp_path)
-    equal_in_both_forms(path, VARIANTS[variant], tmp_path)
+    check_equal_in_both_forms(path, VARIANTS[variant], tmp_path)
 
 
-def equal_in_both_forms(path: Path, options: dict[str, Any], folder: Path) -> None:
+def check_equal_in_both_forms(path: Path, options: dict[str, Any], folder: Path) -> None:
     """QOperator is lowered to the operations of its QDQ twin, and computes what ONNX Runtime does."""
     made, batches = quantized(path, options, folder, QuantFormat.QOperator)
     twin, _ = quantized(path, options, folder, QuantFormat.QDQ)
@@ -163,7 +163,7 @@ def test_real_networks_are_the_same_in_both_forms(variant: str, name: str, tmp_p
     path = SHARED / f"models/{name}.onnx"
     if not path.exists():
         pytest.skip("no shared models")
-    equal_in_both_forms(path, VARIANTS[variant], tmp_path)
+    check_equal_in_both_forms(path, VARIANTS[variant], tmp_path)
 
 
 @pytest.mark.slow

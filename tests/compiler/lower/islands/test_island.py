@@ -392,6 +392,7 @@ def test_islands_compile_for_every_device_and_need_mathematics_at_most(name: str
 def test_no_compiler_of_tvm_decides_in_which_order_operands_are_computed(name: str) -> None:
     case = (LIMITS | CORNERS | REDUCING | CASES)[name]
     program = as_program((case if isinstance(case, Case) else case()).model())
+    assert program.functions
     for symbol, function in program.functions.items():
         (lowered,) = native.lowered(function.make(), symbol, HOST).functions.values()
         assert unordered(lowered)[0] == []
