@@ -51,8 +51,8 @@ class _Row:
     """The float operator."""
     operands: Callable[[onnx_ir.Node], _Operands]
     result: int | None
-    """Which input is the scale of the result; the zero point is behind it. A node without one has floats, and an
-    operator that never has one int32, which must be cast to float32 at once."""
+    """Which input is the scale of the result; the zero point is behind it. A node without one has floats; an
+    operator that never has one has int32, which must be cast to float32 at once."""
     bias: int | None = None
     """Which input is an int32 bias, whose scale is the product of both operands'."""
     drops: tuple[str, ...] = ()

@@ -145,7 +145,8 @@ def test_sums_of_integers_with_static_scales_are_layers(name: str, tmp_path: Pat
             y = QuantizeLinear(h, ys, yz) o = DequantizeLinear(y, ys, yz)
         }}""",
         X | Y | {
-            "k": integers(6, 4, 3, 3), "m": integers(8, 6), "wz": np.int8(2), "offset": np.ones(shape, np.float32),
+            "k": integers(6, 4, 3, 3), "m": integers(8, 6), "wz": np.int8(2),
+            "offset": np.ones(shape, np.float32),
             "scale": np.linspace(1e-4, 2e-4, 6).astype(np.float32).reshape(shape),
         },
     )  # fmt: skip
