@@ -12,14 +12,13 @@ from onnx_ir.external_data import load_to_model
 from edgec import files
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
-from edgec.compiler.frontend.dequantize_codes import dequantize_codes
 from edgec.compiler.frontend.explicit_pads import explicit_pads
 from edgec.compiler.frontend.facts import EXPLICIT_PADS, ONE_GEMM, OPSET
 from edgec.compiler.frontend.fix_shapes import fix_shapes
-from edgec.compiler.frontend.fold_affine import fold_affine
-from edgec.compiler.frontend.fold_constants import fold_constants
-from edgec.compiler.frontend.fold_empty import fold_empty
-from edgec.compiler.frontend.fold_pad import fold_pad
+from edgec.compiler.frontend.fold.fold_affine import fold_affine
+from edgec.compiler.frontend.fold.fold_constants import fold_constants
+from edgec.compiler.frontend.fold.fold_empty import fold_empty
+from edgec.compiler.frontend.fold.fold_pad import fold_pad
 from edgec.compiler.frontend.given.as_given import as_given
 from edgec.compiler.frontend.given.check_interface import check_interface
 from edgec.compiler.frontend.given.check_tensors import check_tensors
@@ -31,12 +30,13 @@ from edgec.compiler.frontend.malformed import malformed
 from edgec.compiler.frontend.merge_duplicates import merge_duplicates
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.frontend.normalize_gemm import normalize_gemm
-from edgec.compiler.frontend.one_scale import one_scale
-from edgec.compiler.frontend.positive_scales import positive_scales
-from edgec.compiler.frontend.quantize_between import quantize_between
-from edgec.compiler.frontend.standard_qdq import standard_qdq
+from edgec.compiler.frontend.qdq.dequantize_codes import dequantize_codes
+from edgec.compiler.frontend.qdq.one_scale import one_scale
+from edgec.compiler.frontend.qdq.positive_scales import positive_scales
+from edgec.compiler.frontend.qdq.quantize_between import quantize_between
+from edgec.compiler.frontend.qdq.standard_qdq import standard_qdq
+from edgec.compiler.frontend.qdq.write_as_qdq import write_as_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
-from edgec.compiler.frontend.write_as_qdq import write_as_qdq
 from edgec.compiler.frontend.write_matmul import write_matmul
 from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched

@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 import onnx_ir
 
-from edgec.compiler.frontend.fold_constants import fold_constants
+from edgec.compiler.frontend.fold.fold_constants import fold_constants
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 
 FUNCTIONS = frozenset(

@@ -16,9 +16,9 @@ from edgec.compiler.compress.rewrite_arithmetic import rewrite_arithmetic
 from edgec.compiler.frontend.convert_opset import convert_opset
 from edgec.compiler.frontend.decompose_batch_norm import decompose_batch_norm
 from edgec.compiler.frontend.explicit_pads import explicit_pads
-from edgec.compiler.frontend.fold_affine import fold_affine
-from edgec.compiler.frontend.fold_constants import fold_constants
-from edgec.compiler.frontend.fold_pad import fold_pad
+from edgec.compiler.frontend.fold.fold_affine import fold_affine
+from edgec.compiler.frontend.fold.fold_constants import fold_constants
+from edgec.compiler.frontend.fold.fold_pad import fold_pad
 from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.load import PASSES, load
 from edgec.compiler.frontend.name_nodes import name_nodes

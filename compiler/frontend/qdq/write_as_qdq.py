@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
-from edgec.compiler.graph import attribute, constant, shape_of, unique, value_names
+from edgec.compiler.graph import (
+    attribute,
+    constant,
+    only_consumer,
+    replace_value,
+    shape_of,
+    unique,
+    value_names,
+)
 
 _MICROSOFT = "com.microsoft"
 
@@ -23,6 +31,8 @@ class _Quantized:
 
     first: int
     """Which input the integers are."""
+    unscaled: int | None = None
+    """Which input the zero point is, where there is no scale, or a scale of 1."""
     axis: int = 1
     """What a scale per channel counts."""
     last: bool = False
@@ -40,8 +50,9 @@ class _Row:
     operator: str
     """The float operator."""
     operands: Callable[[onnx_ir.Node], _Operands]
-    result: int
-    """Which input is the scale of the result; the zero point is behind it. A node without one has floats."""
+    result: int | None
+    """Which input is the scale of the result; the zero point is behind it. A node without one has floats; an
+    operator that never has one has int32, which must be cast to float32 at once."""
     bias: int | None = None
     """Which input is an int32 bias, whose scale is the product of both operands'."""
     drops: tuple[str, ...] = ()
@@ -61,10 +72,15 @@ _UNARY = _these(_Quantized(0))
 _BINARY = _these(_Quantized(0), _Quantized(3))
 _LAST = ("channels_last",)
 
+_INTEGERS = _these(_Quantized(0, unscaled=2), _Quantized(1, axis=0, unscaled=3))
+_ROWS_AND_COLUMNS = _these(_Quantized(0, axis=-2, unscaled=2), _Quantized(1, axis=-1, unscaled=3))
+
 _CONV = _Row("Conv", _these(_IMAGE, _Quantized(3, axis=0)), result=6, bias=8, drops=_LAST)
 _MATMUL = _Row("MatMul", _these(_Quantized(0, axis=-2), _Quantized(3, axis=-1)), result=6)
 
 _ROWS: dict[tuple[str, str], _Row] = {
+    ("", "ConvInteger"): _Row("Conv", _INTEGERS, None),
+    ("", "MatMulInteger"): _Row("MatMul", _ROWS_AND_COLUMNS, None),
     ("", "QLinearConv"): _CONV,
     ("", "QLinearMatMul"): _MATMUL,
     (_MICROSOFT, "QLinearConv"): _CONV,
@@ -90,6 +106,8 @@ def write_as_qdq(model: onnx_ir.Model) -> onnx_ir.Model:
       --> QuantizeLinear(Conv(DequantizeLinear(x, sx, zx), DequantizeLinear(w, sw, zw),
                               DequantizeLinear(b, sx * sw)), sy, zy)
 
+    Cast(ConvInteger(x, w, zx, zw)) --> Conv(DequantizeLinear(x, 1, zx), DequantizeLinear(w, 1, zw))
+
     and com.microsoft's the same, `channels_last` between two Transposes. Scales and zero points that aren't
     known when the model is built stay as they are, and so does QLinearReduceMean, which ONNX Runtime defines
     but doesn't compute.
@@ -105,11 +123,28 @@ def write_as_qdq(model: onnx_ir.Model) -> onnx_ir.Model:
 
 def _is_static(node: onnx_ir.Node, row: _Row) -> bool:
     """Whether every scale and zero point of a node is a constant, and the node has the inputs it must."""
-    firsts = [operand.first for operand in row.operands(node) if isinstance(operand, _Quantized)]
-    parameters = [index for first in firsts for index in (first + 1, first + 2)]
-    wanted = [*parameters, row.result, row.result + 1]
+    wanted = [] if row.result is None else [row.result, row.result + 1]
+    for operand in row.operands(node):
+        if isinstance(operand, _Quantized):
+            wanted += _parameters(operand)
+            if operand.unscaled is None and operand.first + 1 >= len(node.inputs):
+                return False
     given = [value for value in (node.inputs[index] for index in wanted if index < len(node.inputs)) if value]
-    return all(constant(value) is not None for value in given) and max(firsts) + 1 < len(node.inputs)
+    return all(constant(value) is not None for value in given) and (row.result is not None or _is_cast(node))
+
+
+def _parameters(operand: _Quantized) -> tuple[int, ...]:
+    """Return which inputs are the scale and the zero point."""
+    first = operand.first
+    return (first + 1, first + 2) if operand.unscaled is None else (operand.unscaled,)
+
+
+def _is_cast(node: onnx_ir.Node) -> bool:
+    """Whether a node's result is a sum of products by constants, and is made float32 at once."""
+    reader = only_consumer(node.outputs[0])
+    if reader is None or reader.op_type != "Cast" or constant(node.inputs[1]) is None:
+        return False
+    return bool(attribute(reader, "to", 0) == onnx_ir.DataType.FLOAT)
 
 
 def _is_ragged(node: onnx_ir.Node) -> bool:
@@ -139,17 +174,20 @@ class _Writer:
         result = self._add(row.operator, inputs, attributes, "float", str(node.name))
         if self.channels_last:
             result = self._transposed(result, (0, *range(2, self._rank()), 1))
-        if (scale := self._input(row.result)) is not None:
+        replaced = [node]
+        if row.result is None:
+            cast = only_consumer(node.outputs[0])
+            assert cast is not None, "_is_cast() saw it"
+            replaced.insert(0, cast)
+        elif (scale := self._input(row.result)) is not None:
             zero_point = self._input(row.result + 1)
             parameters = [scale] if zero_point is None else [scale, zero_point]
             result = self._add("QuantizeLinear", [result, *parameters], {}, "quantized")
-        old, graph = node.outputs[0], node.graph
+        old, graph = replaced[0].outputs[0], node.graph
         result.type, result.shape = old.type, old.shape
-        if old.is_graph_output():
-            result.name, old.name = old.name, result.name
-        old.replace_all_uses_with(result, replace_graph_outputs=True)
+        replace_value(old, result)
         assert isinstance(graph, onnx_ir.Graph)
-        graph.remove(node, safe=True)
+        graph.remove(replaced, safe=True)
 
     def _input(self, index: int) -> onnx_ir.Value | None:
         return self.node.inputs[index] if index < len(self.node.inputs) else None
@@ -158,7 +196,11 @@ class _Writer:
         if isinstance(operand, int):
             return self._input(operand)
         first = operand.first
-        parameters = [self._input(index) for index in (first, first + 1, first + 2)]
+        parameters = [self._input(first), *(self._input(index) for index in _parameters(operand))]
+        if operand.unscaled is not None:
+            zero = constant(parameters[-1])
+            one = np.ones(() if zero is None else zero.shape, np.float32)
+            parameters.insert(1, self._constant("one", one))
         if operand.first > 0 and attribute(self.node, "alpha", 1.0) != 1.0 and self.node.op_type == "QGemm":
             parameters[1] = self._scaled(parameters[1], attribute(self.node, "alpha", 1.0))
         axis = 1 - attribute(self.node, "transB", 0) if self.node.op_type == "QGemm" else operand.axis

@@ -130,6 +130,34 @@ def test_each_computes_what_onnx_runtime_does(name: str, opset: int, tmp_path: P
     assert found.share <= 0.02
 
 
+INTEGERS = {
+    "ConvInteger": ("float[1,4,8,8] r", "i = ConvInteger<pads=[1,1,1,1]>(x, k, xz, wz)", (1, 6, 1, 1)),
+    "MatMulInteger": ("float[1,5,8] r", "i = MatMulInteger(x, m, xz)", (6,)),
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_sums_of_integers_with_static_scales_are_layers(name: str, tmp_path: Path) -> None:
+    declared, body, shape = INTEGERS[name]
+    model = onnx_models.model(
+        f"""({declared}) => (float o) {{
+            x = QuantizeLinear(r, xs, xz) {body} f = Cast<to=1>(i) g = Mul(f, scale) h = Add(g, offset)
+            y = QuantizeLinear(h, ys, yz) o = DequantizeLinear(y, ys, yz)
+        }}""",
+        X | Y | {
+            "k": integers(6, 4, 3, 3), "m": integers(8, 6), "wz": np.int8(2),
+            "offset": np.ones(shape, np.float32),
+            "scale": np.linspace(1e-4, 2e-4, 6).astype(np.float32).reshape(shape),
+        },
+    )  # fmt: skip
+    network = onnx_models.network(model, tmp_path)
+    operations = onnx_models.operations(network)
+    assert "Conv2d" in operations or name == "MatMulInteger"
+    inputs = onnx_models.samples(model)
+    ours, theirs = onnx_models.run_network(network, inputs), onnx_models.run_onnx(model, inputs)
+    assert onnx_models.difference(network, ours, theirs).steps <= 1
+
+
 def test_codes_are_pooled_padded_and_clipped_as_the_numbers_that_they_are(tmp_path: Path) -> None:
     model = onnx_models.model(
         """(float[1,2,6,6] r) => (float o) {

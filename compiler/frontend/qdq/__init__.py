@@ -1,0 +1,1 @@
+"""How quantized files of all tools are written, as the one way that the compiler reads."""
