@@ -24,7 +24,7 @@ WEIGHTS = {
     "w2": RNG.normal(0, 0.2, (8, 8, 3, 3)).astype(np.float32),
 }
 MODEL = """(float[1,3,12,12] x) => (float[1,8,12,12] y, int64[1,1,12,12] best) {
-    a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) c = MatMul(r, r)
+    a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) c = Einsum <equation = "ncij,ncjk,nckl->ncil"> (r, r, r)
     b = Conv <pads = [1,1,1,1]> (c, w2) y = Relu(b) best = ArgMax <axis = 1> (b)
 }"""
 """Exact layers before and behind an island, or float ones, and an island that chooses by the last bits."""
@@ -65,8 +65,8 @@ def test_what_an_island_must_compute_is_told_by_its_layer(core: str, tmp_path: P
         board_of(core)
     bundle = build(model(MODEL, WEIGHTS), tmp_path, f"{core}-int8" if core else HOST)
     near = [step.name for step in bundle.steps if not step.checked]
-    assert near[0] == "island_0.matmul"
-    r = next(step for step in bundle.steps if step.name == "island_0.matmul").outputs[0]
+    assert near[0] == "island_0.einsum"
+    r = next(step for step in bundle.steps if step.name == "island_0.einsum").outputs[0]
     assert r.shape == (1, 8, 12, 12)
     image = bytearray(bundle.bench.read_bytes())
     floats = np.frombuffer(bytes(image), np.uint8)
@@ -78,7 +78,7 @@ def test_what_an_island_must_compute_is_told_by_its_layer(core: str, tmp_path: P
     changed.write_bytes(image)
     changed.chmod(0o755)
     said = selftest(bundle, changed)
-    assert (said["selftest"], said["layer"]) == ("differs", "island_0.matmul")
+    assert (said["selftest"], said["layer"]) == ("differs", "island_0.einsum")
     assert said["expected"] == int(values.view(np.uint32)[700])
     assert abs(np.uint32(said["computed"]).view(np.float32) - values[700]) > 0
 
