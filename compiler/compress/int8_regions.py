@@ -78,7 +78,7 @@ class _Functions:
         """None is found yet."""
         self._arguments: dict[onnx_ir.Value, onnx_ir.Value] = {}
         self._nodes: dict[onnx_ir.Value, tuple[onnx_ir.Node, ...]] = {}
-        """Of each such value, the nodes that compute it from its argument, in order."""
+        """The nodes that compute such a value from its argument, in order."""
 
     def unit(self, node: onnx_ir.Node, row: OnnxOperator) -> Unit | None:
         """Return the unit of a node that completes such a function, None for any other."""
