@@ -9,6 +9,10 @@ import onnx_ir
 from edgec.arrays import Array
 
 
+OWN_METADATA = "edgec."
+"""How the keys of what edgec itself notes of a node begin."""
+
+
 def constant(value: onnx_ir.Value | None) -> Array | None:
     """Return the array of an initializer, or None for anything else."""
     if value is None or not value.is_initializer() or value.is_graph_input() or value.const_value is None:

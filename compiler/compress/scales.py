@@ -9,6 +9,7 @@ import onnx_ir
 from edgec.compiler.compress.int8_regions import Unit
 from edgec.compiler.compress.observers import Range
 from edgec.compiler.graph import constant
+from edgec.compiler.operators.recurrent import HIDDEN
 from edgec.kernels.operations import Quantization
 
 _SMALLEST_RANGE = 1e-20
@@ -54,6 +55,11 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
         if unit.role == "movement":
             for output in unit.outputs:
                 leader[find(output)] = find(unit.inputs[0])
+        elif unit.role == "recurrent":  # the hidden state is read as it is written, from the first step on
+            hidden = [unit.node.inputs[index] for node, index in unit.row.inputs(unit.node) if index == HIDDEN]
+            for value in hidden:
+                if value in leader:
+                    leader[find(value)] = find(unit.outputs[0])
     fixed = _fixed(units, ranges)
     for unit in units:
         if unit.role == "concat":

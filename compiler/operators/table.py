@@ -21,6 +21,7 @@ from edgec.compiler.operators import (
     pooling,
     product_form,
     products,
+    recurrent,
     resizing,
     unary,
 )
@@ -37,6 +38,15 @@ def _normalization(limits: str = "constant scale and bias") -> OnnxOperator:
     """Return the row of an operator that normalizes; one of them after the other is the same operation."""
     integer = IntegerForm(normalization.normalize)
     return OnnxOperator("reduction", normalization.refuses, integer=integer, limits=limits)
+
+
+_RECURRENT = OnnxOperator(
+    "recurrent",
+    recurrent.refuses,
+    inputs=recurrent.inputs,
+    integer=IntegerForm(recurrent.lower, recurrent.refuses_quantized, clamps=False),
+    limits="constant weights, one length of all sequences, no peepholes; Sigmoid, Tanh, HardSigmoid, RNN's Relu",
+)
 
 
 def _curve(function: Callable[[Real], Any], **keywords: Any) -> OnnxOperator:
@@ -70,6 +80,9 @@ OPERATORS: dict[str, OnnxOperator] = {
         integer=IntegerForm(bilinear.matmul, bilinear.refuses_quantized),
         limits=f"of two activations, sums of {LONGEST} products at most",
     ),
+    "GRU": _RECURRENT,
+    "LSTM": _RECURRENT,
+    "RNN": _RECURRENT,
     # Two tensors, or one and a constant.
     "Add": OnnxOperator(
         "binary",
