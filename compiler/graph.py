@@ -8,7 +8,6 @@ import onnx_ir
 
 from edgec.arrays import Array
 
-
 OWN_METADATA = "edgec."
 """How the keys of what edgec itself notes of a node begin."""
 

@@ -28,9 +28,9 @@ def insert_qdq(
 ) -> onnx_ir.Model:
     """Return the model with every int8 tensor, weight and bias in integers.
 
-    `scales` has every int8 tensor by name, `means` the channel means of what Conv and Gemm read,
-    `fractions` the bits of every LSTM's cell behind the point, by the node's name. `reduce_range` is as in `quantize_weights`. With `dense_per_tensor` dense layers have one scale for all
-    their weights.
+    `scales` has every int8 tensor by name, `means` the channel means of what Conv and Gemm read, `fractions`
+    the bits of every LSTM's cell behind the point, by the node's name. `reduce_range` is as in
+    `quantize_weights`. With `dense_per_tensor` dense layers have one scale for all their weights.
 
     Relu(Conv(x, weights, bias)) -->
     DQ(Q(Relu(Conv(DQ(Q(x)), DQ(int8 weights, axis=0), DQ(int32 bias, axis=0)))))
@@ -90,8 +90,8 @@ def _quantize_recurrent(graph: onnx_ir.Graph, unit: Unit, fractions: Mapping[str
         _replace_constant(graph, node, index, role, integers, scales, zero_points, axis=1)
     for reader, index in unit.row.inputs(node):
         _quantize_constant(graph, reader, index)
-    if node.name in fractions:
-        node.metadata_props[CELL_FRACTION] = str(fractions[node.name])
+    if (fraction := fractions.get(str(node.name))) is not None:
+        node.metadata_props[CELL_FRACTION] = str(fraction)
 
 
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:

@@ -18,8 +18,8 @@ from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.graph import constant
 from edgec.compiler.model import Model
-from edgec.compiler.passes import NAMED, STATIC, Pass, Watch, run, unwatched
 from edgec.compiler.operators.recurrent import fraction_of
+from edgec.compiler.passes import NAMED, STATIC, Pass, Watch, run, unwatched
 from edgec.compiler.provenance import Provenance
 from edgec.errors import ModelError
 from edgec.kernels.reference.precise_recurrent import CELL_DOMAIN, DEFAULTS
@@ -82,8 +82,8 @@ def with_cells(model: onnx_ir.Model, cells: Mapping[str, str]) -> onnx_ir.Model:
     model = model.clone()
     model.opset_imports[CELL_DOMAIN] = 1
     for node in list(model.graph):
-        if node.name in cells:
-            cell = onnx_ir.val(cells[node.name], onnx_ir.DataType.FLOAT)
+        if (name := cells.get(str(node.name))) is not None:
+            cell = onnx_ir.val(name, onnx_ir.DataType.FLOAT)
             attributes = {name: attribute.value for name, attribute in node.attributes.items()}
             written = onnx_ir.node("Cell", node.inputs, attributes, domain=CELL_DOMAIN, outputs=[cell])
             model.graph.insert_after(node, written)

@@ -56,9 +56,9 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
             for output in unit.outputs:
                 leader[find(output)] = find(unit.inputs[0])
         elif unit.role == "recurrent":  # the hidden state is read as it is written, from the first step on
-            hidden = [unit.node.inputs[index] for node, index in unit.row.inputs(unit.node) if index == HIDDEN]
-            for value in hidden:
-                if value in leader:
+            for node, index in unit.row.inputs(unit.node):
+                value = node.inputs[index]
+                if index == HIDDEN and value in leader:
                     leader[find(value)] = find(unit.outputs[0])
     fixed = _fixed(units, ranges)
     for unit in units:

@@ -61,10 +61,10 @@ def _layer(node: onnx_ir.Node) -> "_Layer | None":
             return None
         length, inputs[_LENGTHS] = int(array.min()), None
     same = inputs[: len(node.inputs)] == list(node.inputs)
-    names = [output for output in node.outputs if output.name]
-    if same and not batch_first and shapes[2][0] == 1 and all(map(_read, names[1:])) and len(names) < 3:
-        if not any(map(_read, node.outputs[1:2])):
-            return None
+    needed = [_read(output) for output in node.outputs if output.name][1:] in ([], [True])
+    needed = needed and not any(map(_read, node.outputs[1:2]))
+    if same and needed and not batch_first and shapes[2][0] == 1:
+        return None
     batch = shapes[0][0 if batch_first else 1]
     return _Layer(node, inputs, shapes[2][0], shapes[2][2], batch_first, batch, steps, length)
 
@@ -87,7 +87,7 @@ class _Layer:
         self, node: onnx_ir.Node, inputs: list[onnx_ir.Value | None], directions: int, hidden: int,
         batch_first: bool, batch: int, steps: int, length: int,
     ) -> None:  # fmt: skip
-        """`inputs` are all eight; `steps` are those of x, of which the first `length` count."""
+        """Take a node and all its eight inputs; of the `steps` of x the first `length` count."""
         self.node, self.inputs, self.directions, self.hidden = node, inputs, directions, hidden
         self.batch_first, self.batch, self.steps, self.length = batch_first, batch, steps, length
         graph = node.graph
@@ -125,8 +125,8 @@ class _Layer:
         every = self._joined([one.states for one in results], 1, "y")
         if self.length == self.steps:
             return every
-        missing = np.zeros((self.steps - self.length, self.directions, self.batch, self.hidden), np.float32)
-        return self._add("Concat", [every, self._constant(missing, "behind")], {"axis": 0}, "filled")
+        pads = np.array([0, 0, 0, 0, self.steps - self.length, 0, 0, 0], np.int64)
+        return self._add("Pad", [every, self._constant(pads, "behind")], {}, "filled")
 
     def _last(self, results: list[_Result]) -> onnx_ir.Value:
         """Return the last hidden states."""
@@ -141,9 +141,7 @@ class _Layer:
         """Return the last cells."""
         return self._joined([one.cell for one in results if one.cell is not None], 0, "y_c")
 
-    def _direction(
-        self, x: onnx_ir.Value, initial: list[onnx_ir.Value | None], number: int
-    ) -> _Result:
+    def _direction(self, x: onnx_ir.Value, initial: list[onnx_ir.Value | None], number: int) -> _Result:
         """Write the node of one direction."""
         node = self.node
         reverse = attribute(node, "direction", "forward") == "reverse" or number == 1
@@ -170,7 +168,7 @@ class _Layer:
         if any(map(_read, node.outputs[2:])):
             cell = self._value(f"cell_{number}", (1, self.batch, self.hidden))
             outputs += [onnx_ir.val(""), cell]
-        name = str(node.name) if self.directions == 1 else f"{node.name}_{'reverse' if reverse else 'forward'}"
+        name = str(node.name) if self.directions == 1 else f"{node.name}_{kept['direction']}"
         written = onnx_ir.node(node.op_type, inputs, kept, outputs=outputs, name=name)
         written.metadata_props.update(node.metadata_props)
         self.graph.insert_before(node, written)

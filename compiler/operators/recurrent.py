@@ -63,8 +63,8 @@ class Activation:
 
 def inputs(node: onnx_ir.Node) -> tuple[Operand, ...]:
     """Return which inputs are data: x, and initial states."""
-    given = [index for index in (HIDDEN, _CELL) if index < len(node.inputs) and node.inputs[index] is not None]
-    return ((node, 0), *((node, index) for index in given))
+    states = [index for index in (HIDDEN, _CELL) if index < len(node.inputs)]
+    return ((node, 0), *((node, index) for index in states if node.inputs[index] is not None))
 
 
 def activations(node: onnx_ir.Node) -> tuple[Activation, ...]:
@@ -92,11 +92,12 @@ def refuses(node: onnx_ir.Node) -> str | None:
         return "sequences of different lengths, or of lengths known only when it runs, have no kernel"
     if attribute(node, "clip", 0.0) or attribute(node, "input_forget", 0):
         return "clip and input_forget have no kernel"
-    if any(value is None or not is_known(value) for value in (given[_WEIGHTS], given[_RECURRENT])):
+    weights, recurrent, bias = given[_WEIGHTS], given[_RECURRENT], given[_BIAS]
+    if any(value is None or not is_known(value) for value in (weights, recurrent)):
         return "its weights aren't constant"
-    if given[_BIAS] is not None and not is_known(given[_BIAS]):
+    if bias is not None and not is_known(bias):
         return "its bias isn't constant"
-    shape = shape_of(given[_RECURRENT]) if given[_RECURRENT] is not None else None
+    shape = shape_of(recurrent) if recurrent is not None else None
     if attribute(node, "layout", 0) or shape is None or shape[0] != 1:
         return "its directions can't be told apart"
     if any(value is not None and shape_of(value) is None for value in given):
@@ -138,7 +139,7 @@ class _Scaled:
 
 
 def _scaled(node: onnx_ir.Node, index: int) -> _Scaled | None:
-    """Return weights behind DequantizeLinear, scaled per output channel; None where they have another form."""
+    """Return weights behind DequantizeLinear, scaled per output; None where they have another form."""
     value = node.inputs[index]
     dequantize = value.producer() if value is not None else None
     if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.domain:
@@ -194,13 +195,12 @@ def _products(
         per_gate = np.repeat([of_curve[number] for number in CURVES[which]], outputs // GATES[which])
         unit = quantization.scale * weights.scales
         limit = float(_LARGEST_SUM)
-        found.append(
-            Conv2d(
-                (1, 1, rows, inner), np.ascontiguousarray(weights.integers[:, None, None]),
-                np.clip(np.rint(bias / unit), -limit, limit).astype(np.int32),
-                (unit / per_gate).astype(np.float32), quantization.zero_point, 0, -128, 127,
-            )  # fmt: skip
-        )
+        product = Conv2d(
+            (1, 1, rows, inner), np.ascontiguousarray(weights.integers[:, None, None]),
+            np.clip(np.rint(bias / unit), -limit, limit).astype(np.int32),
+            (unit / per_gate).astype(np.float32), quantization.zero_point, 0, -128, 127,
+        )  # fmt: skip
+        found.append(product)
     if which == "gru":
         of_input, of_hidden = found
         cut = 2 * len(of_hidden.weights) // 3
@@ -247,7 +247,8 @@ def lower(builder: Builder, request: Request) -> Codes:
     elif HIDDEN in begun:
         reach = max(1.0, *(abs(end) for end in output.ends))
         fraction = CURVE_BITS - math.ceil(math.log2(reach * (1 - 2.0**-8)))
-    unit = {"lstm": 2.0 ** (-2 * CURVE_BITS), "rnn": reaches[0][1] * 2.0**-CURVE_BITS}.get(which, 2.0**-fraction)
+    of_kind = {"lstm": 2.0 ** (-2 * CURVE_BITS), "rnn": reaches[0][1] * 2.0**-CURVE_BITS}
+    unit = of_kind.get(which, 2.0**-fraction)
     cell_shift = 0
     if which == "lstm":
         cell_shift = fraction + int(math.log2(reaches[2][0] / CURVE_STEPS))

@@ -45,7 +45,7 @@ _RECURRENT = OnnxOperator(
     recurrent.refuses,
     inputs=recurrent.inputs,
     integer=IntegerForm(recurrent.lower, recurrent.refuses_quantized, clamps=False),
-    limits="constant weights, one length of all sequences, no peepholes; Sigmoid, Tanh, HardSigmoid, RNN's Relu",
+    limits="constant weights, sequences of one length, no peepholes; Sigmoid, Tanh, HardSigmoid, RNN's Relu",
 )
 
 

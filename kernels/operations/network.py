@@ -32,9 +32,10 @@ Operation = (
 
 ARGUMENTS = frozenset(
     {
-        "bias", "curves", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low", "mask_steps",
-        "multiplier", "output_zero_point", "residual", "scale", "score_multiplier", "state_multiplier", "state_zero_point", "table", "tables",
-        "value", "weights", "zero_point", "zero_points",
+        "bias", "curves", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low",
+        "mask_steps", "multiplier", "output_zero_point", "residual", "scale", "score_multiplier",
+        "state_multiplier", "state_zero_point", "table", "tables", "value", "weights", "zero_point",
+        "zero_points",
     }
 )  # fmt: skip
 """Fields that compiled functions take as arguments; every other field may be part of their code."""

@@ -1,8 +1,8 @@
 """LSTM, GRU and RNN: products of a block of steps' inputs at once, then step by step.
 
-A tile is a block of the batch, which goes over all steps. The inputs of some steps are multiplied together, as
-rows of one product, so that their weights are read once; then each step multiplies the hidden state, and puts
-both sums through the gates' curves.
+A tile is a block of the batch, which goes over all steps. The inputs of some steps are multiplied together,
+as rows of one product, so that their weights are read once; then each step multiplies the hidden state, and
+puts both sums through the gates' curves.
 """
 
 import math
@@ -100,7 +100,7 @@ def _scratch(isa: InstructionSet, plan: Plan) -> _Scratch:
 def codes(
     isa: InstructionSet, integers: bool, operation: Recurrent, target: Target, demands: Demands = FREE
 ) -> Iterator[KernelCode]:
-    """Yield code of a recurrent layer on one instruction set; with `integers` no float instruction is used."""
+    """Yield code of a recurrent layer on one instruction set; with `integers` no float instruction."""
     if not all(isa.accepts(product.weights) for product in operation.products):
         return
     found = list(dict.fromkeys(_plans(isa, operation, target)))
@@ -207,7 +207,7 @@ def _body(isa: InstructionSet, integers: bool, plan: Plan, x: Buffer, *buffers: 
         layer.start(*initial)
         with T.serial(0, plan.blocks) as number:
             begin_step = (plan.blocks - 1 - number if plan.reverse else number) * plan.block
-            count = plan.block
+            count: Expr = plan.block
             if plan.steps % plan.block:
                 count = T.min(plan.block, plan.steps - begin_step)
             layer.fill(x, begin_step, count)

@@ -118,21 +118,19 @@ def _evaluated(
     """Return hidden states and cells of every step, and the last of both. Raises NotImplementedError."""
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     x, weights, recurrent, bias, lengths, hidden, cell, peepholes = (*inputs, *[None] * 8)[:8]
-    assert x is not None and weights is not None and recurrent is not None, "the checker saw them"  # noqa: PT018
     if lengths is not None or peepholes is not None or given.get("clip") or given.get("input_forget"):
         raise NotImplementedError("lengths, peepholes, limits and coupled gates")
+    x, weights, recurrent = (np.asarray(one) for one in (x, weights, recurrent))
     batch_first = bool(given.get("layout"))
     directions, gates, size = recurrent.shape
-    x, hidden, cell = (
-        one.transpose(1, 0, 2) if batch_first and one is not None else one for one in (x, hidden, cell)
-    )
+    if batch_first:
+        x = x.transpose(1, 0, 2)
+        hidden, cell = (one if one is None else one.transpose(1, 0, 2) for one in (hidden, cell))
     zero = np.zeros((directions, x.shape[1], size), x.dtype)
     hidden, cell = (zero if one is None else one for one in (hidden, cell))
     biases = np.zeros((directions, 2, gates)) if bias is None else bias.reshape(directions, 2, gates)
     names = [name.decode() for name in given.get("activations", [])] or DEFAULTS[operator] * directions
-    alphas, betas = (
-        [*given.get(f"activation_{one}", []), *[None] * len(names)] for one in ("alpha", "beta")
-    )
+    alphas, betas = ([*given.get(f"activation_{one}", []), *[None] * len(names)] for one in ("alpha", "beta"))
     per_direction = len(names) // directions
     states, cells = [], []
     for d in range(directions):

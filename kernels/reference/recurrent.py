@@ -11,9 +11,7 @@ from edgec.targets.descriptor import Requantization
 _ONE = 1 << CURVE_BITS
 
 
-def recurrent(
-    op: Recurrent, x: Array, *initial: Array, requantization: Requantization = FLOAT
-) -> Array:
+def recurrent(op: Recurrent, x: Array, *initial: Array, requantization: Requantization = FLOAT) -> Array:
     """Walk over the steps: products of input and hidden state, curves of their sums, the new state."""
     hidden, gates = op.hidden, len(CURVES[op.kind])
     given = np.asarray(x).reshape(op.steps, op.batch, op.inputs)
@@ -78,11 +76,10 @@ def curve(entries: Array, argument: Array) -> Array:
 def _mixed(forget: Array, state: Array, fresh: Array, value: Array, fraction: int) -> Array:
     """Return forget * state + fresh * value as an int16 state; factors and value in units of 2**-15."""
     total = forget * state + ((fresh * value) >> (CURVE_BITS - fraction))
-    return np.clip((total.astype(np.int64) + _ONE // 2) >> CURVE_BITS, -(2**15), 2**15 - 1).astype(np.int32)
+    rounded = (total.astype(np.int64) + _ONE // 2) >> CURVE_BITS
+    return np.asarray(np.clip(rounded, -(2**15), 2**15 - 1), np.int32)
 
 
 def _shifted(state: Array, shift: int) -> Array:
     """Return the cell in steps of its curve."""
-    if shift <= 0:
-        return np.asarray(state << -shift)
-    return np.asarray((state + (1 << (shift - 1))) >> shift)
+    return np.asarray(state << -shift if shift <= 0 else (state + (1 << (shift - 1))) >> shift)

@@ -585,7 +585,8 @@ def _recurrent(draw: DrawFn) -> Case:
     """Layers of each kind; sums that leave the curves and that don't, cells that saturate, states given."""
     rng, extents = _generator(draw), st.sampled_from((1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 48, 64))
     kind = draw(st.sampled_from(tuple(GATES)))
-    steps, batch, inputs, hidden = draw(st.sampled_from((1, 2, 5, 17, 33))), draw(st.integers(1, 3)), draw(extents), draw(extents)
+    steps, batch = draw(st.sampled_from((1, 2, 5, 17, 33))), draw(st.integers(1, 3))
+    inputs, hidden = draw(extents), draw(extents)
     zero_point = _zero_point(draw)
 
     def product(rows: int, inner: int, outputs: int, zero_point: int) -> Conv2d:
@@ -601,7 +602,8 @@ def _recurrent(draw: DrawFn) -> Case:
     apart = [gates - 1, 1] if kind == "gru" else [gates]
     products += [product(batch, hidden, count * hidden, zero_point) for count in apart]
     x = np.arange(-128, 129) / 128
-    curves = [1 / (1 + np.exp(-16 * x)), np.tanh(8 * x), np.tanh(8 * x)][: max(CURVES[kind]) + 1 + (kind == "lstm")]
+    curves = [1 / (1 + np.exp(-16 * x)), np.tanh(8 * x), np.tanh(8 * x)]
+    del curves[max(CURVES[kind]) + 1 + (kind == "lstm") :]
     if draw(st.booleans()):  # an RNN's may be any
         curves[-1] = np.clip(x, 0, 1) if kind == "rnn" else np.tanh(2 * x)
     given_hidden, given_cell = draw(st.booleans()), kind == "lstm" and draw(st.booleans())
