@@ -37,6 +37,8 @@ class Walk:
     functions: Sequence[Function]
     reverse: bool = False
     linear_before_reset: bool = False
+    peepholes: Array | None = None
+    """[3, hidden]: what the gates i, o, f of an LSTM see of its cell."""
 
     def run(self, projected: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
         """Return hidden state [steps, batch, hidden] and cell (GRU's and RNN's is the former) of every step.
@@ -58,8 +60,9 @@ class Walk:
             return state, state
         if self.operator == "LSTM":
             i, o, forget, c = np.split(x + hidden @ self.recurrent.T + self.bias, 4, axis=-1)
-            cell = f(forget) * cell + f(i) * others[0](c)
-            return f(o) * others[1](cell), cell
+            seen = np.zeros((3, 1)) if self.peepholes is None else self.peepholes
+            cell = f(forget + seen[2] * cell) * cell + f(i + seen[0] * cell) * others[0](c)
+            return f(o + seen[1] * cell) * others[1](cell), cell
         both = x[:, : 2 * size] + hidden @ self.recurrent[: 2 * size].T + self.bias[: 2 * size]
         z, r = np.split(f(both), 2, axis=-1)
         last, bias = self.recurrent[2 * size :].T, self.bias[2 * size :]
@@ -118,14 +121,16 @@ def _evaluated(
     """Return hidden states and cells of every step, and the last of both. Raises NotImplementedError."""
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     x, weights, recurrent, bias, lengths, hidden, cell, peepholes = (*inputs, *[None] * 8)[:8]
-    if lengths is not None or peepholes is not None or given.get("clip") or given.get("input_forget"):
-        raise NotImplementedError("lengths, peepholes, limits and coupled gates")
+    if given.get("clip") or given.get("input_forget"):
+        raise NotImplementedError("limits and coupled gates")
     x, weights, recurrent = (np.asarray(one) for one in (x, weights, recurrent))
     batch_first = bool(given.get("layout"))
     directions, gates, size = recurrent.shape
     if batch_first:
         x = x.transpose(1, 0, 2)
         hidden, cell = (one if one is None else one.transpose(1, 0, 2) for one in (hidden, cell))
+    if lengths is not None and (lengths != len(x)).any():
+        raise NotImplementedError("sequences that end early")
     zero = np.zeros((directions, x.shape[1], size), x.dtype)
     hidden, cell = (zero if one is None else one for one in (hidden, cell))
     biases = np.zeros((directions, 2, gates)) if bias is None else bias.reshape(directions, 2, gates)
@@ -139,6 +144,7 @@ def _evaluated(
             operator, recurrent[d], biases[d, 1], [function(names[i], alphas[i], betas[i]) for i in own],
             given.get("direction", b"forward") == b"reverse" or d == 1,
             bool(given.get("linear_before_reset")),
+            None if peepholes is None else peepholes[d].reshape(3, size),
         )  # fmt: skip
         found = walk.run(x @ weights[d].T + biases[d, 0], hidden[d], cell[d])
         states.append((found[0], found[0][0 if walk.reverse else -1]))
