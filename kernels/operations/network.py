@@ -15,6 +15,7 @@ from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
     FloatMean,
+    FloatNormalize,
     MaxPool,
     Mean,
     Normalize,
@@ -24,8 +25,8 @@ from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
     Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
-    | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | Softmax
-    | Attention | Island
+    | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | FloatNormalize
+    | Softmax | Attention | Island
 )  # fmt: skip
 
 
