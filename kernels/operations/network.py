@@ -77,3 +77,5 @@ class Network:
     outputs: tuple[str, ...]
     constants: dict[str, NDArray[np.generic]]
     """Tensors whose value is known (a constant operand of an addition, say)."""
+    floats: tuple[tuple[str, str, str], ...] = ()
+    """What of a quantized model is computed in float: each node's name, operator, and why."""
