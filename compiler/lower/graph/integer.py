@@ -1,4 +1,4 @@
-"""From a QDQ model to a network of integer operations, with float islands where there is no other way."""
+"""From a QDQ model to a network of integer operations, in float where there is no other way."""
 
 import math
 from dataclasses import replace
