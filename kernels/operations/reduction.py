@@ -155,7 +155,7 @@ class FloatNormalize:
 
 
 PARTIAL_SUMS = 16
-"""Of a row of floats, for all vectors to fit in."""
+"""How many sums a row of floats is added up in: as many as the widest vector has lanes."""
 
 
 @dataclass(frozen=True, eq=False)
