@@ -29,6 +29,7 @@ from edgec.kernels.operations import (
     FloatBinary,
     FloatConv2d,
     FloatMean,
+    FloatNormalize,
     Lookup,
     MaxPool,
     Mean,
@@ -110,6 +111,9 @@ OPERATIONS: dict[str, Operation] = {
         (1, 28, 28, 128), (1, 14, 14, 128), (2, 2), (2, 2), (0, 0), np.full((14, 14), 0.25, np.float32)
     ),
     "mean-float": FloatMean(1, 7 * 7, 1280),
+    "layer_norm-float": FloatNormalize(
+        "variance", 197, 192, 1e-6, np.ones(192, np.float32), np.zeros(192, np.float32)
+    ),
     "add": Binary("add", (PIXELS,), ((1,), (1,)), (3, -4), (0.5, 0.7), 1, -128, 127),
     "mul": Binary("mul", (PIXELS,), ((1,), (1,)), (3, -4), (0.05, 0.07), 1, -128, 127),
     "quantize": Quantize(224 * 224 * 3, 0.02, -1),
@@ -147,6 +151,8 @@ def inputs_of(operation: Operation) -> list[Array]:
             return [float32(*operation.input_shape)]
         case FloatBinary():
             return [float32(*operation.shape), float32(*operation.shape)]
+        case FloatNormalize():
+            return [float32(operation.outer, operation.length)]
         case FloatMean():
             return [float32(operation.outer, operation.reduced, operation.inner)]
         case Conv2d() | Chain() | MaxPool() | AveragePool():

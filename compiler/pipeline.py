@@ -316,8 +316,6 @@ def _origin(source: Model, model: Model, network: Network) -> Source:
     """Return what the manifest says of the model."""
     kind = Provenance("qdq" if is_qdq(source) else "none")
     provenance = (model.calibration if model is not source else None) or kind
-    islands = [o.operation.reasons for o in network.operators if isinstance(o.operation, Island)]
-    nodes = tuple(IslandNode(*reason) for reasons in islands for reason in reasons)
     return Source(
         file=source.source_name,
         sha256=source.source_sha256,
@@ -326,7 +324,7 @@ def _origin(source: Model, model: Model, network: Network) -> Source:
         calibration=provenance,
         compiled=serialize(model),
         original=source.original,
-        islands=nodes if is_qdq(model) else (),
+        islands=tuple(IslandNode(*node) for node in network.floats),
     )
 
 

@@ -39,6 +39,7 @@ from edgec.kernels.operations import (
     FloatBinary,
     FloatConv2d,
     FloatMean,
+    FloatNormalize,
     Lookup,
     MaxPool,
     Mean,
@@ -55,7 +56,7 @@ from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
 from edgec.kernels.product import attention, product
 from edgec.kernels.recurrent import recurrent
-from edgec.kernels.reduction import normalize, pooling, softmax
+from edgec.kernels.reduction import float_normalize, normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
 from edgec.targets.descriptor import Requantization, Target
@@ -240,6 +241,7 @@ KERNELS: tuple[Kernel, ...] = (
     _portable("float_binary", FloatBinary, elementwise.float_binary, dtypes=FLOAT),
     _portable("float_average_pool", FloatAveragePool, pooling.float_average_pool, dtypes=FLOAT),
     _portable("float_mean", FloatMean, pooling.float_mean, dtypes=FLOAT),
+    _portable("float_normalize", FloatNormalize, float_normalize.codes, dtypes=FLOAT),
     _portable("normalize", Normalize, normalize.normalize, "float32", INT8),
     _portable("softmax", Softmax, softmax.softmax, "float32", INT8),
     _portable("rearrange", Rearrange, rearrange.rearrange),

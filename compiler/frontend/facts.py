@@ -2,8 +2,8 @@
 
 import onnx_ir
 
-from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.operators.product_form import bias_of, output_axis, unscaled
+from edgec.compiler.graph import attribute, shape_of
+from edgec.compiler.operators.product_form import folded_gemm, output_axis, unscaled
 from edgec.compiler.passes import Fact
 
 MINIMUM_OPSET = 13
@@ -50,12 +50,13 @@ EXPLICIT_PADS = Fact(
 
 def _other_gemm(graph: onnx_ir.Graph) -> str | None:
     for node in graph:
-        weights = constant(node.inputs[1]) if node.op_type == "Gemm" and not node.domain else None
-        if weights is None or bias_of(node, weights.shape[output_axis(node)]) is None:
+        if node.op_type != "Gemm" or node.domain or (unscaled(node) and output_axis(node) == 0):
             continue
-        if not (unscaled(node) and output_axis(node) == 0):
+        if folded_gemm(node) is not None:
             return f"node '{node.name}' isn't so"
     return None
 
 
-ONE_GEMM = Fact("a Gemm by constants, with one bias per column, has alpha, beta and transB of 1", _other_gemm)
+ONE_GEMM = Fact(
+    "a Gemm by finite constants, with one bias per column, has alpha, beta and transB of 1", _other_gemm
+)

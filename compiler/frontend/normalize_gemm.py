@@ -8,12 +8,11 @@ from edgec.compiler.graph import (
     add_node,
     attribute,
     constant,
-    fits,
     only_consumer,
     replace_value,
     shape_of,
 )
-from edgec.compiler.operators.product_form import output_axis, per_channel
+from edgec.compiler.operators.product_form import folded_gemm
 
 
 def normalize_gemm(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -84,25 +83,15 @@ def _is_constant(value: onnx_ir.Value) -> bool:
 
 def _from_gemm(node: onnx_ir.Node) -> None:
     """Fold alpha, beta, transB and the bias's shape into a Gemm's constants."""
-    graph, weights = node.graph, constant(node.inputs[1])
-    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = constant(bias_value)
-    if not isinstance(graph, onnx_ir.Graph) or weights is None or (bias_value is not None and bias is None):
+    graph, folded = node.graph, folded_gemm(node)
+    if not isinstance(graph, onnx_ir.Graph) or folded is None:
         return
-    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    columns = weights.shape[output_axis(node)]
-    if bias is not None and not per_channel(bias, columns):
-        return  # a different bias for every row
-    matrix = alpha * (weights if attribute(node, "transB", 0) else weights.T).astype(np.float64)
-    row = None if bias is None else np.broadcast_to((beta * bias.astype(np.float64)).reshape(-1), (columns,))
-    if not fits(matrix, weights.dtype) or (row is not None and not fits(row, weights.dtype)):
-        return
-    if not attribute(node, "transB", 0) or alpha != 1.0:
-        scaled = matrix.astype(weights.dtype)
-        node.replace_input_with(1, add_initializer(graph, f"{node.name}_weights", scaled))
-    if bias is not None and row is not None and (beta != 1.0 or bias.shape != (columns,)):
-        row = row.astype(bias.dtype)
-        node.replace_input_with(2, add_initializer(graph, f"{node.name}_bias", row))
+    weights, bias = folded
+    if not attribute(node, "transB", 0) or attribute(node, "alpha", 1.0) != 1.0:
+        node.replace_input_with(1, add_initializer(graph, f"{node.name}_weights", weights))
+    given = constant(node.inputs[2]) if bias is not None else None
+    if given is not None and bias is not None and not np.array_equal(given, bias):
+        node.replace_input_with(2, add_initializer(graph, f"{node.name}_bias", bias))
     for name in ("alpha", "beta"):
         node.attributes.pop(name, None)
     node.attributes.add(onnx_ir.AttrInt64("transB", 1))

@@ -36,14 +36,16 @@ def attention(node: onnx_ir.Node) -> AttentionForm | None:
         if scaled is None:
             continue
         product, scale, more = scaled
+        queries, keys = _factored(product, 0), _factored(product, 1)
         shapes = [shape_of(value) if value is not None else None for value in product.inputs]
         values = shape_of(node.inputs[1]) if node.inputs[1] is not None else None
         if values is None or any(shape is None or len(shape) < 2 for shape in (*shapes, values)):
             return None
         if max(shapes[0][-1] if shapes[0] else 0, scores[-1]) > LONGEST or 0 in scores:
             return None
-        operands = ((product, 0), (product, 1), (node, 1), *mask)
-        return AttentionForm(operands, scale, (product, *more, *inner, softmax))
+        operands = (queries.operand, keys.operand, (node, 1), *mask)
+        scale *= queries.factor * keys.factor
+        return AttentionForm(operands, scale, (*queries.nodes, *keys.nodes, product, *more, *inner, softmax))
     return None
 
 
@@ -72,6 +74,26 @@ def _masked(softmax: onnx_ir.Node) -> list[_Masked]:
         if (array is None or np.isfinite(array).all()) and shape[-1] == scores[-1]:
             found.append(((addition, index), ((addition, 1 - index),), (addition,)))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Factored:
+    """An operand without the positive number that it is multiplied by, which may as well scale the scores."""
+
+    operand: Operand
+    factor: float
+    nodes: tuple[onnx_ir.Node, ...]
+
+
+def _factored(product: onnx_ir.Node, index: int) -> _Factored:
+    scaling = _only_read_here(product, index, "Mul")
+    if scaling is not None:
+        for side in (0, 1):
+            factor, operand = constant(scaling.inputs[1 - side]), scaling.inputs[side]
+            number = float(factor.reshape(())) if factor is not None and factor.size == 1 else math.nan
+            if 0 < number < math.inf and operand is not None and operand.shape == scaling.outputs[0].shape:
+                return _Factored((scaling, side), number, (scaling,))
+    return _Factored((product, index), 1.0, ())
 
 
 def _scaled(last: tuple[onnx_ir.Node, int]) -> tuple[onnx_ir.Node, float, tuple[onnx_ir.Node, ...]] | None:

@@ -4,10 +4,11 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edgec.compiler.graph import attribute, constant
+from edgec.compiler.graph import attribute
 from edgec.compiler.operators import arrangement, binary, pooling, view, window
 from edgec.compiler.operators.builder import Builder, Seen
-from edgec.compiler.operators.product_form import bias_of
+from edgec.compiler.operators.constants import known
+from edgec.compiler.operators.product_form import bias_of, output_axis
 from edgec.compiler.operators.row import FloatRequest
 from edgec.compiler.operators.row import emit_float as emit
 from edgec.kernels.operations import (
@@ -24,8 +25,7 @@ from edgec.kernels.operations import (
 def conv(builder: Builder, request: FloatRequest) -> Seen:
     """Convolve an image or, one-dimensional, an image of one row."""
     node = request.node
-    weights = constant(node.inputs[1])
-    assert weights is not None, "refuses() saw them"
+    weights = _weights(node)
     source = window.image(builder, request.inputs[0], request.name)
     n, c, h, w = source.view.shape
     place = window.window(node, weights.shape[2:])
@@ -38,6 +38,12 @@ def conv(builder: Builder, request: FloatRequest) -> Seen:
     return emit(builder, request, operation, (source.tensor,), window.result(request.shape))
 
 
+def _weights(node: onnx_ir.Node) -> NDArray[np.float32]:
+    weights = known(node.inputs[1]) if node.inputs[1] is not None else None
+    assert weights is not None, "refuses() saw them"
+    return weights.astype(np.float32)
+
+
 def _bias(node: onnx_ir.Node, channels: int) -> NDArray[np.float32]:
     bias = bias_of(node, channels)
     assert bias is not None, "refuses() saw it"
@@ -46,8 +52,9 @@ def _bias(node: onnx_ir.Node, channels: int) -> NDArray[np.float32]:
 
 def gemm(builder: Builder, request: FloatRequest) -> Seen:
     """Multiply rows by a matrix, as a convolution of pixels."""
-    weights = constant(request.node.inputs[1])
-    assert weights is not None, "refuses() saw them"
+    weights = _weights(request.node)
+    if output_axis(request.node) == 1:
+        weights = np.ascontiguousarray(weights.T)
     bias = _bias(request.node, len(weights))
     source = builder.row_major(request.inputs[0], request.name)
     rows, inputs = source.view.shape

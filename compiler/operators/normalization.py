@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from edgec.arrays import Array
 from edgec.compiler.graph import attribute, shape_of
 from edgec.compiler.operators import view
-from edgec.compiler.operators.builder import Builder, Codes
+from edgec.compiler.operators.builder import Builder, Codes, S, Seen
 from edgec.compiler.operators.constants import known
-from edgec.compiler.operators.row import Request, emit
-from edgec.kernels.operations import LONGEST_NORMALIZED, Normalize, NormKind
+from edgec.compiler.operators.row import FloatRequest, Request, emit, emit_float
+from edgec.kernels.operations import LONGEST_NORMALIZED, FloatNormalize, Normalize, NormKind
 
 _SMALLEST_EPSILON = 2.0**-40
 """Vanishes beside any sum of integers but 0, whose root it keeps from being divided by."""
@@ -100,11 +100,7 @@ def _constant(node: onnx_ir.Node, index: int) -> NDArray[np.float64] | None:
 def normalize(builder: Builder, request: Request) -> Codes:
     """Normalize, with what is normalized together innermost."""
     found, shape = normalization(request.node), request.inputs[0].view.shape
-    codes = builder.dense(request.inputs[0], request.name)
-    lies = view.dense_order(codes.view)
-    assert lies is not None, "dense() said so"
-    order = _order(lies, found)
-    codes = builder.arranged(codes, view.ordered(shape, order), request.name)
+    codes, order = _arranged(builder, request.inputs[0], found, request.name)
     inner = order[len(order) - len(found.axes) :]
     places = tuple(found.axes.index(axis) for axis in inner)
     rows, channels = (math.prod(shape[axis] for axis in axes) for axes in (found.rows, inner))
@@ -122,6 +118,29 @@ def normalize(builder: Builder, request: Request) -> Codes:
         low=request.low, high=request.high, dtype=request.output.dtype,
     )  # fmt: skip
     return emit(builder, request, operation, (codes.tensor,), view.ordered(shape, order))
+
+
+def float_normalize(builder: Builder, request: FloatRequest) -> Seen:
+    """Normalize rows of floats; of their constants the order is that of the axes."""
+    found, shape = normalization(request.node), request.inputs[0].view.shape
+    assert found.kind != "magnitudes", "rows of the table with a float form have none"
+    source, order = _arranged(builder, request.inputs[0], found, request.name)
+    places = tuple(found.axes.index(axis) for axis in order[len(order) - len(found.axes) :])
+    scale, bias = (
+        array.transpose(places).reshape(-1).astype(np.float32) for array in (found.scale, found.bias)
+    )
+    epsilon = float(np.float32(found.epsilon))
+    operation = FloatNormalize(found.kind, math.prod(shape) // scale.size, scale.size, epsilon, scale, bias)
+    return emit_float(builder, request, operation, (source.tensor,), view.ordered(shape, order))
+
+
+def _arranged(builder: Builder, value: S, found: Normalization, name: str) -> tuple[S, tuple[int, ...]]:
+    """Return an input as it is to lie, and that order of its axes."""
+    value = builder.dense(value, name)
+    lies = view.dense_order(value.view)
+    assert lies is not None, "dense() said so"
+    order = _order(lies, found)
+    return builder.arranged(value, view.ordered(value.view.shape, order), name), order
 
 
 def _steps(values: NDArray[np.float64], step: float) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.arrays import Array
-from edgec.compiler.graph import add_initializer, add_node, attribute, constant, shape_of
+from edgec.compiler.graph import add_initializer, add_node, attribute, constant, fits, shape_of
 from edgec.compiler.operators import window
 from edgec.compiler.operators.constants import is_known, known
 
@@ -35,6 +35,31 @@ def bias_of(node: onnx_ir.Node, channels: int) -> NDArray[np.float64] | None:
     if bias is None or not per_channel(bias, channels):
         return None
     return np.broadcast_to(bias.astype(np.float64).reshape(-1), channels)
+
+
+def folded_gemm(node: onnx_ir.Node) -> tuple[Array, Array | None] | None:
+    """Return a Gemm's weights [N, K] with alpha in them, and its bias, perhaps [N] with beta in it.
+
+    None where they are no constants, no bias per output channel, or more than their types hold.
+    """
+    weights, value = constant(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+    bias = constant(value)
+    if weights is None or (value is not None and bias is None):
+        return None
+    columns = weights.shape[output_axis(node)]
+    if bias is not None and not per_channel(bias, columns):
+        return None  # a different bias for every row
+    matrix = weights if attribute(node, "transB", 0) else weights.T
+    scaled = attribute(node, "alpha", 1.0) * matrix.astype(np.float64)
+    if not fits(scaled, weights.dtype):
+        return None
+    if bias is not None:
+        beta = attribute(node, "beta", 1.0)
+        row = np.broadcast_to((beta * bias.astype(np.float64)).reshape(-1), (columns,))
+        if not fits(row, weights.dtype):
+            return None
+        bias = row.astype(bias.dtype)
+    return scaled.astype(weights.dtype), bias
 
 
 def refuses_conv(node: onnx_ir.Node) -> str | None:

@@ -34,10 +34,15 @@ _UNIT_INTERVAL = Quantization(1 / 256, -128)
 _FREE = "free behind a product, an addition or a mean"
 
 
-def _normalization(limits: str = "constant scale and bias") -> OnnxOperator:
+def _normalization(
+    limits: str = "constant scale and bias", floating: FloatForm | None = None
+) -> OnnxOperator:
     """Return the row of an operator that normalizes; one of them after the other is the same operation."""
     integer = IntegerForm(normalization.normalize)
-    return OnnxOperator("reduction", normalization.refuses, integer=integer, limits=limits)
+    return OnnxOperator("reduction", normalization.refuses, integer=integer, floating=floating, limits=limits)
+
+
+_NORMALIZED_ROWS = FloatForm(normalization.float_normalize, clips=False)
 
 
 _RECURRENT = OnnxOperator(
@@ -127,9 +132,9 @@ OPERATORS: dict[str, OnnxOperator] = {
     ),
     "GroupNormalization": _normalization(),
     "InstanceNormalization": _normalization(),
-    "LayerNormalization": _normalization("constant scale and bias, one result"),
+    "LayerNormalization": _normalization("constant scale and bias, one result", _NORMALIZED_ROWS),
     "LpNormalization": _normalization("p of 1 or 2"),
-    "RMSNormalization": _normalization("constant scale"),
+    "RMSNormalization": _normalization("constant scale", _NORMALIZED_ROWS),
     "Softmax": OnnxOperator(
         "unary",
         integer=IntegerForm(pooling.softmax, clamps=False),

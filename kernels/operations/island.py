@@ -13,7 +13,5 @@ class Island:
     model: bytes
     """Serialized ONNX model: nodes and shapes as the user's model has them. Its inputs and outputs are in the
     order of the operator's."""
-    reasons: tuple[tuple[str, str, str], ...]
-    """Per node: name, operator, why it isn't int8."""
     order: tuple[int, ...] | None = None
     """How all its tensors lie: their axes, outermost first. None: row-major, each with axes of its own."""

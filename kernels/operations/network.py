@@ -16,6 +16,7 @@ from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
     FloatMean,
+    FloatNormalize,
     MaxPool,
     Mean,
     Normalize,
@@ -25,8 +26,8 @@ from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
     Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
-    | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | Softmax
-    | Attention | Recurrent | Island
+    | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | FloatNormalize
+    | Softmax | Attention | Recurrent | Island
 )  # fmt: skip
 
 
@@ -78,3 +79,5 @@ class Network:
     outputs: tuple[str, ...]
     constants: dict[str, NDArray[np.generic]]
     """Tensors whose value is known (a constant operand of an addition, say)."""
+    floats: tuple[tuple[str, str, str], ...] = ()
+    """What of a quantized model is computed in float: each node's name, operator, and why."""

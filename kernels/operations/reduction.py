@@ -130,6 +130,35 @@ LONGEST_NORMALIZED = 131_071
 
 
 @dataclass(frozen=True, eq=False)
+class FloatNormalize:
+    """Normalize rows of float32 numbers: over the last axis of [outer, length].
+
+    variance   d = x - sum(x) * (1 / n)
+    squares    d = x
+
+    n = length; y = (d * r) * multiplier + bias,  r = 1 / sqrt(sum(d * d) * (1 / n) + epsilon). Of
+    `PARTIAL_SUMS` sums the one of number i % PARTIAL_SUMS takes element i, in order; then the upper half of
+    them is added to the lower one until one is left.
+    """
+
+    kind: Literal["variance", "squares"]
+    outer: int
+    length: int
+    epsilon: float
+    """float32."""
+    multiplier: NDArray[np.float32]
+    """[length]."""
+    bias: NDArray[np.float32]
+    """[length]."""
+    dtype: str = "float32"
+    """Type of the numbers that it reads and writes."""
+
+
+PARTIAL_SUMS = 16
+"""How many sums a row of floats is added up in: as many as the widest vector has lanes."""
+
+
+@dataclass(frozen=True, eq=False)
 class Normalize:
     """Normalize groups of int8 numbers: over the rows and the last axis of [outer, rows, groups, length].
 

@@ -4,9 +4,11 @@ import numpy as np
 
 from edgec.arrays import Array
 from edgec.kernels.operations import (
+    PARTIAL_SUMS,
     AveragePool,
     FloatAveragePool,
     FloatMean,
+    FloatNormalize,
     MaxPool,
     Mean,
     Normalize,
@@ -81,6 +83,26 @@ def float_mean(op: FloatMean, x: Array) -> Array:
     for index in range(op.reduced):
         total += terms[:, index]
     return np.asarray(np.clip(total * np.float32(1 / op.reduced), op.low, op.high))
+
+
+def float_normalize(op: FloatNormalize, x: Array) -> Array:
+    """Normalize every row, added up in `PARTIAL_SUMS` sums."""
+    rows, share = x.reshape(op.outer, op.length), np.float32(1 / op.length)
+    if op.kind == "variance":
+        rows = rows - _row_sums(rows) * share
+    factor = np.float32(1) / np.sqrt(_row_sums(rows * rows) * share + np.float32(op.epsilon))
+    return np.asarray((rows * factor) * op.multiplier + op.bias)
+
+
+def _row_sums(rows: Array) -> Array:
+    """Return [outer, 1], of float32 rows."""
+    sums = np.zeros((len(rows), PARTIAL_SUMS), np.float32)
+    for index in range(rows.shape[1]):
+        sums[:, index % PARTIAL_SUMS] += rows[:, index]
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return sums
 
 
 def mean(op: Mean, x: Array, requantization: Requantization = FLOAT) -> Array:

@@ -15,7 +15,7 @@ from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.graph.integer import integer
 from edgec.compiler.model import Model
 from edgec.kernels import reference
-from edgec.kernels.operations import Dequantize, Island, Network
+from edgec.kernels.operations import Dequantize, Network
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -106,8 +106,7 @@ def sqnr(ours: Sequence[Array], floats: Sequence[Array]) -> float:
 
 def islands(lowered: Network) -> list[tuple[str, str, str]]:
     """(node, operator, reason) of everything computed in float."""
-    found = [operator.operation for operator in lowered.operators]
-    return [reason for operation in found if isinstance(operation, Island) for reason in operation.reasons]
+    return list(lowered.floats)
 
 
 def samples(proto: onnx.ModelProto, seed: int = 0, scale: float = 1.0) -> Arrays:

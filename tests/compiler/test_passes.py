@@ -131,3 +131,14 @@ def test_the_form_of_gemm_is_asked_of_what_has_one_only(shape: tuple[int, ...], 
     assert (gemm.attributes.get_int("transB", 0), gemm.attributes.get_float("alpha", 1.0)) == (
         (1, 1.0) if fits else (0, 2.0)
     )
+
+
+@pytest.mark.parametrize(("weight", "alpha"), [(np.inf, 1.0), (3e38, 2.0)])
+def test_a_gemm_that_would_overflow_stays_as_it_is(weight: float, alpha: float, tmp_path: Path) -> None:
+    given = model(
+        f"(float[3,4] x) => (float y) {{ y = Gemm<alpha={alpha}, beta=0.5>(x, w) }}",
+        {"w": np.full((4, 5), weight, np.float32)},
+    )
+    (tmp_path / "model.onnx").write_bytes(given.SerializeToString())
+    (gemm,) = load(tmp_path / "model.onnx").ir.graph
+    assert (gemm.attributes.get_int("transB", 0), gemm.attributes.get_float("alpha", 1.0)) == (0, alpha)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.graph import Graph, ImpossibleError
+from tests.fuzz.graph import Graph
 from tests.fuzz.operators import (
     ANY,
     INTEGER,
@@ -152,44 +152,6 @@ def _grid_sample(graph: Graph) -> None:
     graph.node("GridSample", [value.name, grid], **given)
 
 
-def _group_norm(graph: Graph) -> None:
-    if graph.opset < 21:
-        raise ImpossibleError("another form before opset 21")
-    value = _image(graph)
-    channels = value.shape[1]
-    groups = graph.one([g for g in range(1, channels + 1) if channels % g == 0])
-    graph.node(
-        "GroupNormalization",
-        [value.name, graph.weights(channels), graph.weights(channels)],
-        num_groups=groups,
-    )
-
-
-def _instance_norm(graph: Graph) -> None:
-    value = _image(graph)
-    names = [value.name, graph.weights(value.shape[1]), graph.weights(value.shape[1])]
-    graph.node("InstanceNormalization", names, **_maybe(graph, epsilon=graph.real(1e-4, 1e-2)))
-
-
-def _layer_norm(operator: str, least: int) -> Row:
-    def draw(graph: Graph) -> None:
-        if graph.opset < least:
-            raise ImpossibleError("a later operator set")
-        value = graph.pick(rank=(1, 5))
-        axis = graph.axis(value.rank) if graph.chance(0.4) else -1
-        shape = value.shape[axis:]
-        names = [value.name, graph.weights(*shape)]
-        names += [graph.weights(*shape)] if operator == "LayerNormalization" and graph.chance(0.6) else []
-        graph.node(
-            operator,
-            names,
-            axis=axis if axis != -1 else None,
-            **_maybe(graph, epsilon=graph.real(1e-4, 1e-2)),
-        )
-
-    return draw
-
-
 def _is_infinite(graph: Graph) -> None:
     given = _maybe(graph, detect_negative=graph.integer(0, 1), detect_positive=graph.integer(0, 1))
     graph.node("IsInf", [graph.pick().name], **given)
@@ -289,9 +251,7 @@ FLOAT: dict[str, Row] = {
     "GlobalLpPool": lambda g: g.node("GlobalLpPool", [_image(g).name], **_maybe(g, p=g.integer(1, 3))),
     "GlobalMaxPool": lambda g: g.node("GlobalMaxPool", [_image(g).name]),
     "GridSample": _grid_sample,
-    "GroupNormalization": _group_norm,
     "Hardmax": _softmax("Hardmax"),
-    "InstanceNormalization": _instance_norm,
     "IntegerAdd": binary("Add", *_INTEGERS),
     "IntegerMul": binary("Mul", *_INTEGERS),
     "IntegerSub": binary("Sub", *_INTEGERS),
@@ -300,7 +260,6 @@ FLOAT: dict[str, Row] = {
     "IsInf": _is_infinite,
     "IsNaN": unary("IsNaN"),
     "LRN": _lrn,
-    "LayerNormalization": _layer_norm("LayerNormalization", 17),
     "LogSoftmax": _softmax("LogSoftmax"),
     "LpPool": _lp_pool,
     "Mean": several("Mean"),
@@ -308,7 +267,6 @@ FLOAT: dict[str, Row] = {
     "Mod": _modulo,
     "Not": lambda g: g.node("Not", [g.pick(dtype="bool").name]),
     "OneHot": _one_hot,
-    "RMSNormalization": _layer_norm("RMSNormalization", 23),
     "ReduceMax": reduction("ReduceMax", 18, *_REAL),
     "ReduceMin": reduction("ReduceMin", 18, *_REAL),
     "ReduceSum": reduction("ReduceSum", 13, *_REAL),

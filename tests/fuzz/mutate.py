@@ -1,5 +1,6 @@
 """Damage to a model's file: its bytes, or what they say."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -345,6 +346,8 @@ def _constant_as_input(dice: Dice, model: onnx.ModelProto) -> None:
 def _input_as_constant(dice: Dice, model: onnx.ModelProto) -> None:
     value = _one(dice, model.graph.input)
     shape = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+    if math.prod(shape) > 1 << 20:
+        raise ValueError("another change made it too large to be written out")
     model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), value.name))
     model.graph.input.remove(value)
 

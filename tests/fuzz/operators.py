@@ -159,7 +159,9 @@ def _window(
     if set(dilations) != {1}:
         made["dilations"] = dilations
     # ONNX's reference crops what a stride wider than the window leaves out; ONNX Runtime takes no such model.
-    if automatic and all(s <= k for s, k in zip(strides, kernel, strict=True)):
+    # Both take the extent of a dilated pooling's window for that of one that isn't dilated.
+    alike = not pools or set(dilations) == {1} or automatic == "VALID"
+    if automatic and alike and all(s <= k for s, k in zip(strides, kernel, strict=True)):
         made["auto_pad"] = automatic
     elif any(begins + ends) or graph.chance(0.3):
         made["pads"] = begins + ends
@@ -294,6 +296,62 @@ REDUCTIONS: dict[str, Row] = {
     "MaxPool": _max_pool,
     "ReduceMean": reduction("ReduceMean", 18),
     "Softmax": _softmax("Softmax"),
+}
+
+
+# --- normalizations ----------------------------------------------------------------------------------------
+
+
+def _group_norm(graph: Graph) -> None:
+    if graph.opset < 21:
+        raise ImpossibleError("another form before opset 21")
+    value = _image(graph)
+    channels = value.shape[1]
+    groups = graph.one([g for g in range(1, channels + 1) if channels % g == 0])
+    graph.node(
+        "GroupNormalization",
+        [value.name, graph.weights(channels), graph.weights(channels)],
+        num_groups=groups,
+    )
+
+
+def _instance_norm(graph: Graph) -> None:
+    value = _image(graph)
+    names = [value.name, graph.weights(value.shape[1]), graph.weights(value.shape[1])]
+    graph.node("InstanceNormalization", names, **_maybe(graph, epsilon=graph.real(1e-4, 1e-2)))
+
+
+def _layer_norm(operator: str, least: int) -> Row:
+    def draw(graph: Graph) -> None:
+        if graph.opset < least:
+            raise ImpossibleError("a later operator set")
+        value = graph.pick(rank=(1, 5))
+        axis = graph.axis(value.rank) if graph.chance(0.4) else -1
+        shape = value.shape[axis:]
+        names = [value.name, graph.weights(*shape)]
+        names += [graph.weights(*shape)] if operator == "LayerNormalization" and graph.chance(0.6) else []
+        graph.node(
+            operator,
+            names,
+            axis=axis if axis != -1 else None,
+            **_maybe(graph, epsilon=graph.real(1e-4, 1e-2)),
+        )
+
+    return draw
+
+
+def _lp_norm(graph: Graph) -> None:
+    value = graph.pick(rank=(1, 5))
+    axis = _maybe(graph, axis=graph.axis(value.rank))
+    graph.node("LpNormalization", [value.name], **axis, **_maybe(graph, p=graph.integer(1, 2)))
+
+
+NORMALIZATIONS: dict[str, Row] = {
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm("LayerNormalization", 17),
+    "LpNormalization": _lp_norm,
+    "RMSNormalization": _layer_norm("RMSNormalization", 23),
 }
 
 
@@ -504,5 +562,5 @@ MOVEMENTS: dict[str, Row] = {
     "Unsqueeze": _unsqueeze,
 }
 
-INTEGER: dict[str, Row] = UNARY | BINARY | PRODUCTS | REDUCTIONS | MOVEMENTS
+INTEGER: dict[str, Row] = UNARY | BINARY | PRODUCTS | REDUCTIONS | NORMALIZATIONS | MOVEMENTS
 """Operators with an integer form, of docs/operators.md; a test compares the two."""

@@ -31,6 +31,7 @@ from edgec.kernels.operations import (
     FloatBinary,
     FloatConv2d,
     FloatMean,
+    FloatNormalize,
     Lookup,
     Matrices,
     MaxPool,
@@ -516,6 +517,17 @@ def _float_mean(draw: DrawFn) -> Case:
 
 
 @st.composite
+def _float_normalize(draw: DrawFn) -> Case:
+    outer, rng = draw(st.integers(1, 4)), _generator(draw)
+    length = draw(st.sampled_from((1, 2, 7, 15, 16, 17, 33, 200, 1024)))
+    kind = draw(st.sampled_from(("variance", "squares")))
+    epsilon = float(np.float32(draw(st.sampled_from((1e-12, 1e-5, 0.1)))))
+    multiplier, bias = (rng.normal(0, 2, length).astype(np.float32) for _ in range(2))
+    operation = FloatNormalize(kind, outer, length, epsilon, multiplier, bias)
+    return Case(operation, (_floats(rng, outer * length),))
+
+
+@st.composite
 def _mean(draw: DrawFn) -> Case:
     outer, rng = draw(st.integers(1, 4)), _generator(draw)
     reduced, inner = draw(st.sampled_from((1, 2, 3, 49, 2000))), draw(st.sampled_from(CHANNELS))
@@ -689,6 +701,7 @@ CASES: dict[type[Operation], SearchStrategy[Case]] = {
     FloatBinary: _lying(_float_binary(), _inner_dimensions),
     FloatConv2d: _lying(st.sampled_from(FAMILIES[:-1]).flatmap(_float_conv2d), _pixels),
     FloatMean: _float_mean(),
+    FloatNormalize: _float_normalize(),
     Lookup: _lying(_lookup(), lambda operation: [n for n in (1, 5, 17, 100) if operation.size % n == 0]),
     MaxPool: _lying(_max_pool(), _pixels),
     Mean: _mean(),

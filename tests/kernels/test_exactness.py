@@ -23,6 +23,7 @@ from edgec.kernels.operations import (
     FloatBinary,
     FloatConv2d,
     FloatMean,
+    FloatNormalize,
     MaxPool,
     Quantize,
 )
@@ -91,7 +92,7 @@ def _has_form(kernel: Kernel, target: Target) -> bool:
     return kernel.operation not in FLOATS
 
 
-FLOATS = (Dequantize, FloatAveragePool, FloatBinary, FloatConv2d, FloatMean, Quantize)
+FLOATS = (Dequantize, FloatAveragePool, FloatBinary, FloatConv2d, FloatMean, FloatNormalize, Quantize)
 
 
 @pytest.mark.parametrize(("kernel", "target"), list(lines()))

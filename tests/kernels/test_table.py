@@ -25,6 +25,7 @@ from edgec.kernels.operations import (
     FloatBinary,
     FloatConv2d,
     FloatMean,
+    FloatNormalize,
     Island,
     Matrices,
     Operation,
@@ -40,7 +41,7 @@ from tests.kernels.test_exactness import FIXED_POINT, suited
 
 EXACT = [operation for operation in get_args(Operation) if operation is not Island]
 
-FLOAT = FloatAveragePool, FloatBinary, FloatConv2d, FloatMean
+FLOAT = FloatAveragePool, FloatBinary, FloatConv2d, FloatMean, FloatNormalize
 
 LINES = [
     pytest.param(kernel, target, id=f"{kernel.name}-{target.device}")

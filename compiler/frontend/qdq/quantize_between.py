@@ -67,7 +67,7 @@ def quantize_between(model: onnx_ir.Model) -> onnx_ir.Model:
             _quantize(value, shared)
     for value in reversed(values):  # what is quantized behind says what shows of what is in front
         if _is_cut(value) and (window := _window(value)) is not None:
-            _quantize(value, _quantization(_reached(value, window)))
+            _quantize(value, window.same or _carried(value) or _quantization(_reached(value, window)))
     return model
 
 
@@ -108,6 +108,15 @@ def _affine(value: onnx_ir.Value | None) -> Quantization | None:
             return None
         value = node.inputs[0]
     return None
+
+
+def _carried(value: onnx_ir.Value) -> Quantization | None:
+    """Return the one quantization of all that a concatenation puts together: it has no other numbers."""
+    node = value.producer()
+    if node is None or node.op_type != "Concat":
+        return None
+    found = {_affine(part) for part in node.inputs}
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_layer(node: onnx_ir.Node | None) -> bool:
@@ -205,7 +214,7 @@ def _reached(value: onnx_ir.Value, window: _Window) -> _Window:
     """Return the part of a window that a product reaches, from its weights and its input's range."""
     node = value.producer()
     row = row_of(node) if node is not None else None
-    if node is None or row is None or row.role != "product" or window.same is not None:
+    if node is None or row is None or row.role != "product":
         return window
     given, weights = _affine(node.inputs[0]), known(node.inputs[1])
     if given is None or weights is None:
@@ -228,8 +237,6 @@ def _range(quantization: Quantization) -> tuple[float, float]:
 
 def _quantization(window: _Window) -> Quantization | None:
     """Return the scale that covers a window, None where a step of it is too coarse."""
-    if window.same is not None:
-        return window.same
     low, high = min(window.low, 0.0), max(window.high, 0.0)
     scale = float(np.float32((high - low) / 255))
     if not 0 < scale < np.inf or window.lost * scale / 2 > _MOST_LOST:

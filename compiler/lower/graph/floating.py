@@ -1,4 +1,6 @@
-"""From a float model to a network of float kernels, with islands for the operators that have none."""
+"""Nodes in float: float kernels, and islands for the operators that have none."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir
@@ -7,13 +9,11 @@ from edgec.compiler.lower.graph.partition import Nodes, lies_anywhere, partition
 from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
 from edgec.compiler.model import Model
 from edgec.compiler.operators import view
-from edgec.compiler.operators.builder import Seen, builder_of
+from edgec.compiler.operators.builder import Builder, Seen, builder_of
 from edgec.compiler.operators.constants import is_known, known
 from edgec.compiler.operators.nodes import float_form, limits, move, moves, row_of
 from edgec.compiler.operators.row import FloatRequest
 from edgec.kernels.operations import Island, Network
-
-_REASON = "no float kernel for this operator"
 
 
 def floating(model: Model) -> Network:
@@ -21,57 +21,76 @@ def floating(model: Model) -> Network:
 
     The model is one that `check` lets pass.
     """
-    return _Lowering(model).run()
+    graph = model.ir.graph
+    builder = builder_of(graph)
+    given = {}
+    for value in graph.inputs:
+        shape, dtype = described(value)
+        given[value] = Seen(builder.declare(str(value.name), shape, dtype), view.row_major(shape))
+    inputs = tuple(builder.tensors)
+    floats = Floats(model, builder, tuple(graph), given.__getitem__)
+    floats.lower()
+    outputs: dict[str, str] = {}
+    for value in graph.outputs:
+        plain = builder.row_major(floats.value(value), str(value.name)).tensor
+        tensor = builder.own(plain, str(value.name), described(value)[0], outputs)
+        outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
+    return builder.network(inputs, outputs)
 
 
-class _Lowering:
+class Floats:
     """Lowers every node once, when its turn comes or a reader of its result needs it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self,
+        model: Model,
+        builder: Builder,
+        nodes: Sequence[onnx_ir.Node],
+        given: Callable[[onnx_ir.Value], Seen],
+        name: str = "island",
+    ) -> None:
+        """Lower `nodes` of a model, in the graph's order, from values that are `given`, by `builder`.
+
+        Islands are called `name`_0, `name`_1 and so on.
+        """
         self.model = model
-        self.graph = model.ir.graph
-        self.partition = partition(self.graph)
-        self.builder = builder_of(self.graph)
-        self.values: dict[onnx_ir.Value, Seen] = {}
-        self.islands = 0
+        self.builder = builder
+        self.nodes = nodes
+        self.partition = partition(nodes)
+        self.name = name
+        self._given = given
+        self._inside = set(nodes)
+        self._values: dict[onnx_ir.Value, Seen] = {}
+        self._islands = 0
 
-    def run(self) -> Network:
-        for value in self.graph.inputs:
-            shape, dtype = described(value)
-            tensor = self.builder.declare(str(value.name), shape, dtype)
-            self.values[value] = Seen(tensor, view.row_major(shape))
-        inputs = tuple(self.builder.tensors)
-        for node in self.graph:  # in the model's order, so that names and steps follow it
-            # An island is lowered when it is read, as all that it needs is there then.
+    def lower(self) -> None:
+        """Lower all layers, in the model's order, so that names and steps follow it.
+
+        An island is lowered when it is read, as all that it needs is there then.
+        """
+        for node in self.nodes:
             if node not in self.partition.islands and node not in self.partition.owners:
-                self._value((node, *self.partition.tails.get(node, ()))[-1].outputs[0])
-        outputs: dict[str, str] = {}
-        for value in self.graph.outputs:
-            plain = self.builder.row_major(self._value(value), str(value.name)).tensor
-            tensor = self.builder.own(plain, str(value.name), described(value)[0], outputs)
-            outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
-        return self.builder.network(inputs, outputs)
+                self.value((node, *self.partition.tails.get(node, ()))[-1].outputs[0])
 
-    def _value(self, value: onnx_ir.Value) -> Seen:
+    def value(self, value: onnx_ir.Value) -> Seen:
         """Return a tensor, lowering what computes it."""
-        if value not in self.values:
+        if value not in self._values:
             node = value.producer()
-            if node is None or is_known(value):
-                self.values[value] = self._constant(value)
+            array = known(value) if node is None or is_known(value) else None
+            if array is not None:
+                tensor = self.builder.constant(str(value.name), array)
+                self._values[value] = Seen(tensor, view.row_major(array.shape))
+            elif node is None or node not in self._inside:
+                self._values[value] = self._given(value)
             elif node in self.partition.islands:
                 self._island(self.partition.islands[node])
             elif moves(node):
-                source = self._value(_given(node.inputs[0]))
+                source = self.value(_there(node.inputs[0]))
                 moved = move(self.builder, node, source)
-                self.values.update(zip(node.outputs, moved, strict=True))
+                self._values.update(zip(node.outputs, moved, strict=True))
             else:
-                self.values[value] = self._layer(self.partition.owners.get(node, node))
-        return self.values[value]
-
-    def _constant(self, value: onnx_ir.Value) -> Seen:
-        array = known(value)
-        assert array is not None, "the model's inputs are there from the start"
-        return Seen(self.builder.constant(str(value.name), array), view.row_major(array.shape))
+                self._values[value] = self._layer(self.partition.owners.get(node, node))
+        return self._values[value]
 
     def _layer(self, node: onnx_ir.Node) -> Seen:
         """Return the result of a layer and its tail."""
@@ -79,7 +98,7 @@ class _Lowering:
         assert row is not None, "the partition saw it"
         assert form is not None, "the partition saw it"
         low, high = (float(np.float32(limit)) for limit in limits(self.partition.tails[node]))
-        inputs = tuple(self._value(_given(reader.inputs[index])) for reader, index in row.inputs(node))
+        inputs = tuple(self.value(_there(reader.inputs[index])) for reader, index in row.inputs(node))
         return form.lower(self.builder, FloatRequest(node, inputs, low, high))
 
     def _island(self, nodes: Nodes) -> None:
@@ -89,26 +108,25 @@ class _Lowering:
         order = None
         if lies_anywhere(nodes):
             order = view.natural_order(len(described(outputs[0])[0]))
-        name = f"island_{self.islands}"
-        self.islands += 1
+        name = f"{self.name}_{self._islands}"
+        self._islands += 1
         tensors = []
         for value in inputs:
             shape, _ = described(value)
-            tensors.append(self.builder.arranged(self._value(value), _lies(shape, order), name).tensor)
+            tensors.append(self.builder.arranged(self.value(value), _lies(shape, order), name).tensor)
         for value in outputs:
             shape, dtype = described(value)
             packed = shape if order is None else tuple(shape[axis] for axis in order)
             tensor = self.builder.declare(str(value.name), packed, dtype)
-            self.values[value] = Seen(tensor, _lies(shape, order))
-        reasons = tuple((str(node.name), node.op_type, _REASON) for node in nodes)
-        results = tuple(self.values[value].tensor for value in outputs)
-        self.builder.append(name, Island(model, reasons, order), tuple(tensors), results)
+            self._values[value] = Seen(tensor, _lies(shape, order))
+        results = tuple(self._values[value].tensor for value in outputs)
+        self.builder.append(name, Island(model, order), tuple(tensors), results)
 
 
 def _lies(shape: tuple[int, ...], order: tuple[int, ...] | None) -> view.View:
     return view.row_major(shape) if order is None else view.ordered(shape, order)
 
 
-def _given(value: onnx_ir.Value | None) -> onnx_ir.Value:
+def _there(value: onnx_ir.Value | None) -> onnx_ir.Value:
     assert value is not None, "layers and movements have all their inputs"
     return value

@@ -1,23 +1,24 @@
-"""From a QDQ model to a network of integer operations, with float islands where there is no other way."""
+"""From a QDQ model to a network of integer operations, in float where there is no other way."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir
 
 from edgec.compiler.graph import constant
+from edgec.compiler.lower.graph.floating import Floats
 from edgec.compiler.lower.graph.values import Analysis, FoundLayer
-from edgec.compiler.lower.islands.submodel import described, read_outside, submodel
+from edgec.compiler.lower.islands.submodel import described, read_outside
 from edgec.compiler.model import Model
 from edgec.compiler.operators import view
-from edgec.compiler.operators.builder import CODES, Codes, affine, builder_of, quantized
+from edgec.compiler.operators.builder import CODES, Codes, Seen, affine, builder_of, quantized
 from edgec.compiler.operators.constants import known
 from edgec.compiler.operators.nodes import combined, combines, evaluate, limits, move, moves, operand, row_of
 from edgec.compiler.operators.row import IntegerForm, OnnxOperator, Request
 from edgec.compiler.operators.scales import INT8, parameters
 from edgec.kernels.operations import (
     Dequantize,
-    Island,
     Lookup,
     Network,
     Quantization,
@@ -43,12 +44,14 @@ class _Lowering:
         self.builder = builder_of(self.graph)
         self.codes: dict[onnx_ir.Value, Codes] = {}
         """Codes that are known of 8-bit integers, and of affine and mapped floats."""
-        self.plain: dict[onnx_ir.Value, str] = {}
-        """Row-major tensors in the values' own types."""
+        self.plain: dict[onnx_ir.Value, Seen] = {}
+        """Tensors in the values' own types."""
 
     def run(self) -> Network:
         for value in self.graph.inputs:
-            self.plain[value] = self.builder.declare(str(value.name), *described(value))
+            shape, dtype = described(value)
+            tensor = self.builder.declare(str(value.name), shape, dtype)
+            self.plain[value] = Seen(tensor, view.row_major(shape))
         inputs = tuple(self.builder.tensors)
         for node in self.graph:  # in the model's order, so that names and steps follow it
             if node.op_type == "QuantizeLinear" and parameters(node) is not None:
@@ -57,14 +60,20 @@ class _Lowering:
         for value in self.graph.outputs:
             tensor = self._output(value)
             outputs[tensor] = tensor if value.is_graph_input() else str(value.name)
-        return self.builder.network(inputs, outputs)
+        floats = [node for nodes in self.analysis.islands.values() for node in nodes]
+        reasons = tuple((str(node.name), node.op_type, self.analysis.reason(node)) for node in floats)
+        return replace(self.builder.network(inputs, outputs), floats=reasons)
 
     def _output(self, value: onnx_ir.Value) -> str:
         """Return the tensor of a model output, of its own: no input, no constant, no other output's."""
         others = [
-            name for other, name in self.plain.items() if other is not value and other.is_graph_output()
+            seen.tensor
+            for other, seen in self.plain.items()
+            if other is not value and other.is_graph_output()
         ]
-        return self.builder.own(self._plain(value), str(value.name), described(value)[0], others)
+        name = str(value.name)
+        self.plain[value] = self.builder.row_major(self._plain(value), name)
+        return self.builder.own(self.plain[value].tensor, name, described(value)[0], others)
 
     # --- 8-bit codes ----------------------------------------------------------------------------------------
 
@@ -105,7 +114,7 @@ class _Lowering:
         """Return an input or constant of 8 bits; a DequantizeLinear says what numbers they stand for."""
         array = constant(value)
         if array is None:
-            tensor = self.plain[value]
+            tensor = self.plain[value].tensor
             if value.dtype == onnx_ir.DataType.UINT8:
                 tensor = self._flipped(tensor, f"{tensor}_int8", "int8")
         else:
@@ -133,12 +142,13 @@ class _Lowering:
         elif self.analysis.kind(source.value) != "float":
             codes = self.builder.requantize(self._codes(source.value), quantization, name)
         else:
-            shape, _ = described(source.value)
+            plain = self.builder.dense(self._plain(source.value), name)
+            shape = self.builder.tensors[plain.tensor].shape
             operation = Quantize(
                 math.prod(shape), quantization.scale, quantization.zero_point, quantization.dtype
             )
-            tensor = self.builder.emit(name, operation, (self._plain(source.value),), shape, quantization)
-            codes = Codes(tensor, view.row_major(shape), affine(quantization), quantization)
+            tensor = self.builder.emit(name, operation, (plain.tensor,), shape, quantization)
+            codes = Codes(tensor, plain.view, affine(quantization), quantization)
         for mover in source.moves:
             (codes,) = move(self.builder, mover, codes)
         return codes
@@ -157,49 +167,49 @@ class _Lowering:
 
     # --- values in their own types --------------------------------------------------------------------------
 
-    def _plain(self, value: onnx_ir.Value) -> str:
-        """Return the row-major tensor of a value in its own type."""
+    def _plain(self, value: onnx_ir.Value) -> Seen:
+        """Return the tensor of a value in its own type."""
         if value not in self.plain:
             array = known(value)
             if array is not None:
-                self.plain[value] = self.builder.constant(str(value.name), array)
+                tensor = self.builder.constant(str(value.name), array)
+                self.plain[value] = Seen(tensor, view.row_major(array.shape))
             elif value.dtype in INT8:
                 self.plain[value] = self._integers(value)
             elif isinstance(self.analysis.kind(value), Quantization):
                 self.plain[value] = self._dequantized(value)
             else:
-                self._island(self.analysis.level(value))
+                self._floats(self.analysis.level(value))
         return self.plain[value]
 
-    def _integers(self, value: onnx_ir.Value) -> str:
+    def _integers(self, value: onnx_ir.Value) -> Seen:
         name = str(value.name)
-        tensor = self.builder.row_major(self._codes(value), name).tensor
-        return self._flipped(tensor, name, "uint8") if value.dtype == onnx_ir.DataType.UINT8 else tensor
+        codes = self.builder.row_major(self._codes(value), name)
+        unsigned = value.dtype == onnx_ir.DataType.UINT8
+        return Seen(self._flipped(codes.tensor, name, "uint8") if unsigned else codes.tensor, codes.view)
 
-    def _dequantized(self, value: onnx_ir.Value) -> str:
+    def _dequantized(self, value: onnx_ir.Value) -> Seen:
         node, codes = value.producer(), self._codes(value)
         quantization = codes.quantization
         assert node is not None, "affine values come from a node"
         assert quantization is not None, "only affine values are dequantized"
-        codes = self.builder.row_major(codes, str(node.name))
+        lies = self.builder.row_major if value.is_graph_output() else self.builder.dense
+        codes = lies(codes, str(node.name))  # bytes are cheaper to move than floats
         operation = Dequantize(
             codes.view.size, quantization.scale, quantization.zero_point, quantization.dtype
         )
-        return self.builder.emit(
-            str(node.name), operation, (codes.tensor,), codes.view.shape, None, str(value.name), "float32"
+        shape = self.builder.tensors[codes.tensor].shape
+        tensor = self.builder.emit(
+            str(node.name), operation, (codes.tensor,), shape, None, str(value.name), "float32"
         )
+        return Seen(tensor, codes.view)
 
-    def _island(self, level: int) -> None:
-        """Emit all float nodes of a level as one operator."""
+    def _floats(self, level: int) -> None:
+        """Lower all float nodes of a level."""
         nodes = self.analysis.islands[level]
-        outputs = read_outside(nodes)
-        model, inputs = submodel(self.model, nodes, outputs)
-        tensors = tuple(self._plain(value) for value in inputs)
-        for value in outputs:
-            self.plain[value] = self.builder.declare(str(value.name), *described(value))
-        reasons = tuple((str(node.name), node.op_type, self.analysis.reason(node)) for node in nodes)
-        names = tuple(self.plain[value] for value in outputs)
-        self.builder.append(f"island_{level}", Island(model, reasons), tensors, names)
+        floats = Floats(self.model, self.builder, nodes, self._plain, f"island_{level}")
+        for value in read_outside(nodes):
+            self.plain[value] = floats.value(value)
 
 
 def _form(row: OnnxOperator | None) -> IntegerForm:

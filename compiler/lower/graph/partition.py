@@ -1,6 +1,8 @@
 """What of a float model has a kernel, and how the rest of it groups into islands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import onnx_ir
 
@@ -23,14 +25,18 @@ class Partition:
     """By node: the island it is in, in the graph's order."""
 
 
-def partition(graph: onnx_ir.Graph) -> Partition:
-    """Return which node of a float model is computed how."""
-    forms = {node: form for node in graph if (form := float_form(node)) is not None}
-    tails = {node: tail(node) if form.clips else () for node, form in forms.items()}
+def partition(nodes: Sequence[onnx_ir.Node]) -> Partition:
+    """Return which of these nodes, computed in float, is computed how; in the graph's order."""
+    inside = set(nodes)
+    forms = {node: form for node in nodes if (form := float_form(node)) is not None}
+    tails = {
+        node: tuple(takewhile(inside.__contains__, tail(node))) if form.clips else ()
+        for node, form in forms.items()
+    }
     owners = {clip: node for node, clips in tails.items() for clip in clips}
-    known = {node for node in graph if node.outputs and is_known(node.outputs[0])}
-    rest = [node for node in graph if node not in tails and node not in owners and node not in known]
-    return Partition(tails, owners, _islands(graph, _inside(rest)))
+    known = {node for node in nodes if node.outputs and is_known(node.outputs[0])}
+    rest = [node for node in nodes if node not in tails and node not in owners and node not in known]
+    return Partition(tails, owners, _islands(nodes, _inside(rest)))
 
 
 def _inside(rest: list[onnx_ir.Node]) -> set[onnx_ir.Node]:
@@ -48,7 +54,7 @@ def _inside(rest: list[onnx_ir.Node]) -> set[onnx_ir.Node]:
     return islands | between
 
 
-def _islands(graph: onnx_ir.Graph, inside: set[onnx_ir.Node]) -> dict[onnx_ir.Node, Nodes]:
+def _islands(nodes: Sequence[onnx_ir.Node], inside: set[onnx_ir.Node]) -> dict[onnx_ir.Node, Nodes]:
     """Group nodes that read each other and can be computed together.
 
     A path that leaves an island and comes back raises the level, so that nodes of one level don't wait for
@@ -56,9 +62,9 @@ def _islands(graph: onnx_ir.Graph, inside: set[onnx_ir.Node]) -> dict[onnx_ir.No
     """
     levels: dict[onnx_ir.Node, int] = {}
     groups: dict[onnx_ir.Node, list[onnx_ir.Node]] = {}
-    for node in graph:
+    for node in nodes:
         sources = [value.producer() for value in node.inputs if value is not None]
-        before = [source for source in sources if source is not None]
+        before = [source for source in sources if source in levels]
         levels[node] = max((levels[s] + (s in inside and node not in inside) for s in before), default=0)
         if node not in inside:
             continue
@@ -69,7 +75,7 @@ def _islands(graph: onnx_ir.Graph, inside: set[onnx_ir.Node]) -> dict[onnx_ir.No
                 merged = [*group, *(other for other in merged if other not in group)]
         for member in merged:
             groups[member] = merged
-    order = {node: index for index, node in enumerate(graph)}
+    order = {node: index for index, node in enumerate(nodes)}
     return {node: tuple(sorted(group, key=order.__getitem__)) for node, group in groups.items()}
 
 

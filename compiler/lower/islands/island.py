@@ -48,7 +48,7 @@ def _schedules(single: onnx.ModelProto | str, target: Target) -> bool:
 
 def _code(single: onnx.ModelProto, target: Target) -> IslandCode:
     names = tuple(v.name for v in single.graph.input), tuple(v.name for v in single.graph.output)
-    return island_code(import_onnx(filled(single)), Operator("node", Island(b"", ()), *names), target)
+    return island_code(import_onnx(filled(single)), Operator("node", Island(b""), *names), target)
 
 
 def _lacking(model: onnx.ModelProto, target: Target) -> list[tuple[str, str, str]]:

@@ -210,7 +210,7 @@ def _compiled(single: onnx.ModelProto) -> Any:
         if not isinstance(function, relax.Function) and (foreign(function) or is_sequential(function)):
             raise refusals.SequentialError
     names, outputs = (tuple(v.name for v in values) for values in (single.graph.input, single.graph.output))
-    operator = Operator("node", Island(b"", ()), names, outputs)
+    operator = Operator("node", Island(b""), names, outputs)
     target = loader.load(f"{detect.host_arch()}-fp32")
     code = island_code(module, operator, target)
     functions = {symbol: function.make() for symbol, function in code.functions.items()}

@@ -65,8 +65,8 @@ def test_what_an_island_must_compute_is_told_by_its_layer(core: str, tmp_path: P
         board_of(core)
     bundle = build(model(MODEL, WEIGHTS), tmp_path, f"{core}-int8" if core else HOST)
     near = [step.name for step in bundle.steps if not step.checked]
-    assert near[0] == "island_0.einsum"
-    r = next(step for step in bundle.steps if step.name == "island_0.einsum").outputs[0]
+    assert near[0] == "island_0_0.einsum"
+    r = next(step for step in bundle.steps if step.name == "island_0_0.einsum").outputs[0]
     assert r.shape == (1, 8, 12, 12)
     image = bytearray(bundle.bench.read_bytes())
     floats = np.frombuffer(bytes(image), np.uint8)
@@ -78,7 +78,7 @@ def test_what_an_island_must_compute_is_told_by_its_layer(core: str, tmp_path: P
     changed.write_bytes(image)
     changed.chmod(0o755)
     said = selftest(bundle, changed)
-    assert (said["selftest"], said["layer"]) == ("differs", "island_0.einsum")
+    assert (said["selftest"], said["layer"]) == ("differs", "island_0_0.einsum")
     assert said["expected"] == int(values.view(np.uint32)[700])
     assert abs(np.uint32(said["computed"]).view(np.float32) - values[700]) > 0
 

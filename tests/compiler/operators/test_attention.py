@@ -33,6 +33,9 @@ def _last(body: str, constants: dict[str, Any], folder: Path, outputs: str = "fl
         ("s = MatMul(a, b) c = Mul(f, s) p = Softmax(c) y = MatMul(p, v)", {"f": floats(0.5)}, 0.5, 0),
         ("s = MatMul(a, b) c = Div(s, f) d = Add(c, m) p = Softmax(d) y = MatMul(p, v)",
          {"f": np.float32(8)}, 0.125, 1),
+        ("q = Mul(a, f) k = Mul(f, b) s = MatMul(q, k) p = Softmax(s) y = MatMul(p, v)",
+         {"f": floats(0.5)}, 0.25, 0),
+        ("q = Mul(a, f) s = MatMul(q, b) p = Softmax(s) y = MatMul(p, v)", {"f": floats(-0.5)}, 1.0, 0),
     ],
 )  # fmt: skip
 def test_attention_is_recognized(
@@ -41,7 +44,8 @@ def test_attention_is_recognized(
     form = attention(_last(body, constants, tmp_path))
     assert form is not None
     assert form.scale == scale
-    assert [node.inputs[index].name for node, index in form.operands][3:] == ["m"] * masks  # type: ignore[union-attr]
+    read = [node.inputs[index].name for node, index in form.operands]  # type: ignore[union-attr]
+    assert read == ["q" if scale == 1 and "q =" in body else "a", "b", "v", *["m"] * masks]
 
 
 @pytest.mark.parametrize(

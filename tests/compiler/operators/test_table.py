@@ -17,7 +17,6 @@ from edgec.compiler.operators.table import OPERATORS
 from edgec.compiler.passes import run
 from edgec.compiler.pipeline import to_network
 from edgec.errors import EdgecError
-from edgec.kernels.operations import Island
 from edgec.targets import loader
 from tests.compiler.lowering_cases import NETWORKS
 from tests.compiler.lowering_cases import OPERATORS as CASES
@@ -38,7 +37,7 @@ def test_a_row_says_how_its_operator_is_computed(name: str) -> None:
 
 
 def taken_but_left(proto: onnx.ModelProto, given: dict[str, np.ndarray]) -> tuple[int, list[str]]:
-    """How many nodes the quantizer takes, and which of them the lowering leaves to islands, and why."""
+    """How many nodes the quantizer takes, and which of them the lowering leaves in float, and why."""
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         path = Path(folder) / "model.onnx"
         onnx.save(proto, path)
@@ -51,8 +50,7 @@ def taken_but_left(proto: onnx.ModelProto, given: dict[str, np.ndarray]) -> tupl
             network = to_network(quantize(model, load_calibration(given, model)))
         except EdgecError:
             return 0, []
-    islands = [o.operation for o in network.operators if isinstance(o.operation, Island)]
-    return len(taken), [f"{reason}" for island in islands for reason in island.reasons if reason[0] in taken]
+    return len(taken), [f"{reason}" for reason in network.floats if reason[0] in taken]
 
 
 @pytest.mark.parametrize("name", CASES | NETWORKS)

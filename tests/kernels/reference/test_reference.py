@@ -28,6 +28,7 @@ from edgec.kernels.operations import (
     FloatBinary,
     FloatConv2d,
     FloatMean,
+    FloatNormalize,
     Lookup,
     Matrices,
     MaxPool,
@@ -139,6 +140,28 @@ def float_mean(op: FloatMean, inputs: Sequence[Array], index: Index) -> float:
     for r in range(op.reduced):
         total = f32(total + inputs[0][(outer * op.reduced + r) * op.inner + inner].item())
     return clip(f32(total * f32(1 / op.reduced)), op)
+
+
+def float_normalize(op: FloatNormalize, inputs: Sequence[Array], index: Index) -> float:
+    row = [value.item() for value in inputs[0].reshape(op.outer, op.length)[index[0]]]
+    share = f32(1 / op.length)
+    if op.kind == "variance":
+        mean = f32(_row_sum(row) * share)
+        row = [f32(value - mean) for value in row]
+    spread = f32(f32(_row_sum([f32(value * value) for value in row]) * share) + op.epsilon)
+    root = f32(math.sqrt(spread))
+    factor = f32(1 / root)
+    scaled = f32(f32(row[index[1]] * factor) * op.multiplier[index[1]].item())
+    return f32(scaled + op.bias[index[1]].item())
+
+
+def _row_sum(row: Sequence[float]) -> float:
+    sums = [0.0] * 16
+    for i, value in enumerate(row):
+        sums[i % 16] = f32(sums[i % 16] + value)
+    for half in (8, 4, 2, 1):
+        sums = [f32(sums[i] + sums[half + i]) for i in range(half)]
+    return sums[0]
 
 
 def _flat(index: Index, strides: Index) -> int:
@@ -364,6 +387,7 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     FloatBinary: float_binary,
     FloatConv2d: float_conv2d,
     FloatMean: float_mean,
+    FloatNormalize: float_normalize,
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,

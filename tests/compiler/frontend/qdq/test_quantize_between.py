@@ -59,6 +59,11 @@ GRAPHS = {
     "behind a concatenation": (
         f"{_INPUT} g = Conv<pads=[1,1,1,1]>(d, k) a = Concat<axis=1>(c, g) {_OUTPUT}", "Conv2d Conv2d Concat"
     ),
+    "behind a function of a concatenation of one scale": (
+        f"""{_INPUT} p = QuantizeLinear(c, s, z) u = DequantizeLinear(p, s, z)
+        g = Concat<axis=1>(d, u) a = Tanh(g) {_OUTPUT}""",
+        "Conv2d Concat Lookup",
+    ),
     "for one reader of two": (
         f"""{_INPUT} r = Relu(c) p = QuantizeLinear(r, t, low) u = DequantizeLinear(p, t, low)
         g = Conv<pads=[1,1,1,1]>(u, k) a = Add(g, r) {_OUTPUT}""",
@@ -94,7 +99,10 @@ def test_a_product_runs_in_integers_wherever_it_is_quantized(name: str, tmp_path
     )  # two of the scale between, one of rounding
 
 
-@pytest.mark.parametrize("name", ["behind a maximum", "behind a concatenation"])
+@pytest.mark.parametrize(
+    "name",
+    ["behind a maximum", "behind a concatenation", "behind a function of a concatenation of one scale"],
+)
 def test_what_only_moves_or_chooses_between_costs_nothing(name: str, tmp_path: Path) -> None:
     body, _ = GRAPHS[name]
     model = onnx_models.model(f"(float[1,6,8,8] x) => (float y) {{ {body} }}", CONSTANTS)

@@ -48,7 +48,7 @@ def as_program(model: onnx.ModelProto, target: Target = HOST) -> Program:
     outputs = tuple(tensor(v) for v in model.graph.output)
     tensors = {t.name: t for t in (*inputs, *outputs)}
     names = tuple(t.name for t in inputs), tuple(t.name for t in outputs)
-    operator = Operator("net", Island(model.SerializeToString(), ()), *names)
+    operator = Operator("net", Island(model.SerializeToString()), *names)
     code = lower_island(operator, target)
     return Program(
         target, code.calls, code.functions, tensors | code.tensors, code.constants, inputs, outputs

@@ -169,7 +169,7 @@ def test_an_input_that_would_keep_a_large_result_alive_for_long_is_copied() -> N
 
 def test_of_an_island_everything_is_copied() -> None:
     given = network(
-        {"x": 5, "a": 5, "b": 5, "y": 10}, (Island(b"", ()), "x", "a"), (Lookup(30, TABLE), "x", "b"),
+        {"x": 5, "a": 5, "b": 5, "y": 10}, (Island(b""), "x", "a"), (Lookup(30, TABLE), "x", "b"),
         (Concat(1, (30, 30), (None, None)), "ab", "y"),
     )  # fmt: skip
     assert place_concats(given).operators[-1].reads == ("a",)
