@@ -327,7 +327,9 @@ def _step(op: Recurrent, x: list[int], h: list[int], state: list[int]) -> tuple[
             ]
             added = _arguments(op.products[2], reset)
         else:
-            added = [math.floor(Fraction(r[k] * of_hidden[2 * n + k], one) + Fraction(1, 2)) for k in range(n)]
+            added = [
+                math.floor(Fraction(r[k] * of_hidden[2 * n + k], one) + Fraction(1, 2)) for k in range(n)
+            ]
         fresh = [_curve(op, 1, of_input[2 * n + k] + added[k]) for k in range(n)]
         value = state = [_mixed(z[k], state[k], one - z[k], fresh[k], op.fraction) for k in range(n)]
     codes = [int8(f32(f32(v) * op.multiplier), op.output_zero_point, -128, 127) for v in value]
