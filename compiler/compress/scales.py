@@ -74,6 +74,10 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
         extremes.setdefault(find(value), []).extend(ranges.get(str(value.name), ()))
     padded: dict[onnx_ir.Value, list[float]] = {}
     for unit in units:
+        if unit.role == "recurrent":
+            states = [constant(node.inputs[i]) for node, i in unit.row.inputs(unit.node) if i == HIDDEN]
+            ends = [float(end) for state in states if state is not None for end in (state.min(), state.max())]
+            padded.setdefault(find(unit.outputs[0]), []).extend(ends)
         if unit.node.op_type == "Pad":
             padded.setdefault(find(unit.inputs[0]), []).append(_fill(unit.node))
     chosen = {

@@ -117,6 +117,7 @@ class _Layer:
                 new = make(results)
                 if self.batch_first:
                     new = self._add("Transpose", [new], {"perm": order}, f"batch_first_{i}")
+                new.shape = old.shape  # a layer that reads it directly is written next
                 replace_value(old, new)
         self.graph.remove(node, safe=True)
 

@@ -102,6 +102,8 @@ def refuses(node: onnx_ir.Node) -> str | None:
         return "its directions can't be told apart"
     if any(value is not None and shape_of(value) is None for value in given):
         return "its shape isn't known at compile time"
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+        return "its last cell is read, which has no kernel"
     return _refuses_activations(node)
 
 
@@ -116,8 +118,6 @@ def _refuses_activations(node: onnx_ir.Node) -> str | None:
 
 def refuses_quantized(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
     """Return why a node has no integer form where its inputs are quantized so."""
-    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
-        return "its last cell is read, which has no integer form"
     found = [_scaled(node, index) for index in (_WEIGHTS, _RECURRENT)]
     if any(one is None for one in found):
         return "its weights aren't int8 constants with one scale, or one per output channel"
