@@ -47,7 +47,8 @@ S = TypeVar("S", bound=Seen)
 def affine(quantization: Quantization) -> NDArray[np.float64]:
     """Return the number that each code stands for, rounded to float32 as DequantizeLinear does."""
     centred = (quantization.codes - quantization.zero_point).astype(np.float32)
-    return (centred * np.float32(quantization.scale)).astype(np.float64)
+    with np.errstate(over="ignore"):  # of a mask, whose lowest code is as much as minus infinity
+        return (centred * np.float32(quantization.scale)).astype(np.float64)
 
 
 def quantized(real: NDArray[np.float64], quantization: Quantization) -> Array:

@@ -326,6 +326,18 @@ def test_a_part_of_a_function_that_others_read_has_a_scale_of_its_own(tmp_path: 
     assert sqnr(model, quantized) > 25
 
 
+def test_guards_against_nan_are_left_out(tmp_path: Path) -> None:
+    """Codes are never NaN."""
+    nodes: list[Node] = [
+        ("Softmax", ["x"], "s", {"axis": 1}), ("IsNaN", ["s"], "n", {}),
+        ("Where", ["n", "zero", "s"], "t", {}), conv("t", "y"),
+    ]  # fmt: skip
+    model = made(tmp_path, nodes, {"w": normal(4, 4, 3, 3), "zero": np.float32(0)})
+    quantized = verified(model)
+    assert not integer(quantized).floats
+    assert sqnr(model, quantized) > 25
+
+
 def test_other_operators_stay_in_float(tmp_path: Path) -> None:
     nodes: list[Node] = [
         conv("x", "t"),
