@@ -7,9 +7,9 @@ from typing import Any
 from edgec.kernels.conv import chain, conv2d, depthwise, float_conv2d, float_depthwise, winograd
 from edgec.kernels.conv.mcu import chain as mcu_chain
 from edgec.kernels.conv.mcu import conv2d as mcu_conv2d
+from edgec.kernels.conv.mcu import conv2d_dsp
 from edgec.kernels.conv.mcu import depthwise as mcu_depthwise
 from edgec.kernels.conv.mcu import depthwise_any as mcu_depthwise_any
-from edgec.kernels.conv.mcu.conv2d_dsp import Dsp
 from edgec.kernels.conv.mcu.conv2d_mve import Mve
 from edgec.kernels.conv.mcu.conv2d_plain import Plain, Unrolled
 from edgec.kernels.conv.mcu.conv2d_thumb import Thumb
@@ -56,6 +56,7 @@ from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
 from edgec.kernels.product import attention, product
 from edgec.kernels.recurrent import recurrent
+from edgec.kernels.recurrent.products import Dsp, Multiplier, Tiles
 from edgec.kernels.reduction import float_normalize, normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
@@ -89,9 +90,9 @@ def _attention(
     return Kernel(f"attention_{isa.name}", Attention, features, isa.arch, bound, requantization, INT8)
 
 
-def _recurrent(isa: InstructionSet, requantization: Requantization = "float32") -> Kernel:
-    name, bound = f"recurrent_{isa.name}", partial(recurrent.codes, isa, requantization != "float32")
-    return Kernel(name, Recurrent, isa.features, isa.arch, bound, requantization, INT8)
+def _recurrent(by: Multiplier, requantization: Requantization = "float32") -> Kernel:
+    name, bound = f"recurrent_{by.name}", partial(recurrent.codes, by)
+    return Kernel(name, Recurrent, by.features, by.arch, bound, requantization, INT8)
 
 
 def _mcu(family: str, codes: Codes, isa: mcu_conv2d.McuSet | DepthwiseRows | DepthwiseAny) -> Kernel:
@@ -139,7 +140,7 @@ _MCU = (
     _mcu("depthwise_any", mcu_depthwise_any.codes, ThumbAny()),
     _mcu("depthwise_any", mcu_depthwise_any.codes, PlainAny()),
     _mcu("conv2d", mcu_conv2d.codes, Mve()),
-    _mcu("conv2d", mcu_conv2d.codes, Dsp()),
+    _mcu("conv2d", mcu_conv2d.codes, conv2d_dsp.Dsp()),
     _mcu("conv2d", mcu_conv2d.codes, Thumb()),
     _mcu("conv2d", mcu_conv2d.codes, Unrolled()),
     _mcu("conv2d", mcu_conv2d.codes, Plain()),
@@ -196,15 +197,16 @@ KERNELS: tuple[Kernel, ...] = (
     _product(int16.SSE2, group=2),
     _product(fixed.Fixed(), group=1, requantization="fixed-point"),
     _product(Generic(), group=1),
-    _recurrent(x86.AVX512VNNI),
-    _recurrent(x86.AVX512),
-    _recurrent(x86.AVXVNNI),
-    _recurrent(x86.AVX2),
-    _recurrent(arm64.DOTPROD),
-    _recurrent(arm64.NEON),
-    _recurrent(x86.SSE2),
-    _recurrent(fixed.Fixed(), "fixed-point"),
-    _recurrent(Generic()),
+    _recurrent(Tiles(x86.AVX512VNNI)),
+    _recurrent(Tiles(x86.AVX512)),
+    _recurrent(Tiles(x86.AVXVNNI)),
+    _recurrent(Tiles(x86.AVX2)),
+    _recurrent(Tiles(arm64.DOTPROD)),
+    _recurrent(Tiles(arm64.NEON)),
+    _recurrent(Tiles(x86.SSE2)),
+    _recurrent(Dsp()),
+    _recurrent(Tiles(fixed.Fixed(), integers=True), "fixed-point"),
+    _recurrent(Tiles(Generic())),
     _chained(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI),
     _chained(x86.AVX512, x86.DEPTHWISE_AVX512),
     _chained(x86.AVXVNNI, x86.DEPTHWISE_AVXVNNI),

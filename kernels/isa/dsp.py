@@ -318,10 +318,16 @@ def added(value: Expr, other: Expr, parameters: Sequence[Expr], saturating: bool
 
 
 def _rounded(value: Expr, low: Expr, high: Expr, zero_point: Expr, saturating: bool) -> Expr:
-    rounded = T.reinterpret("int32", tir.intrinsic("float32", "llvm.arm.vcvtr.f32", value))
-    result = tir.intrinsic("int32", "llvm.arm.qadd", rounded, zero_point)
-    result = tir.intrinsic("int32", "llvm.arm.ssat", result, T.int32(8))
+    result = saturated(value, zero_point, 8)
     return result if saturating else T.max(T.min(result, high), low)
+
+
+def saturated(value: Expr, zero_point: Expr, bits: int) -> Expr:
+    """Return rne(value) + zero_point, clamped to so many bits, as int32."""
+    result: Expr = T.reinterpret("int32", tir.intrinsic("float32", "llvm.arm.vcvtr.f32", value))
+    if tir.known(zero_point) != 0:
+        result = tir.intrinsic("int32", "llvm.arm.qadd", result, zero_point)
+    return tir.intrinsic("int32", "llvm.arm.ssat", result, T.int32(bits))
 
 
 def rounded(one: str, two: str, multiplier: str) -> str:

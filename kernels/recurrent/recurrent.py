@@ -14,20 +14,16 @@ from typing import Any
 import numpy as np
 
 from edgec.kernels import tir
-from edgec.kernels.codegen import stripe, tile
+from edgec.kernels.codegen import stripe
 from edgec.kernels.codegen.stripe import Geometry
-from edgec.kernels.conv import conv2d
-from edgec.kernels.conv.epilogue import Epilogue
-from edgec.kernels.isa import fixed, generic
-from edgec.kernels.isa.base import InstructionSet
+from edgec.kernels.isa.assembly import linked
 from edgec.kernels.kernel import KernelCode
 from edgec.kernels.operations import FREE, Conv2d, Demands, Recurrent, RecurrentKind
 from edgec.kernels.operations.recurrent import CURVE_BITS, CURVE_STEPS, CURVES
+from edgec.kernels.recurrent.products import Multiplier, Product, pitch
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-_ROWS = 16
-"""Rows of a product of inputs: enough for weights to be read seldom, few enough for little scratch."""
 _BATCH = 16
 """Most elements of a batch that a tile computes."""
 _VECTOR_BITS, _LANES = 128, 8
@@ -75,53 +71,56 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Scratch:
-    """First bytes of what lies in the scratch, in whole words: panels, sums of each product, the state."""
+    """First bytes of what lies in the scratch, in whole words."""
 
     panels: tuple[int, ...]
-    sums: tuple[int, ...]
+    """Of each product."""
+    results: tuple[int, ...]
+    """Of each product."""
     state: int
+    spare: int
+    """Of all products."""
     bytes: int
 
 
-def _pitch(isa: InstructionSet, shape: Geometry) -> int:
-    """Return the sums of a row, with those that complete the last vector."""
-    return -(-shape.outputs // isa.lanes) * isa.lanes
-
-
-def _scratch(isa: InstructionSet, plan: Plan) -> _Scratch:
+def _scratch(by: Multiplier, plan: Plan) -> _Scratch:
     sizes = [shape.stripe_bytes for shape in plan.shapes]
-    sizes += [2 * shape.tile_columns * _pitch(isa, shape) for shape in plan.shapes]
-    sizes += [2 * plan.rows * plan.hidden]
+    sizes += [2 * shape.tile_columns * pitch(by, shape) for shape in plan.shapes]
+    sizes += [2 * plan.rows * plan.hidden, 4 * _spare(by, plan)]
     *ends, last = (int(end) for end in np.cumsum([0] + [-(-size // 4) * 4 for size in sizes]))
     count = len(plan.shapes)
-    return _Scratch(tuple(ends[:count]), tuple(ends[count : 2 * count]), ends[-1], last)
+    return _Scratch(tuple(ends[:count]), tuple(ends[count : 2 * count]), ends[-2], ends[-1], last)
+
+
+def _spare(by: Multiplier, plan: Plan) -> int:
+    return max(by.spare_words(shape) for shape in plan.shapes)
 
 
 def codes(
-    isa: InstructionSet, integers: bool, operation: Recurrent, target: Target, demands: Demands = FREE
+    by: Multiplier, operation: Recurrent, target: Target, demands: Demands = FREE
 ) -> Iterator[KernelCode]:
-    """Yield code of a recurrent layer on one instruction set; with `integers` no float instruction."""
-    if not all(isa.accepts(product.weights) for product in operation.products):
+    """Yield code of a recurrent layer on one instruction set."""
+    if not all(map(by.accepts, operation.products)):
         return
-    found = list(dict.fromkeys(_plans(isa, operation, target)))
-    allowed = [plan for plan in found if demands.allow(_scratch(isa, plan).bytes)]
+    found = list(dict.fromkeys(_plans(by, operation, target)))
+    allowed = [plan for plan in found if demands.allow(_scratch(by, plan).bytes)]
     for plan in allowed or found[-1:]:
-        yield _code(isa, integers, operation, plan)
+        yield _code(by, operation, plan)
 
 
-def _plans(isa: InstructionSet, operation: Recurrent, target: Target) -> Iterator[Plan]:
+def _plans(by: Multiplier, operation: Recurrent, target: Target) -> Iterator[Plan]:
     """Yield the ways to tile a layer, the one expected to be fastest first and of the least scratch last."""
     rows = next(rows for rows in range(min(_BATCH, operation.batch), 0, -1) if operation.batch % rows == 0)
-    lanes = _LANES if target.vector_bits >= _VECTOR_BITS else 1
-    for wanted in (_ROWS, 4 * _ROWS, 1):
-        of_input, *of_hidden = operation.products
-        register_tile = _register_tile(isa, of_input, min(wanted, rows * operation.steps))
+    lanes = _LANES if target.vector_bits >= _VECTOR_BITS and by.lanes_of_states else 1
+    of_input, *of_hidden = operation.products
+    for wanted in by.rows:
+        register_tile = by.register_tile(of_input, min(wanted, rows * operation.steps))
         # Blocks but for the last are whole register tiles.
         unit = register_tile[0] // math.gcd(register_tile[0], rows)
         block = stripe.even(operation.steps, max(unit, wanted // rows // unit * unit), unit, least=1)
         shapes = (
-            _shape(isa, of_input, rows * operation.steps, rows * block, register_tile),
-            *(_shape(isa, one, rows, rows, _register_tile(isa, one, rows)) for one in of_hidden),
+            _shape(by, of_input, rows * operation.steps, rows * block, register_tile),
+            *(_shape(by, one, rows, rows, by.register_tile(one, rows)) for one in of_hidden),
         )
         yield Plan(
             operation.kind, operation.steps, operation.batch, operation.reverse, rows, block, shapes,
@@ -129,81 +128,72 @@ def _plans(isa: InstructionSet, operation: Recurrent, target: Target) -> Iterato
         )  # fmt: skip
 
 
-def _register_tile(isa: InstructionSet, product: Conv2d, rows: int) -> tuple[int, int]:
-    """Return the register tile for so many rows of a product that is expected to be fastest."""
-    walk = tile.Reduction((1, 1), (0, 0), int(product.weights.shape[3]), 1, True)
-    return tile.ranked(isa, rows, len(product.weights), walk)[0]
-
-
 def _shape(
-    isa: InstructionSet, product: Conv2d, rows: int, together: int, register_tile: tuple[int, int]
+    by: Multiplier, product: Conv2d, rows: int, together: int, register_tile: tuple[int, int]
 ) -> Geometry:
     inner, outputs = int(product.weights.shape[3]), len(product.weights)
     return Geometry(
         1, 1, rows, inner, outputs, outputs, 1, 1, rows, (1, 1), (0, 0), (1, 1), (1, 1), 1, together,
-        register_tile, isa.panel, isa.panel_offset,
+        register_tile, by.panel, by.panel_offset,
     )  # fmt: skip
 
 
-def _code(isa: InstructionSet, integers: bool, operation: Recurrent, plan: Plan) -> KernelCode:
-    constants = [
-        part
-        for product, shape in zip(operation.products, plan.shapes, strict=True)
-        for part in conv2d.constants(isa, product, shape)[:3]
-    ]
+def _code(by: Multiplier, operation: Recurrent, plan: Plan) -> KernelCode:
+    products = zip(operation.products, plan.shapes, strict=True)
+    constants = [part for product, shape in products for part in by.constants(product, shape)]
     factors = [operation.multiplier, operation.state_multiplier, operation.multiplier / (1 << CURVE_BITS)]
     numbers = np.array([operation.output_zero_point, operation.state_zero_point], np.int32)
     return KernelCode(
-        key=f"recurrent {isa.name} {isa.weights} {integers} {plan}",
-        make=partial(_function, isa, integers, plan, [part.size for part in constants]),
+        key=f"recurrent {by.name} {by.dtypes} {plan}",
+        make=partial(_function, by, plan, [part.size for part in constants]),
         constants=(
             *constants,
             operation.curves,
             np.concatenate([numbers, np.array(factors, np.float32).view(np.int32)]),
         ),
         tiles=plan.batch // plan.rows,
-        scratch_bytes=_scratch(isa, plan).bytes,
+        scratch_bytes=_scratch(by, plan).bytes,
         configuration=f"{plan.block} steps",
     )
 
 
-def _function(isa: InstructionSet, integers: bool, plan: Plan, sizes: Sequence[int]) -> object:
+def _function(by: Multiplier, plan: Plan, sizes: Sequence[int]) -> object:
     state = ("int8", plan.batch * plan.hidden)
-    types = (isa.weights, "int32", "float32") * len(plan.shapes)
     return tir.kernel(
         [
             ("int8", plan.steps * plan.batch * plan.shapes[0].channels),
             *[state] * plan.initial_hidden,
             *[state] * plan.initial_cell,
-            *zip(types, sizes, strict=True),
+            *zip(by.dtypes * len(plan.shapes), sizes, strict=True),
             ("int32", (max(CURVES[plan.kind]) + 1 + (plan.kind == "lstm")) * 256),
             ("int32", _PARAMETERS),
             ("int8", plan.steps * plan.batch * plan.hidden),
         ],
         "int8",
-        partial(_body, isa, integers, plan),
-        noalias=not isa.unroll,
+        lambda *buffers: linked(by.functions, partial(_body, by, plan, *buffers)),
+        noalias=not by.aliased,
     )
 
 
-def _body(isa: InstructionSet, integers: bool, plan: Plan, x: Buffer, *buffers: Any) -> None:
+def _body(by: Multiplier, plan: Plan, x: Buffer, *buffers: Any) -> None:
     *others, curves, parameters, y, scratch, begin, end = buffers
     initial = [others.pop(0) if given else None for given in (plan.initial_hidden, plan.initial_cell)]
     numbers = tir.registers(parameters, _PARAMETERS)
-    at = _scratch(isa, plan)
+    at, each = _scratch(by, plan), len(by.dtypes)
+    spare = tir.view(scratch, "int32", at.spare, max(1, _spare(by, plan)))
     products = [
-        _Product(
-            isa, integers, shape, others[3 * i : 3 * i + 3],
-            tir.view(scratch, isa.panel, at.panels[i], shape.stripe_bytes // tir.lanes_bytes(isa.panel)),
-            tir.view(scratch, "int16", at.sums[i], shape.tile_columns * _pitch(isa, shape)),
-            tile.allocate(isa, shape.register_tile),
+        Product(
+            by, shape, others[each * i : each * (i + 1)],
+            tir.view(scratch, by.panel, at.panels[i], shape.stripe_bytes // tir.lanes_bytes(by.panel)),
+            tir.view(scratch, "int16", at.results[i], shape.tile_columns * pitch(by, shape)),
+            spare, by.accumulators(shape),
         )
         for i, shape in enumerate(plan.shapes)
     ]  # fmt: skip
     state = tir.view(scratch, "int16", at.state, plan.rows * plan.hidden)
     with T.serial(begin, end) as index:
         first = index * plan.rows
-        layer = _Layer(plan, integers, numbers, curves, products, state, y, first)
+        layer = _Layer(by, plan, numbers, curves, products, state, y, first)
         layer.start(*initial)
         with T.serial(0, plan.blocks) as number:
             begin_step = (plan.blocks - 1 - number if plan.reverse else number) * plan.block
@@ -211,78 +201,21 @@ def _body(isa: InstructionSet, integers: bool, plan: Plan, x: Buffer, *buffers: 
             if plan.steps % plan.block:
                 count = T.min(plan.block, plan.steps - begin_step)
             layer.fill(x, begin_step, count)
-            products[0].emit(begin_step * plan.rows)
+            by.emit(products[0], begin_step * plan.rows)
             with T.serial(0, count) as done:
                 in_block = count - 1 - done if plan.reverse else done
                 layer.step(begin_step + in_block, in_block)
 
 
 @dataclass(frozen=True, eq=False)
-class _Product:
-    """Products of rows of a panel by weights, as int16 in steps of the curves' arguments."""
-
-    isa: InstructionSet
-    integers: bool
-    shape: Geometry
-    constants: Sequence[Buffer]
-    """Weights, biases, multipliers."""
-    panel: Buffer
-    sums: Buffer
-    accumulators: list[Buffer]
-
-    @property
-    def pitch(self) -> int:
-        """Results of a row."""
-        return _pitch(self.isa, self.shape)
-
-    def emit(self, first: Expr) -> None:
-        """Multiply the panel, whose rows are those from `first` on."""
-        weights, bias, multiplier = self.constants
-        lanes = self.isa.lanes
-        bounds = T.int32(-(2**15) + 1), T.int32(2**15 - 1), T.int32(0)
-
-        def store_sums(row: Expr, channel: Expr, vectors: Sequence[Expr]) -> None:
-            for number, vector in enumerate(vectors):
-                scale = tir.load(multiplier, channel + number * lanes, lanes)
-                value = requantized(vector, scale, bounds, lanes, self.integers)
-                place = row * self.pitch + channel + number * lanes
-                tir.store(self.sums, place, tir.cast(value, "int16", lanes), lanes)
-
-        nothing = stripe.Destination(self.sums, lambda row, column: T.int32(0))
-        conv2d.Block(
-            self.isa, self.shape, Epilogue(False, True, False, False, False), self.accumulators,
-            stripe.Tile(0, 0, first, self.panel, 0), lambda body: body(0), weights, bias, None,
-            [T.int32(0)] * 4, None, nothing, store_sums=store_sums,
-        ).emit()  # fmt: skip
-
-    def put(self, row: Expr, offset: Expr, value: Expr, lanes: int) -> None:
-        """Write int8 numbers of a row into the panel."""
-        place = row * self.shape.channels + offset
-        tir.store(self.panel, place, stripe.convert(self.shape, value, lanes), lanes)
-
-    def load(self, row: Expr, output: Expr, lanes: int) -> Expr:
-        """Return results of a row as int32."""
-        return tir.cast(tir.load(self.sums, row * self.pitch + output, lanes), "int32", lanes)
-
-
-def requantized(value: Expr, multiplier: Expr, bounds: Sequence[Expr], lanes: int, integers: bool) -> Expr:
-    """Return clamp(rne(float32(value) * multiplier) + zero_point, low, high), or its fixed-point form."""
-    if not integers:
-        return generic.round_and_clamp(tir.cast(value, "float32", lanes) * multiplier, bounds, lanes)
-    mantissa, shift = fixed.fixed_point(T.reinterpret(tir.vector("int32", lanes), multiplier), lanes)
-    product = tir.cast(value, "int64", lanes) * tir.cast(mantissa, "int64", lanes)
-    return fixed.shift_and_clamp(product, shift, bounds, lanes)
-
-
-@dataclass(frozen=True, eq=False)
 class _Layer:
     """One tile of the batch on its way over the steps."""
 
+    by: Multiplier
     plan: Plan
-    integers: bool
     numbers: list[Expr]
     curves: Buffer
-    products: Sequence[_Product]
+    products: Sequence[Product]
     state: Buffer
     y: Buffer
     first: Expr
@@ -305,8 +238,7 @@ class _Layer:
                 self.products[1].put(number, offset, codes[0], lanes)
                 begun = codes[plan.kind == "lstm"]
                 centred = tir.cast(begun, "int32", lanes) - tir.broadcast(zeros[1], lanes)
-                bounds = T.int32(-(2**15)), T.int32(2**15 - 1), T.int32(0)
-                value = self._requantized(centred, _STATE_MULTIPLIER, bounds, lanes)
+                value = self._rounded(centred, _STATE_MULTIPLIER, T.int32(0), 16, lanes)
                 self._store_state(number, offset, value, lanes)
 
             tir.vectors(plan.hidden, plan.lanes, vector)
@@ -331,7 +263,7 @@ class _Layer:
     def step(self, step: Expr, in_block: Expr) -> None:
         """Write one step; `in_block` is its number in the block whose inputs are multiplied."""
         plan = self.plan
-        self.products[1].emit(T.int32(0))
+        self.by.emit(self.products[1], T.int32(0))
 
         def rows(body: "partial[None]") -> None:
             def row(number: Expr) -> None:
@@ -342,8 +274,8 @@ class _Layer:
             tir.serial(plan.rows, row)
 
         if plan.kind == "gru":
-            rows(partial(self._reset))
-            self.products[2].emit(T.int32(0))
+            rows(partial(_Layer._reset, self))
+            self.by.emit(self.products[2], T.int32(0))
         rows(partial(_UPDATES[plan.kind], self))
 
     def _reset(self, row: Expr, read: Expr, written: Expr, offset: Expr, lanes: int) -> None:
@@ -439,12 +371,12 @@ class _Layer:
 
     def _codes(self, value: Expr, multiplier: int, lanes: int) -> Expr:
         """Return values as codes of the hidden state."""
-        bounds = T.int32(-128), T.int32(127), self.numbers[_ZERO_POINT]
-        return tir.cast(self._requantized(value, multiplier, bounds, lanes), "int8", lanes)
+        codes = self._rounded(value, multiplier, self.numbers[_ZERO_POINT], 8, lanes)
+        return tir.cast(codes, "int8", lanes)
 
-    def _requantized(self, value: Expr, multiplier: int, bounds: Sequence[Expr], lanes: int) -> Expr:
+    def _rounded(self, value: Expr, multiplier: int, zero_point: Expr, bits: int, lanes: int) -> Expr:
         factor = tir.broadcast(T.reinterpret("float32", self.numbers[multiplier]), lanes)
-        return requantized(value, factor, bounds, lanes, self.integers)
+        return self.by.rounded(value, factor, zero_point, bits, lanes)
 
 
 _UPDATES: dict[RecurrentKind, Any] = {

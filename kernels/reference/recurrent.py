@@ -60,7 +60,7 @@ def _preactivations(product: Conv2d, x: Array, requantization: Requantization) -
     total = (x.astype(np.int64) - product.input_zero_point) @ weights.T + product.bias
     if total.size and np.abs(total).max() >= 2**31:
         raise OverflowError("accumulator leaves int32")
-    bounds = 0, -(2**15) + 1, 2**15 - 1, "int16"
+    bounds = 0, -(2**15), 2**15 - 1, "int16"
     found = requantize(total.astype(np.int32), product.multiplier, *bounds, requantization)
     return np.asarray(found, np.int32)
 

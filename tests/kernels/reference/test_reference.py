@@ -338,7 +338,7 @@ def _step(op: Recurrent, x: list[int], h: list[int], state: list[int]) -> tuple[
 
 def int16(value: float) -> int:
     """The nearest int16, half to even, of a product that float32 rounds."""
-    return int(min(max(round(f32(value)), -(2**15)), 2**15 - 1))
+    return round(min(max(f32(value), -(2.0**15)), 2.0**15 - 1))
 
 
 def _arguments(product: Conv2d, x: list[int]) -> list[int]:
@@ -346,9 +346,7 @@ def _arguments(product: Conv2d, x: list[int]) -> list[int]:
     for weights, bias, multiplier in zip(product.weights, product.bias, product.multiplier, strict=True):
         terms = zip(weights.reshape(-1), x, strict=True)
         total = int(bias) + sum(int(w) * (v - product.input_zero_point) for w, v in terms)
-        scaled = f32(f32(total) * float(multiplier))
-        within = min(max(scaled, -32767.0), 32767.0)
-        found.append(round(within))
+        found.append(int16(f32(total) * float(multiplier)))
     return found
 
 
