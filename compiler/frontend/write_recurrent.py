@@ -17,7 +17,7 @@ from edgec.compiler.graph import (
     unique,
     value_names,
 )
-from edgec.kernels.reference.precise_recurrent import DEFAULTS
+from edgec.kernels.reference.precise_recurrent import DEFAULTS, activations
 
 _BIAS, _LENGTHS, _HIDDEN, _CELL, _PEEPHOLES = range(3, 8)
 _PER_DIRECTION = ("activations", "activation_alpha", "activation_beta")
@@ -152,11 +152,13 @@ class _Layer:
             if name not in (*_PER_DIRECTION, "direction", "layout")
         }
         kept |= {"direction": "reverse" if reverse else "forward", "hidden_size": self.hidden}
-        for name in _PER_DIRECTION:
-            values = attribute(node, name, [])
-            count = len(values) // self.directions
-            if count:
-                kept[name] = values[number * count : (number + 1) * count]
+        names = attribute(node, "activations", [])
+        given = {name: attribute(node, name, []) for name in _PER_DIRECTION}
+        count = len(names) // self.directions
+        curves = activations(names, given)[number * count : (number + 1) * count]
+        for name, values in zip(_PER_DIRECTION, zip(*curves, strict=True), strict=False):
+            if found := [value for value in values if value is not None]:
+                kept[name] = found
         own = [self._part(self.inputs[index], number, index) for index in (1, 2, _BIAS)]
         begun = [self._part(state, number, _HIDDEN + i) for i, state in enumerate(initial)]
         peepholes = self._part(self.inputs[_PEEPHOLES], number, _PEEPHOLES)

@@ -16,6 +16,7 @@ from edgec.compiler.operators.row import Operand, Request, emit
 from edgec.kernels.operations import Conv2d, Quantization, Recurrent, RecurrentKind
 from edgec.kernels.operations.recurrent import CURVE_BITS, CURVE_STEPS, CURVES, GATES, curve
 from edgec.kernels.reference.precise_recurrent import DEFAULTS, function
+from edgec.kernels.reference.precise_recurrent import activations as named
 
 CELL_FRACTION = f"{OWN_METADATA}cell_fraction"
 """Metadata of an LSTM in a quantized model: bits of its int16 cell behind the point."""
@@ -70,10 +71,8 @@ def inputs(node: onnx_ir.Node) -> tuple[Operand, ...]:
 def activations(node: onnx_ir.Node) -> tuple[Activation, ...]:
     """Return the activations of a node of one direction."""
     names = attribute(node, "activations", None) or DEFAULTS[node.op_type]
-    alphas, betas = (
-        [*attribute(node, f"activation_{one}", []), *[None] * len(names)] for one in ("alpha", "beta")
-    )
-    return tuple(map(Activation, names, alphas, betas))
+    given = {name: one.value for name, one in node.attributes.items()}
+    return tuple(Activation(*one) for one in named(names, given))
 
 
 def kind(node: onnx_ir.Node) -> RecurrentKind:
@@ -86,12 +85,12 @@ def kind(node: onnx_ir.Node) -> RecurrentKind:
 def refuses(node: onnx_ir.Node) -> str | None:
     """Return why no kernel computes a node, or None."""
     given = [*node.inputs, *[None] * 8][:8]
-    if given[_PEEPHOLES] is not None:
-        return "an LSTM with peepholes has no kernel"
     if given[_LENGTHS] is not None:
-        return "sequences of different lengths, or of lengths known only when it runs, have no kernel"
+        return "sequences of different lengths, or of lengths known only when it runs, have no integer kernel"
+    if given[_PEEPHOLES] is not None:
+        return "an LSTM with peepholes has no integer kernel"
     if attribute(node, "clip", 0.0) or attribute(node, "input_forget", 0):
-        return "clip and input_forget have no kernel"
+        return "clip and input_forget have no integer kernel"
     weights, recurrent, bias = given[_WEIGHTS], given[_RECURRENT], given[_BIAS]
     if any(value is None or not is_known(value) for value in (weights, recurrent)):
         return "its weights aren't constant"
@@ -103,7 +102,7 @@ def refuses(node: onnx_ir.Node) -> str | None:
     if any(value is not None and shape_of(value) is None for value in given):
         return "its shape isn't known at compile time"
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
-        return "its last cell is read, which has no kernel"
+        return "its last cell is read, which has no integer kernel"
     return _refuses_activations(node)
 
 
@@ -112,7 +111,7 @@ def _refuses_activations(node: onnx_ir.Node) -> str | None:
     allowed = (*_VALUES, "Relu") if node.op_type == "RNN" else _GATES
     for one, names in ((first, allowed), *((one, _VALUES) for one in others)):
         if one.name not in names or (one.alpha is not None and one.alpha <= 0):
-            return f"the activation {one.name} has no kernel there"
+            return f"the activation {one.name} has no integer kernel there"
     return None
 
 

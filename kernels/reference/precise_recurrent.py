@@ -1,6 +1,6 @@
 """LSTM, GRU and RNN in numpy, for `precise`: every direction and activation, and the cell at every step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,25 @@ def function(name: str, alpha: float | None, beta: float | None) -> Function:
     return table[name]
 
 
+_WITH_BETA = ("Affine", "HardSigmoid", "ScaledTanh")
+_WITH_ALPHA = (*_WITH_BETA, "Elu", "LeakyRelu", "ThresholdedRelu")
+
+
+def activations(
+    names: Sequence[str], given: Mapping[str, Any]
+) -> list[tuple[str, float | None, float | None]]:
+    """Return activations with alpha and beta: those that have some take the attributes' values in turn."""
+    alphas, betas = (list(given.get(f"activation_{one}") or []) for one in ("alpha", "beta"))
+    return [
+        (
+            name,
+            alphas.pop(0) if name in _WITH_ALPHA and alphas else None,
+            betas.pop(0) if name in _WITH_BETA and betas else None,
+        )
+        for name in names
+    ]
+
+
 class _Recurrent(OpRun):
     """What the three have in common; ONNX's own evaluators know no activations but the first."""
 
@@ -135,13 +154,13 @@ def _evaluated(
     hidden, cell = (zero if one is None else one for one in (hidden, cell))
     biases = np.zeros((directions, 2, gates)) if bias is None else bias.reshape(directions, 2, gates)
     names = [name.decode() for name in given.get("activations", [])] or DEFAULTS[operator] * directions
-    alphas, betas = ([*given.get(f"activation_{one}", []), *[None] * len(names)] for one in ("alpha", "beta"))
+    curves = [function(*one) for one in activations(names, given)]
     per_direction = len(names) // directions
     states, cells = [], []
     for d in range(directions):
-        own = range(d * per_direction, (d + 1) * per_direction)
+        own = curves[d * per_direction : (d + 1) * per_direction]
         walk = Walk(
-            operator, recurrent[d], biases[d, 1], [function(names[i], alphas[i], betas[i]) for i in own],
+            operator, recurrent[d], biases[d, 1], own,
             given.get("direction", b"forward") == b"reverse" or d == 1,
             bool(given.get("linear_before_reset")),
             None if peepholes is None else peepholes[d].reshape(3, size),

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir
 
 from edgec.compiler.graph import attribute, constant, shape_of
-from edgec.compiler.lower.islands import refusals
+from edgec.compiler.lower.islands import refusals, unroll_recurrent
 from edgec.compiler.lower.islands.inline_functions import FUNCTIONS
 from edgec.compiler.model import Model, serialize
 from edgec.compiler.names import C_TYPES
@@ -116,12 +116,6 @@ def _scale(node: onnx_ir.Node) -> str | None:
     return None if fits else f"it has {scale.size} scales for axis {axis} of {list(shape)}"
 
 
-def _recurrent(node: onnx_ir.Node) -> str | None:
-    """Return why nothing computes a recurrent layer: there is no island for it."""
-    row = row_of(node)
-    return row.refuses(node) if row is not None and row.role == "recurrent" else None
-
-
 def _result(node: onnx_ir.Node) -> str | None:
     if not _known(*(value for value in node.inputs if value is not None)):
         return None  # the fault is further up
@@ -155,7 +149,6 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
     _integers,
     _scale,
     _result,
-    _recurrent,
 )
 """Each returns why a node can't be compiled, or None where it has nothing against it."""
 
@@ -163,8 +156,24 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
 def _converter(node: onnx_ir.Node, target: Target) -> str | None:
     from edgec.compiler.lower.islands.relax_import import converts
 
+    if node.op_type in unroll_recurrent.OPERATORS:
+        return _recurrent(node, target)
     known = _has_integer_form(node, target) or node.op_type in FUNCTIONS or converts(node.op_type)
     return None if known else refusals.NO_KERNEL
+
+
+def _recurrent(node: onnx_ir.Node, target: Target) -> str | None:
+    """Return why a recurrent layer runs neither in integers nor, step by step, in float."""
+    row, most = row_of(node), unroll_recurrent.MOST_STEPS
+    refused = None if row is None else row.refuses(node)
+    if refused is None and target.precision == "int8":
+        return None
+    source = node.inputs[0]
+    shape = shape_of(source) if source is not None else None
+    if shape is not None and shape[0] > most:
+        return f"{refused or 'it has no float kernel'}, and more than {most} steps aren't written out"
+    lengths = node.inputs[4] if len(node.inputs) > 4 else None
+    return refused if lengths is not None else None
 
 
 def _refused_alone(model: Model, target: Target) -> dict[onnx_ir.Node, str]:

@@ -8,6 +8,7 @@ import onnx_ir
 
 from edgec.compiler.frontend.fold.fold_constants import fold_constants
 from edgec.compiler.frontend.infer_shapes import infer_shapes
+from edgec.compiler.lower.islands import unroll_recurrent
 
 FUNCTIONS = frozenset(
     {
@@ -17,12 +18,15 @@ FUNCTIONS = frozenset(
         "CausalConvWithState",
         "Celu",
         "CenterCropPad",
+        "GRU",
         "HammingWindow",
         "HannWindow",
+        "LSTM",
         "LinearAttention",
         "MeanVarianceNormalization",
         "NegativeLogLikelihoodLoss",
         "RMSNormalization",
+        "RNN",
         "RotaryEmbedding",
         "SoftmaxCrossEntropyLoss",
         "SwiGLU",
@@ -76,7 +80,9 @@ def _written_out(model: onnx.ModelProto) -> onnx.ModelProto | None:
 def _definition(
     node: onnx.NodeProto, opset: int, types: dict[str, onnx.TypeProto]
 ) -> onnx.FunctionProto | None:
-    """Return ONNX's definition of a node for its opset, None where there is none."""
+    """Return ONNX's definition of a node for its opset, or one of edgec's; None where there is none."""
+    if node.op_type in unroll_recurrent.OPERATORS:
+        return unroll_recurrent.unrolled(node, types)
     schema: Any = onnx.defs.get_schema(node.op_type, opset, "")  # what it has is missing from onnx's stubs
     of_types = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
     for version in reversed([v for v in schema.all_function_opset_versions if v <= opset]):

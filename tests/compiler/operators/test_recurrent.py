@@ -10,13 +10,13 @@ import pytest
 import edgec
 from edgec.compiler.frontend.load import load
 from edgec.compiler.lower.graph.integer import integer
-from edgec.compiler.operators.recurrent import CELL_FRACTION, Activation, fraction_of
+from edgec.compiler.operators.recurrent import CELL_FRACTION, Activation, fraction_of, refuses
 from edgec.errors import UnsupportedError
 from edgec.kernels.operations import Recurrent
 from edgec.kernels.operations.recurrent import CURVE_STEPS
 from edgec.kernels.reference.recurrent import curve
 from tests.compiler.building import HOST, build, verified
-from tests.compiler.onnx_models import SHARED
+from tests.compiler.onnx_models import SHARED, loaded
 from tests.compiler.recurrent_models import feed, recurrent
 
 LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -91,21 +91,50 @@ def test_a_curve_is_near_its_function(name: str) -> None:
     assert np.abs(found - exact[name]).max() < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("operator", "form", "reason"),
-    [
-        ("LSTM", {"clip": 2.0}, "clip and input_forget have no kernel"),
-        ("LSTM", {"input_forget": 1}, "clip and input_forget have no kernel"),
-        ("LSTM", {"lengths": (3, 5)}, "sequences of different lengths"),
-        ("LSTM", {"activations": ["Sigmoid", "Softsign", "Tanh"]}, "the activation Softsign has no kernel"),
-        ("GRU", {"activations": ["Tanh", "Tanh"]}, "the activation Tanh has no kernel there"),
-    ],
-)
-def test_what_has_no_kernel_is_refused_by_name(
-    operator: str, form: dict[str, Any], reason: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UnsupportedError, match=rf"node 'layer' \({operator}\) can't be compiled: {reason}"):
-        build(recurrent(operator, **form), tmp_path)
+FLOATS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "clipped": ("LSTM", {"clip": 2.0}, "clip and input_forget have no integer kernel"),
+    "coupled": ("LSTM", {"input_forget": 1}, "clip and input_forget have no integer kernel"),
+    "softsign": (
+        "LSTM",
+        {"activations": ["HardSigmoid", "Softsign", "Elu"], "activation_alpha": [0.3, 0.5]},
+        "the activation Softsign has no integer kernel there",
+    ),
+    "tanh as a gate": (
+        "GRU",
+        {"activations": ["Tanh", "Tanh"], "outputs": "yh", "states": "h"},
+        "the activation Tanh has no integer kernel there",
+    ),
+    "the last cell": (
+        "LSTM",
+        {"outputs": "yhc", "direction": "bidirectional"},
+        "its last cell is read, which has no integer kernel",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_what_has_no_integer_kernel_runs_in_float(name: str, tmp_path: Path) -> None:
+    operator, form, reason = FLOATS[name]
+    model = recurrent(operator, sizes=(4, 2, 5, 3), **form)
+    nodes = [node for node in loaded(model, tmp_path).ir.graph if node.op_type == operator]
+    assert {refuses(node) for node in nodes} == {reason}
+    found = verified(build(model, tmp_path))
+    assert min(figure.sqnr_db or 0 for figure in found.accuracy.outputs) > 60
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
+def test_a_layer_runs_in_float(operator: str, tmp_path: Path) -> None:
+    model = recurrent(operator, "yh", "h", sizes=(4, 2, 5, 3), direction="bidirectional")
+    found = verified(build(model, tmp_path, HOST.replace("int8", "fp32")))
+    assert min(figure.sqnr_db or 0 for figure in found.accuracy.outputs) > 90
+
+
+def test_sequences_of_different_lengths_are_refused_by_name(tmp_path: Path) -> None:
+    reason = r"node 'layer' \(LSTM\) can't be compiled: sequences of different lengths"
+    with pytest.raises(UnsupportedError, match=reason):
+        build(recurrent("LSTM", lengths=(3, 5)), tmp_path)
+    with pytest.raises(UnsupportedError, match="no float kernel, and more than 128 steps"):
+        build(recurrent("LSTM", sizes=(129, 1, 2, 2)), tmp_path, HOST.replace("int8", "fp32"))
 
 
 @pytest.mark.slow

@@ -414,10 +414,10 @@ def unsupported() -> onnx.ModelProto:
     case = Case(
         [
             node("Relu", "x", "r"),
-            node("LSTM", "r w h", "l", hidden_size=5),
+            node("LSTM", "r w h", "l", hidden_size=5, activations=["ScaledTanh"] * 3),
             node("Neg", "l", "n"),
             node("CumSum", "n axis", "s"),
-            node("GRU", "r v u", "g", hidden_size=5),
+            node("GRU", "r v u", "g", hidden_size=5, activations=["Affine"] * 2),
             node("Add", "s g"),
         ],
         {"x": (4, 1, 3)},

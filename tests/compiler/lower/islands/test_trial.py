@@ -70,7 +70,9 @@ def test_settings_that_are_inputs_are_named_as_onnx_and_the_model_name_them() ->
 
 def test_operators_and_forms_without_a_kernel_are_told_apart() -> None:
     (found,) = faults(
-        "(float[4,1,3] x) => (float[4,1,1,5] y) { y = LSTM<hidden_size=5>(x, w, r) }",
+        """(float[4,1,3] x) => (float[4,1,1,5] y) {
+            y = LSTM<hidden_size=5, activations=["Affine", "Tanh", "Tanh"]>(x, w, r)
+        }""",
         {"w": np.ones((1, 20, 3), np.float32), "r": np.ones((1, 20, 5), np.float32)},
     )
     assert found[2] == "edgec has no kernel for this operator"
