@@ -25,7 +25,7 @@ class _Axis:
     """One spatial dimension. Result o = q * stride + phase is the sum over taps t of x[q + first + t]."""
 
     extent: int
-    """Of the result."""
+    """How many elements the result has."""
     stride: int
     pad: int
     dilation: int
@@ -46,7 +46,7 @@ class _Axis:
 
     @property
     def taps(self) -> int:
-        """Pixels of a window."""
+        """How many pixels a window has."""
         return max(0, *map(self.offset, range(self.kernel))) - self.first + 1
 
     @property
