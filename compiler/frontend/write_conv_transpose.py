@@ -17,7 +17,7 @@ from edgec.compiler.operators.nodes import tail
 from edgec.compiler.operators.product_form import ScaledWeights, scaled_weights
 
 _RANKS = (3, 4)
-"""Of signals and images, for which there are kernels."""
+"""Dimensions of signals and images, for which there are kernels."""
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,22 @@ from edgec.kernels.operations.reduction import (
     Normalize,
     Softmax,
 )
+from edgec.kernels.operations.resizing import Interpolate
 from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
     Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
     | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | FloatNormalize
-    | Softmax | Attention | Island
+    | Softmax | Attention | Interpolate | Island
 )  # fmt: skip
 
 
 ARGUMENTS = frozenset(
     {
-        "bias", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low", "mask_steps",
-        "multiplier", "output_zero_point", "residual", "scale", "score_multiplier", "table", "tables",
-        "value", "weights", "zero_point", "zero_points",
+        "bias", "column_places", "column_weights", "epsilon", "factors", "high", "input_zero_point",
+        "inverse_scale", "low", "mask_steps", "multiplier", "output_zero_point", "residual", "row_places",
+        "row_weights", "scale", "score_multiplier", "table", "tables", "value", "weights", "zero_point",
+        "zero_points",
     }
 )  # fmt: skip
 """Fields that compiled functions take as arguments; every other field may be part of their code."""
