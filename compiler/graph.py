@@ -8,6 +8,9 @@ import onnx_ir
 
 from edgec.arrays import Array
 
+OWN_METADATA = "edgec."
+"""How the keys of what edgec itself notes of a node begin."""
+
 
 def constant(value: onnx_ir.Value | None) -> Array | None:
     """Return the array of an initializer, or None for anything else."""

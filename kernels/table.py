@@ -50,11 +50,13 @@ from edgec.kernels.operations import (
     Product,
     Quantize,
     Rearrange,
+    Recurrent,
     Softmax,
 )
 from edgec.kernels.pointwise import elementwise, lookup
 from edgec.kernels.pointwise.mcu import fixed_point as pointwise_fixed
 from edgec.kernels.product import attention, product
+from edgec.kernels.recurrent import recurrent
 from edgec.kernels.reduction import float_normalize, normalize, pooling, softmax
 from edgec.kernels.reduction.mcu import fixed_point as reduction_fixed
 from edgec.kernels.reduction.mcu import normalize as normalize_fixed
@@ -86,6 +88,11 @@ def _attention(
     features = isa.features | (table.features if table else frozenset())
     bound = partial(attention.codes, isa, group, table, requantization != "float32")
     return Kernel(f"attention_{isa.name}", Attention, features, isa.arch, bound, requantization, INT8)
+
+
+def _recurrent(isa: InstructionSet, requantization: Requantization = "float32") -> Kernel:
+    name, bound = f"recurrent_{isa.name}", partial(recurrent.codes, isa, requantization != "float32")
+    return Kernel(name, Recurrent, isa.features, isa.arch, bound, requantization, INT8)
 
 
 def _mcu(family: str, codes: Codes, isa: mcu_conv2d.McuSet | DepthwiseRows | DepthwiseAny) -> Kernel:
@@ -190,6 +197,15 @@ KERNELS: tuple[Kernel, ...] = (
     _product(int16.SSE2, group=2),
     _product(fixed.Fixed(), group=1, requantization="fixed-point"),
     _product(Generic(), group=1),
+    _recurrent(x86.AVX512VNNI),
+    _recurrent(x86.AVX512),
+    _recurrent(x86.AVXVNNI),
+    _recurrent(x86.AVX2),
+    _recurrent(arm64.DOTPROD),
+    _recurrent(arm64.NEON),
+    _recurrent(x86.SSE2),
+    _recurrent(fixed.Fixed(), "fixed-point"),
+    _recurrent(Generic()),
     _chained(x86.AVX512VNNI, x86.DEPTHWISE_AVX512VNNI),
     _chained(x86.AVX512, x86.DEPTHWISE_AVX512),
     _chained(x86.AVXVNNI, x86.DEPTHWISE_AVXVNNI),

@@ -11,9 +11,10 @@ from edgec.arrays import Array
 from edgec.compiler.compress.int8_regions import Unit, units
 from edgec.compiler.compress.policy import dense
 from edgec.compiler.compress.scales import tensors
-from edgec.compiler.compress.weights import quantize_operand, quantize_weights
+from edgec.compiler.compress.weights import quantize_operand, quantize_rows, quantize_weights
 from edgec.compiler.graph import add_initializer, attribute, constant, unique, value_names
 from edgec.compiler.operators.product_form import bias_of
+from edgec.compiler.operators.recurrent import CELL_FRACTION
 from edgec.kernels.operations import Quantization
 
 
@@ -21,14 +22,15 @@ def insert_qdq(
     model: onnx_ir.Model,
     scales: Mapping[str, Quantization],
     means: Mapping[str, NDArray[np.float64]],
+    fractions: Mapping[str, int],
     reduce_range: bool,
     dense_per_tensor: bool,
 ) -> onnx_ir.Model:
     """Return the model with every int8 tensor, weight and bias in integers.
 
-    `scales` has every int8 tensor by name, `means` the channel means of what Conv and Gemm read,
-    `reduce_range` is as in `quantize_weights`. With `dense_per_tensor` dense layers have one scale for all
-    their weights.
+    `scales` has every int8 tensor by name, `means` the channel means of what Conv and Gemm read, `fractions`
+    the bits of every LSTM's cell behind the point, by the node's name. `reduce_range` is as in
+    `quantize_weights`. With `dense_per_tensor` dense layers have one scale for all their weights.
 
     Relu(Conv(x, weights, bias)) -->
     DQ(Q(Relu(Conv(DQ(Q(x)), DQ(int8 weights, axis=0), DQ(int32 bias, axis=0)))))
@@ -41,6 +43,8 @@ def insert_qdq(
             name = str(unit.inputs[0].name)
             per_tensor = dense_per_tensor and dense(unit.node)
             _quantize_product(graph, unit, scales[name], means[name], reduce_range, per_tensor)
+        elif unit.role == "recurrent":
+            _quantize_recurrent(graph, unit, fractions)
         elif unit.role in ("bilinear", "binary"):
             _quantize_operand(graph, unit)
     results = {value for unit in found for value in unit.outputs}
@@ -72,15 +76,38 @@ def _quantize_product(
     _replace_constant(graph, node, 2, "bias", integers.bias, integers.bias_scales, None)
 
 
+def _quantize_recurrent(graph: onnx_ir.Graph, unit: Unit, fractions: Mapping[str, int]) -> None:
+    """Put int8 weights in the place of a recurrent layer's, and say what its cell reaches.
+
+    Biases stay as they are: a step of the sums rounds them.
+    """
+    node = unit.node
+    for index, role in ((1, "weights"), (2, "recurrent_weights")):
+        weights = constant(node.inputs[index])
+        assert weights is not None, "the operator's row refuses others"
+        integers, scales = quantize_rows(weights)
+        zero_points = np.zeros(scales.shape, np.int8)
+        _replace_constant(graph, node, index, role, integers, scales, zero_points, axis=1)
+    for reader, index in unit.row.inputs(node):
+        _quantize_constant(graph, reader, index)
+    if (fraction := fractions.get(str(node.name))) is not None:
+        node.metadata_props[CELL_FRACTION] = str(fraction)
+
+
 def _quantize_operand(graph: onnx_ir.Graph, unit: Unit) -> None:
     """Put an int8 tensor in the place of a constant operand of an addition or a multiplication."""
     own = ((unit.node, index) for index in range(len(unit.node.inputs)))
     for reader, index in dict.fromkeys((*unit.row.inputs(unit.node), *own)):
-        array = constant(reader.inputs[index])
-        if array is not None:
-            integers, chosen = quantize_operand(array)
-            scale, zero_point = np.array(chosen.scale, np.float32), np.array(chosen.zero_point, chosen.dtype)
-            _replace_constant(graph, reader, index, "operand", integers, scale, zero_point)
+        _quantize_constant(graph, reader, index)
+
+
+def _quantize_constant(graph: onnx_ir.Graph, reader: onnx_ir.Node, index: int) -> None:
+    """Put an int8 tensor in the place of an input, where that is constant."""
+    array = constant(reader.inputs[index])
+    if array is not None:
+        integers, chosen = quantize_operand(array)
+        scale, zero_point = np.array(chosen.scale, np.float32), np.array(chosen.zero_point, chosen.dtype)
+        _replace_constant(graph, reader, index, "operand", integers, scale, zero_point)
 
 
 def _replace_constant(
@@ -91,8 +118,9 @@ def _replace_constant(
     integers: Array,
     scale: NDArray[np.float32],
     zero_point: Array | None,
+    axis: int = 0,
 ) -> None:
-    """Let a node read DequantizeLinear(integers); scales of one dimension are per element of axis 0."""
+    """Let a node read DequantizeLinear(integers); scales of one dimension are per element of an axis."""
     name = f"{node.name}_{role}"
     inputs = [
         add_initializer(graph, f"{name}_quantized", integers),
@@ -101,7 +129,7 @@ def _replace_constant(
     if zero_point is not None:
         inputs.append(add_initializer(graph, f"{name}_zero_point", zero_point))
     output = _float(unique(f"{name}_dequantized", value_names(graph)), integers.shape)
-    attributes = {"axis": 0} if scale.ndim else {}
+    attributes = {"axis": axis} if scale.ndim else {}
     graph.insert_before(
         node,
         onnx_ir.node("DequantizeLinear", inputs, attributes, outputs=[output], name=f"{name}_dequantize"),

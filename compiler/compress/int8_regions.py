@@ -12,7 +12,7 @@ from edgec.compiler.operators.row import OnnxOperator, Role
 _CLAMPING = ("product", "bilinear", "binary", "reduction")
 """Roles of operations that limit their results on the way out: the ends of the int8 range."""
 
-_COSTLY = ("product", "bilinear")
+_COSTLY = ("product", "bilinear", "recurrent")
 """Roles of operations that are worth converting floats for."""
 
 

@@ -31,7 +31,7 @@ def dense(node: onnx_ir.Node) -> bool:
 
 def activations(node: onnx_ir.Node, row: OnnxOperator) -> list[onnx_ir.Value] | None:
     """Return the inputs that carry data (not weights, shapes or limits); None if one is no float32."""
-    if row.role in ("bilinear", "binary", "concat"):
+    if row.role in ("bilinear", "binary", "concat", "recurrent"):
         values = [reader.inputs[index] for reader, index in row.inputs(node)]
         values = [value for value in values if constant(value) is None]
     else:

@@ -1,5 +1,6 @@
 """Quantization after training: a float model and samples in, a QDQ model out."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -18,9 +19,11 @@ from edgec.compiler.frontend.infer_shapes import infer_shapes
 from edgec.compiler.frontend.name_nodes import name_nodes
 from edgec.compiler.graph import constant
 from edgec.compiler.model import Model
+from edgec.compiler.operators.recurrent import fraction_of
 from edgec.compiler.passes import NAMED, STATIC, Pass, Watch, run, unwatched
 from edgec.compiler.provenance import Provenance
 from edgec.errors import ModelError
+from edgec.kernels.reference.precise_recurrent import CELL_DOMAIN, DEFAULTS
 
 DEFAULT_OBSERVER = "min-max"
 """Over four draws of calibration samples each, keyword spotting, ResNet-8 and Fashion-MNIST DS-CNN lose less
@@ -58,11 +61,14 @@ def quantize(
     if not int8:
         return replace(model, calibration=Provenance("none"))
     read = [str(unit.inputs[0].name) for unit in int8 if unit.role == "product"]
-    found = observe(graph, observed(int8), read, calibration, observer)
+    cells = {str(unit.node.name): f"{unit.node.name}_cells" for unit in int8 if unit.node.op_type == "LSTM"}
+    ranged = [*observed(int8), *cells.values()]
+    found = observe(with_cells(graph, cells), ranged, read, calibration, observer)
     write = partial(
         insert_qdq,
         scales=scales(int8, found.ranges),
         means=found.means,
+        fractions={name: fraction_of(max(map(abs, found.ranges[cell]))) for name, cell in cells.items()},
         reduce_range=reduce_range,
         dense_per_tensor=dense_per_tensor,
     )
@@ -70,10 +76,28 @@ def quantize(
     return replace(model, ir=run(graph, passes, watch), calibration=calibration.provenance)
 
 
+def with_cells(model: onnx_ir.Model, cells: Mapping[str, str]) -> onnx_ir.Model:
+    """Return the model with the cells of LSTMs at every step, which ONNX doesn't return, as values.
+
+    `cells` has the nodes' names, and what the values are to be called.
+    """
+    if not cells:
+        return model
+    model = model.clone()
+    model.opset_imports[CELL_DOMAIN] = 1
+    for node in list(model.graph):
+        if (name := cells.get(str(node.name))) is not None:
+            cell = onnx_ir.val(name, onnx_ir.DataType.FLOAT)
+            attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+            written = onnx_ir.node("Cell", node.inputs, attributes, domain=CELL_DOMAIN, outputs=[cell])
+            model.graph.insert_after(node, written)
+    return model
+
+
 def _check_weights(graph: onnx_ir.Graph) -> None:
     """Raise ModelError, naming it, for a layer's constant that no scale fits."""
     for node in graph:
-        if not is_product(node):
+        if not is_product(node) and node.op_type not in DEFAULTS:
             continue
         for value in node.inputs:
             array = constant(value)

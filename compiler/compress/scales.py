@@ -9,6 +9,7 @@ import onnx_ir
 from edgec.compiler.compress.int8_regions import Unit
 from edgec.compiler.compress.observers import Range
 from edgec.compiler.graph import constant
+from edgec.compiler.operators.recurrent import HIDDEN
 from edgec.kernels.operations import Quantization
 
 _SMALLEST_RANGE = 1e-20
@@ -54,6 +55,11 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
         if unit.role == "movement":
             for output in unit.outputs:
                 leader[find(output)] = find(unit.inputs[0])
+        elif unit.role == "recurrent":  # the hidden state is read as it is written, from the first step on
+            for node, index in unit.row.inputs(unit.node):
+                value = node.inputs[index]
+                if index == HIDDEN and value in leader:
+                    leader[find(value)] = find(unit.outputs[0])
     fixed = _fixed(units, ranges)
     for unit in units:
         if unit.role == "concat":
@@ -68,6 +74,10 @@ def scales(units: Sequence[Unit], ranges: Mapping[str, Range]) -> dict[str, Quan
         extremes.setdefault(find(value), []).extend(ranges.get(str(value.name), ()))
     padded: dict[onnx_ir.Value, list[float]] = {}
     for unit in units:
+        if unit.role == "recurrent":
+            states = [constant(node.inputs[i]) for node, i in unit.row.inputs(unit.node) if i == HIDDEN]
+            ends = [float(end) for state in states if state is not None for end in (state.min(), state.max())]
+            padded.setdefault(find(unit.outputs[0]), []).extend(ends)
         if unit.node.op_type == "Pad":
             padded.setdefault(find(unit.inputs[0]), []).append(_fill(unit.node))
     chosen = {

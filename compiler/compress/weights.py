@@ -111,6 +111,16 @@ def _mean_shift(
     return shift.reshape(-1)
 
 
+def quantize_rows(weights: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round [1, outputs, inputs] symmetrically, each output with a scale of its own; return both."""
+    wide = weights.astype(np.float64)
+    scales = np.abs(wide).max(axis=(0, 2), initial=0) / _LARGEST
+    scales = np.maximum(scales, scales.max(initial=0) * _SMALLEST_SHARE)
+    steps = np.where(scales > 0, np.maximum(scales, _SMALLEST_UNIT), 1.0).astype(np.float32)
+    rounded = np.clip(np.rint(wide / steps.astype(np.float64)[:, np.newaxis]), -_LARGEST, _LARGEST)
+    return rounded.astype(np.int8), steps
+
+
 def quantize_operand(array: Array) -> tuple[Array, Quantization]:
     """Round the constant operand of an addition or multiplication to codes, one scale for the tensor."""
     chosen = quantization(float(array.min()), float(array.max()))

@@ -39,6 +39,7 @@ from edgec.compiler.frontend.qdq.write_as_qdq import write_as_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
 from edgec.compiler.frontend.write_conv_transpose import write_conv_transpose
 from edgec.compiler.frontend.write_matmul import write_matmul
+from edgec.compiler.frontend.write_recurrent import write_recurrent
 from edgec.compiler.model import Model
 from edgec.compiler.passes import NAMED, STATIC_INPUTS, Pass, Watch, run, unwatched
 from edgec.errors import ModelError, printable
@@ -60,6 +61,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(widen_half),
     Pass(recognize_normalization),
     Pass(recognize_group_norm),
+    Pass(write_recurrent),
     Pass(infer_shapes),
     Pass(explicit_pads, after=(EXPLICIT_PADS,)),
     Pass(decompose_batch_norm),

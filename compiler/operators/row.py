@@ -19,13 +19,14 @@ Real = NDArray[np.float64]
 Operand = tuple[onnx_ir.Node, int]
 """A node and which of its inputs."""
 
-Role = Literal["product", "bilinear", "binary", "reduction", "movement", "concat", "unary"]
+Role = Literal["product", "bilinear", "binary", "reduction", "recurrent", "movement", "concat", "unary"]
 """What an operator does with scales.
 
 product    activations by constant weights, with a bias
 bilinear   two activations multiplied with one another and summed: its result has a scale of its own
 binary     two tensors of any scales, one of them perhaps constant
 reduction  a mean: its result has a scale of its own
+recurrent  steps of products by constant weights, whose results the next step reads, too
 movement   every element of the result is an element of the input: scale and zero point are shared
 concat     movement of several inputs, which may each have their own scale
 unary      a function of one element or, softmax, one row

@@ -21,6 +21,7 @@ from edgec.compiler.operators import (
     pooling,
     product_form,
     products,
+    recurrent,
     resizing,
     unary,
 )
@@ -42,6 +43,15 @@ def _normalization(
 
 
 _NORMALIZED_ROWS = FloatForm(normalization.float_normalize, clips=False)
+
+
+_RECURRENT = OnnxOperator(
+    "recurrent",
+    recurrent.refuses,
+    inputs=recurrent.inputs,
+    integer=IntegerForm(recurrent.lower, recurrent.refuses_quantized, clamps=False),
+    limits="constant weights, sequences of one length, no peepholes; Sigmoid, Tanh, HardSigmoid, RNN's Relu",
+)
 
 
 def _curve(function: Callable[[Real], Any], **keywords: Any) -> OnnxOperator:
@@ -75,6 +85,9 @@ OPERATORS: dict[str, OnnxOperator] = {
         integer=IntegerForm(bilinear.matmul, bilinear.refuses_quantized),
         limits=f"of two activations, sums of {LONGEST} products at most",
     ),
+    "GRU": _RECURRENT,
+    "LSTM": _RECURRENT,
+    "RNN": _RECURRENT,
     # Two tensors, or one and a constant.
     "Add": OnnxOperator(
         "binary",

@@ -12,6 +12,7 @@ from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.operations.product import LONGEST, STEP, Attention, Matrices, Product
+from edgec.kernels.operations.recurrent import Recurrent, RecurrentKind
 from edgec.kernels.operations.reduction import (
     LONGEST_NORMALIZED,
     PARTIAL_SUMS,
@@ -76,6 +77,8 @@ __all__ = [
     "Quantization",
     "Quantize",
     "Rearrange",
+    "Recurrent",
+    "RecurrentKind",
     "Runs",
     "Softmax",
     "Tensor",

@@ -11,6 +11,7 @@ from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.operations.product import Attention, Product
+from edgec.kernels.operations.recurrent import Recurrent
 from edgec.kernels.operations.reduction import (
     AveragePool,
     FloatAveragePool,
@@ -27,15 +28,25 @@ from edgec.kernels.operations.tensors import Tensor
 Operation = (
     Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
     | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | FloatNormalize
+<<<<<<< HEAD
     | Softmax | Attention | Interpolate | Island
+=======
+    | Softmax | Attention | Recurrent | Island
+>>>>>>> main
 )  # fmt: skip
 
 
 ARGUMENTS = frozenset(
     {
+<<<<<<< HEAD
         "bias", "column_places", "column_weights", "epsilon", "factors", "high", "input_zero_point",
         "inverse_scale", "low", "mask_steps", "multiplier", "output_zero_point", "residual", "row_places",
         "row_weights", "scale", "score_multiplier", "table", "tables", "value", "weights", "zero_point",
+=======
+        "bias", "curves", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low",
+        "mask_steps", "multiplier", "output_zero_point", "residual", "scale", "score_multiplier",
+        "state_multiplier", "state_zero_point", "table", "tables", "value", "weights", "zero_point",
+>>>>>>> main
         "zero_points",
     }
 )  # fmt: skip

@@ -11,6 +11,7 @@ from edgec.kernels.reference.movement import concat, interpolate, pad, rearrange
 from edgec.kernels.reference.network import REQUANTIZING, SEMANTICS, Evaluator, compute, evaluate, run_onnx
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
 from edgec.kernels.reference.product import attention, product
+from edgec.kernels.reference.recurrent import recurrent
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -54,6 +55,7 @@ __all__ = [
     "product",
     "quantize",
     "rearrange",
+    "recurrent",
     "requantize",
     "rounded_shift",
     "run_onnx",

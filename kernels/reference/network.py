@@ -31,6 +31,7 @@ from edgec.kernels.operations import (
     Product,
     Quantize,
     Rearrange,
+    Recurrent,
     Softmax,
 )
 from edgec.kernels.reference import oracle
@@ -38,6 +39,7 @@ from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
 from edgec.kernels.reference.movement import concat, interpolate, pad, rearrange
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
 from edgec.kernels.reference.product import attention, product
+from edgec.kernels.reference.recurrent import recurrent
 from edgec.kernels.reference.reduction import (
     average_pool,
     float_average_pool,
@@ -73,12 +75,13 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     Product: product,
     Quantize: quantize,
     Rearrange: rearrange,
+    Recurrent: recurrent,
     Softmax: softmax,
 }
 """What every exact operation computes."""
 
 
-REQUANTIZING = (Attention, AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Product, Softmax)
+REQUANTIZING = (Attention, AveragePool, Binary, Chain, Conv2d, Mean, Normalize, Product, Recurrent, Softmax)
 """Those whose meaning depends on the form of requantization, their last argument."""
 
 

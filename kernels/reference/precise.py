@@ -21,6 +21,7 @@ from edgec.arrays import Array, Arrays
 from edgec.errors import ModelError
 from edgec.kernels.reference import oracle
 from edgec.kernels.reference.precise_operators import OPERATORS
+from edgec.kernels.reference.precise_recurrent import RECURRENT
 
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 """How near float64 comes to what ONNX says in float32; the latter is a share of a tensor's largest value."""
@@ -52,7 +53,7 @@ class Precise:
         for function in proto.functions:
             _widen_nodes(function.node)
         try:
-            evaluator = ReferenceEvaluator(proto, new_ops=list(OPERATORS))
+            evaluator = ReferenceEvaluator(proto, new_ops=[*OPERATORS, *RECURRENT])
         except Exception as error:  # of every class
             raise _unknown(proto, error) from error
         self._initializers = evaluator.rt_inits_
@@ -216,7 +217,7 @@ def _unknown(proto: onnx.ModelProto, error: Exception) -> ModelError:
         try:
             ReferenceEvaluator(
                 onnx.helper.make_model(alone, opset_imports=proto.opset_import, functions=proto.functions),
-                new_ops=list(OPERATORS),
+                new_ops=[*OPERATORS, *RECURRENT],
             )
         except Exception as reason:
             return ModelError(f"{_described(node)} can't be evaluated: {oracle.line(reason)}")

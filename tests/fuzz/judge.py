@@ -24,7 +24,7 @@ from edgec.compiler.model import Model, is_qdq, serialize
 from edgec.compiler.pipeline import to_network
 from edgec.errors import EdgecError, UnsupportedError
 from edgec.kernels import reference
-from edgec.kernels.operations import INEXACT, Conv2d, Island, Network
+from edgec.kernels.operations import INEXACT, Conv2d, Island, Network, Recurrent
 from edgec.kernels.reference import oracle
 from edgec.targets import loader
 from edgec.targets.descriptor import Target
@@ -279,7 +279,10 @@ def _compare_layers(model: Model, network: Network, outputs: Arrays, feed: Array
     coarsest = max(
         (o.operation.multiplier.max() for o in whole.operators if isinstance(o.operation, Conv2d)), default=0
     )
-    steps = max(1, math.ceil(coarsest / 2))  # docs/semantics.md: a bias is rounded to a step of the sum
+    # docs/semantics.md: a bias is rounded to a step of the sum, a gate's argument to 2**-11
+    tensors = [whole.tensors[o.outputs[0]] for o in whole.operators if isinstance(o.operation, Recurrent)]
+    finest = min((t.quantization.scale for t in tensors if t.quantization is not None), default=1.0)
+    steps = max(1, math.ceil(coarsest / 2), math.ceil(2.0**-10 / finest))
     agreement.check(ours, expected, layers.SerializeToString(), given, what="layer", steps=steps)
 
 

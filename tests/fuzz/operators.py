@@ -5,6 +5,7 @@ say; what isn't is refused by shape inference, or by whoever computes it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -233,11 +234,33 @@ def _batch_norm(graph: Graph) -> None:
     graph.node("BatchNormalization", [value.name, *names], **_maybe(graph, epsilon=graph.real(1e-5, 1e-2)))
 
 
+def _recurrent(operator: str, graph: Graph) -> None:
+    value = graph.pick(rank=3)
+    steps, batch, inputs = value.shape
+    hidden, gates = graph.integer(1, 9), {"LSTM": 4, "GRU": 3, "RNN": 1}[operator]
+    direction = graph.one(["forward", "forward", "reverse", "bidirectional"])
+    directions = 2 if direction == "bidirectional" else 1
+    names = [value.name, graph.weights(directions, gates * hidden, inputs)]
+    names.append(graph.weights(directions, gates * hidden, hidden))
+    names.append(graph.weights(directions, 2 * gates * hidden) if graph.chance(0.7) else "")
+    lengths = np.full(batch, graph.integer(1, steps), np.int32)
+    names.append(graph.constant(lengths) if graph.chance(0.1) else "")
+    for _ in range(2 if operator == "LSTM" else 1):
+        names.append(graph.weights(directions, batch, hidden) if graph.chance(0.3) else "")
+    given: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
+    if operator == "GRU":
+        given["linear_before_reset"] = graph.integer(0, 1)
+    if operator == "RNN" and graph.chance(0.3):
+        given["activations"] = ["Relu"] * directions
+    graph.node(operator, names, graph.integer(1, 2), **given)
+
+
 PRODUCTS: dict[str, Row] = {
     "BatchNormalization": _batch_norm,
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    **{operator: partial(_recurrent, operator) for operator in ("GRU", "LSTM", "RNN")},
 }
 
 

@@ -43,10 +43,12 @@ from edgec.kernels.operations import (
     Product,
     Quantize,
     Rearrange,
+    Recurrent,
     Runs,
     Softmax,
     span,
 )
+from edgec.kernels.operations.recurrent import CURVES, GATES, curve
 from edgec.targets.descriptor import Target
 from tests.kernels.harness import Call
 
@@ -607,6 +609,44 @@ def _attention(draw: DrawFn) -> Case:
 
 
 @st.composite
+def _recurrent(draw: DrawFn) -> Case:
+    """Layers of each kind; sums that leave the curves and that don't, cells that saturate, states given."""
+    rng, extents = _generator(draw), st.sampled_from((1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 48, 64))
+    kind = draw(st.sampled_from(tuple(GATES)))
+    steps, batch = draw(st.sampled_from((1, 2, 5, 17, 33))), draw(st.integers(1, 3))
+    inputs, hidden = draw(extents), draw(extents)
+    zero_point = _zero_point(draw)
+
+    def product(rows: int, inner: int, outputs: int, zero_point: int) -> Conv2d:
+        weights = _int8(draw, rng, (outputs, 1, 1, inner), -127)
+        bias = rng.integers(-(2**20), 2**20, outputs).astype(np.int32)
+        typical = 2.0 ** rng.uniform(-8, 4, outputs)
+        odd = _multipliers(rng, outputs, 1.0)
+        multiplier = np.where(rng.random(outputs) < 0.9, typical, odd).astype(np.float32)
+        return Conv2d((1, 1, rows, inner), weights, bias, multiplier, zero_point, 0, -128, 127)
+
+    gates = GATES[kind]
+    products = [product(steps * batch, inputs, gates * hidden, _zero_point(draw))]
+    apart = [gates - 1, 1] if kind == "gru" else [gates]
+    products += [product(batch, hidden, count * hidden, zero_point) for count in apart]
+    x = np.arange(-128, 129) / 128
+    curves = [1 / (1 + np.exp(-16 * x)), np.tanh(8 * x), np.tanh(8 * x)]
+    del curves[max(CURVES[kind]) + 1 + (kind == "lstm") :]
+    if draw(st.booleans()):  # an RNN's may be any
+        curves[-1] = np.clip(x, 0, 1) if kind == "rnn" else np.tanh(2 * x)
+    given_hidden, given_cell = draw(st.booleans()), kind == "lstm" and draw(st.booleans())
+    fraction = draw(st.sampled_from((15, 12, 9, 4, 0)))
+    operation = Recurrent(
+        kind, steps, batch, draw(st.booleans()), tuple(products), np.stack([curve(c) for c in curves]),
+        fraction, draw(st.integers(-11, 4)), given_hidden, given_cell,
+        float(np.float32(2.0 ** rng.uniform(-2, 9))), _zero_point(draw) if kind == "lstm" else zero_point,
+        float(np.float32(2.0 ** -(rng.uniform(19, 24) if kind == "lstm" else rng.uniform(4, 9)))), zero_point,
+    )  # fmt: skip
+    states = [_int8(draw, rng, (batch, hidden)) for given in (given_hidden, given_cell) if given]
+    return Case(operation, (_int8(draw, rng, (steps, batch, inputs)), *states))
+
+
+@st.composite
 def _matrices(draw: DrawFn, batch: tuple[int, ...], rows: int, columns: int, along: str) -> Matrices:
     """How such matrices lie: `along` says in which direction neighbours do; a result lies densely."""
     order = draw(st.permutations(range(len(batch) + 1)))  # of the batch's dimensions and the outer one
@@ -666,6 +706,7 @@ FAMILIES = (
 
 CASES: dict[type[Operation], SearchStrategy[Case]] = {
     Attention: _attention(),
+    Recurrent: _recurrent(),
     AveragePool: _lying(_average_pool(), _pixels),
     Binary: _lying(_binary(), _inner_dimensions),
     Chain: _chain(),

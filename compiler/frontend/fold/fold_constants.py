@@ -14,7 +14,7 @@ from onnx_ir.passes.common import (
 from onnxscript.optimizer import fold_constants as fold
 
 from edgec.compiler.frontend.compute_floats import compute_floats
-from edgec.compiler.graph import shape_of
+from edgec.compiler.graph import OWN_METADATA, shape_of
 
 _SIZE_LIMIT = 1 << 27
 """Elements of the largest constant to make: above it, folding would cost more memory than it saves work."""
@@ -41,7 +41,8 @@ def fold_constants(model: onnx_ir.Model) -> onnx_ir.Model:
     _lift_outputs(model.graph)
     RemoveUnusedOpsetsPass()(model)
     for node in model.graph.all_nodes():  # the folder's notes on what it did
-        node.metadata_props.clear()
+        for key in [key for key in node.metadata_props if not key.startswith(OWN_METADATA)]:
+            del node.metadata_props[key]
         for output in node.outputs:
             output.metadata_props.clear()
     for value in model.graph.initializers.values():

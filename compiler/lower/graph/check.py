@@ -116,6 +116,12 @@ def _scale(node: onnx_ir.Node) -> str | None:
     return None if fits else f"it has {scale.size} scales for axis {axis} of {list(shape)}"
 
 
+def _recurrent(node: onnx_ir.Node) -> str | None:
+    """Return why nothing computes a recurrent layer: there is no island for it."""
+    row = row_of(node)
+    return row.refuses(node) if row is not None and row.role == "recurrent" else None
+
+
 def _result(node: onnx_ir.Node) -> str | None:
     if not _known(*(value for value in node.inputs if value is not None)):
         return None  # the fault is further up
@@ -149,6 +155,7 @@ _RULES: tuple[Callable[[onnx_ir.Node], str | None], ...] = (
     _integers,
     _scale,
     _result,
+    _recurrent,
 )
 """Each returns why a node can't be compiled, or None where it has nothing against it."""
 

@@ -16,11 +16,12 @@ from edgec.kernels.operations import (
     Network,
     Operator,
     Product,
+    Recurrent,
 )
 from edgec.kernels.table import candidates
 from edgec.targets.descriptor import Target
 
-_COUNTED = Conv2d | Chain | FloatConv2d | Product | Attention
+_COUNTED = Conv2d | Chain | FloatConv2d | Product | Attention | Recurrent
 """Operations whose multiply-accumulates are counted."""
 
 

@@ -4,6 +4,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
@@ -42,6 +43,7 @@ from edgec.kernels.operations import (
     Quantization,
     Quantize,
     Rearrange,
+    Recurrent,
     Softmax,
     Tensor,
 )
@@ -301,6 +303,81 @@ def attention(op: Attention, inputs: Sequence[Array], index: Index) -> int:
     return requantize(total, f32(float(op.multiplier) / f32(sum(weights))), op)
 
 
+def recurrent(op: Recurrent, inputs: Sequence[Array], index: Index) -> int:
+    """One number of a hidden state: the numbers of all states before it, one by one."""
+    step, row, number = index
+    x = inputs[0].reshape(op.steps, op.batch, op.inputs)[:, row]
+    states = [state.reshape(op.batch, op.hidden)[row] for state in inputs[1:]]
+    h = [int(v) for v in states.pop(0)] if op.initial_hidden else [op.output_zero_point] * op.hidden
+    begun = [op.state_zero_point] * op.hidden if op.kind == "lstm" else h
+    begun = [int(v) for v in states.pop(0)] if op.initial_cell else begun
+    state = [int16((code - op.state_zero_point) * op.state_multiplier) for code in begun]
+    order = [*range(op.steps)]
+    for current in order[::-1] if op.reverse else order:
+        h, state = _step(op, [int(v) for v in x[current]], h, state)
+        if current == step:
+            break
+    return h[number]
+
+
+def _step(op: Recurrent, x: list[int], h: list[int], state: list[int]) -> tuple[list[int], list[int]]:
+    n, one = op.hidden, 2**15
+    of_input, of_hidden = _arguments(op.products[0], x), _arguments(op.products[1], h)
+    gate = [_curve(op, 0, of_input[k] + of_hidden[k]) for k in range(min(len(of_hidden), 3 * n))]
+    if op.kind == "lstm":
+        fresh = [_curve(op, 1, of_input[3 * n + k] + of_hidden[3 * n + k]) for k in range(n)]
+        i, o, f = gate[:n], gate[n : 2 * n], gate[2 * n :]
+        state = [_mixed(f[k], state[k], i[k], fresh[k], op.fraction) for k in range(n)]
+        seen = [math.floor(Fraction(c) / Fraction(2) ** op.cell_shift + Fraction(1, 2)) for c in state]
+        value = [o[k] * _curve(op, 2, seen[k]) for k in range(n)]
+    elif op.kind == "rnn":
+        value = gate
+    else:
+        z, r = gate[:n], gate[n : 2 * n]
+        if op.kind == "gru":
+            reset = [
+                int8(f32(f32(r[k] * state[k]) * f32(op.multiplier / one)), op.output_zero_point, -128, 127)
+                for k in range(n)
+            ]
+            added = _arguments(op.products[2], reset)
+        else:
+            added = [
+                math.floor(Fraction(r[k] * of_hidden[2 * n + k], one) + Fraction(1, 2)) for k in range(n)
+            ]
+        fresh = [_curve(op, 1, of_input[2 * n + k] + added[k]) for k in range(n)]
+        value = state = [_mixed(z[k], state[k], one - z[k], fresh[k], op.fraction) for k in range(n)]
+    codes = [int8(f32(f32(v) * op.multiplier), op.output_zero_point, -128, 127) for v in value]
+    return codes, state
+
+
+def int16(value: float) -> int:
+    """The nearest int16, half to even, of a product that float32 rounds."""
+    return int(min(max(round(f32(value)), -(2**15)), 2**15 - 1))
+
+
+def _arguments(product: Conv2d, x: list[int]) -> list[int]:
+    found = []
+    for weights, bias, multiplier in zip(product.weights, product.bias, product.multiplier, strict=True):
+        terms = zip(weights.reshape(-1), x, strict=True)
+        total = int(bias) + sum(int(w) * (v - product.input_zero_point) for w, v in terms)
+        scaled = f32(f32(total) * float(multiplier))
+        within = min(max(scaled, -32767.0), 32767.0)
+        found.append(round(within))
+    return found
+
+
+def _curve(op: Recurrent, which: int, argument: int) -> int:
+    place = min(max(argument, -(2**14)), 2**14 - 1) + 2**14
+    entry = int(op.curves[which][place // 128])
+    slope = entry % 2**16 - (2**16 if entry % 2**16 >= 2**15 else 0)
+    return entry // 2**16 + (slope * (place % 128) + 64) // 128
+
+
+def _mixed(forget: int, state: int, fresh: int, value: int, fraction: int) -> int:
+    total = forget * state + (fresh * value) // 2 ** (15 - fraction)
+    return min(max((total + 2**14) // 2**15, -(2**15)), 2**15 - 1)
+
+
 def _lies(matrices: Matrices, index: Sequence[int]) -> int:
     strides = (*matrices.batch, matrices.row, matrices.column)
     return matrices.offset + sum(i * stride for i, stride in zip(index, strides, strict=True))
@@ -336,6 +413,7 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     Product: matrix_product,
     Quantize: quantize,
     Rearrange: rearrange,
+    Recurrent: recurrent,
     Softmax: softmax,
 }
 

@@ -20,15 +20,15 @@ def message(model: onnx.ModelProto, folder: Path, target: str = "arm64-int8") ->
     return str(refused.value)
 
 
-LSTM = {"w": weights(1, 16, 3), "r": weights(1, 16, 4)}
+LSTM = {"w": weights(1, 16, 3), "r": weights(1, 16, 4), "p": weights(1, 12)}
 MANY = """(float[5,1,3] x, float[1,2,3,3,3] v) => (float s, int64 t, float h, float c) {
-    l = LSTM<hidden_size=4>(x, w, r)
+    l = LSTM<hidden_size=4>(x, w, r, , , , , p)
     a = Relu(l)
     n = NonZero(a)
     t = Transpose(n)
     b = com.acme.Warp(a)
     s = Sigmoid(b)
-    u, h = GRU<hidden_size=4>(b, w, r)
+    u, h = GRU<hidden_size=4>(b, w, b)
     d = Conv(v, k)
     c = Abs(d)
 }"""
@@ -43,11 +43,11 @@ def test_every_node_is_named_with_its_operator_and_the_reason(precision: str, tm
         tensor = output.type.tensor_type
         tensor.CopyFrom(onnx.helper.make_tensor_value_info("", tensor.elem_type, shape).type.tensor_type)
     assert message(model, tmp_path, f"arm64-{precision}").split("; ") == [
-        "node 'lstm_0' (LSTM) can't be compiled: edgec has no kernel for this operator",
+        "node 'lstm_0' (LSTM) can't be compiled: an LSTM with peepholes has no kernel",
         "node 'nonzero_2' (NonZero) can't be compiled: the shape of its result depends on values that are "
         "known only when it runs",
         "node 'warp_4' (Warp) can't be compiled: the operator set 'com.acme' is unknown",
-        "node 'gru_6' (GRU) can't be compiled: edgec has no kernel for this operator",
+        "node 'gru_6' (GRU) can't be compiled: its weights aren't constant",
     ]
 
 

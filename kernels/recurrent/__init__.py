@@ -1,0 +1,1 @@
+"""Recurrent layers: kernels that walk over the steps."""
