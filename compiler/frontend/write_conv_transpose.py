@@ -4,7 +4,7 @@ Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arX
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -25,11 +25,19 @@ class _Axis:
     """One spatial dimension. Result o = q * stride + phase is the sum over taps t of x[q + first + t]."""
 
     extent: int
-    """How many elements the result has."""
+    """How many elements the result has, with those in front that are cut off."""
     stride: int
     pad: int
     dilation: int
     kernel: int
+    skipped: int = 0
+    """Elements that are cut off in front."""
+
+    @property
+    def aligned(self) -> "_Axis":
+        """The same axis, begun where a pixel's own elements begin: no other start has fewer taps."""
+        more = self.pad % self.stride
+        return replace(self, extent=self.extent + more, pad=self.pad - more, skipped=more)
 
     def phase(self, k: int) -> int:
         """Return the position between pixels that element k of the kernel adds to."""
@@ -83,8 +91,8 @@ def _rewrite(node: onnx_ir.Node) -> None:
         return
     if shapes[0] is None or shapes[1] is None or shapes[2] is None or len(shapes[0]) not in _RANKS:
         return
-    if 0 in (*shapes[0], *shapes[1], *shapes[2]):
-        return
+    if 0 in (*shapes[0], *shapes[1], *shapes[2]) or len(shapes[2]) != len(shapes[0]):
+        return  # ONNX's inference breaks off where output_shape is less than the input's
     groups, outputs = attribute(node, "group", 1), shapes[2][1]
     axes = _axes(node, shapes[0], shapes[1], shapes[2])
     phases = math.prod(axis.stride for axis in axes)
@@ -142,7 +150,8 @@ def _axes(
             begin = 0
         elif automatic == "NOTSET" and "output_shape" not in node.attributes:
             begin = pads[i]
-        axes.append(_Axis(result[i + 2], strides[i], begin, dilations[i], weights[i + 2]))
+        axis = _Axis(result[i + 2], strides[i], begin, dilations[i], weights[i + 2])
+        axes.append(min(axis, axis.aligned, key=lambda one: one.taps))
     return axes
 
 
@@ -218,7 +227,8 @@ def _between(
         return value
     graph = node.graph
     assert isinstance(graph, onnx_ir.Graph)
-    numbers = [np.zeros(count, np.int64), np.array(wanted[2:]), np.arange(2, 2 + count)]
+    starts = np.array([axis.skipped for axis in axes])
+    numbers = [starts, starts + wanted[2:], np.arange(2, 2 + count)]
     given = [
         add_initializer(graph, f"{name}_{what}", array)
         for what, array in zip(("starts", "ends", "axes"), numbers, strict=True)

@@ -6,9 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
+from edgec.compiler.frontend.write_conv_transpose import write_conv_transpose
+from edgec.compiler.graph import shape_of
 from edgec.compiler.lower.graph.floating import floating
 from tests.compiler import onnx_models
 from tests.compiler.building import HOST, build, verified
+from tests.compiler.frontend.test_frontend import inferred
 from tests.compiler.lowering_cases import weights
 
 CASES = {
@@ -90,3 +93,16 @@ def test_edgec_quantizes_them(target: str, tmp_path: Path) -> None:
     assert not bundle.manifest.islands
     accuracy = verified(bundle).accuracy
     assert all(figure.sqnr_db is not None and figure.sqnr_db > 30 for figure in accuracy.outputs)
+
+
+def test_windows_have_no_more_taps_than_a_phase_needs(tmp_path: Path) -> None:
+    """Four by four at stride 2 is two by two for each phase, wherever the pads let the result begin."""
+    nodes = {node.op_type: node for node in onnx_models.loaded(_float("overlapping"), tmp_path).ir.graph}
+    assert shape_of(nodes["Conv"].inputs[1]) == (12, 6, 2, 2)
+
+
+def test_what_onnx_infers_by_half_stays(tmp_path: Path) -> None:
+    """ONNX's inference breaks off at an extent of output_shape that is less than the input's."""
+    text = "(float[1,2,5] x) => (float y) { y = ConvTranspose<output_shape=[3]>(x, w) }"
+    model = inferred(onnx_models.model(text, {"w": weights(2, 2, 3)}))
+    assert [node.op_type for node in write_conv_transpose(model).graph] == ["ConvTranspose"]
