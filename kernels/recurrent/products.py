@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Multiplier(Protocol):
     def spare_words(self, shape: Geometry) -> int:
         """Return the int32 of scratch that `emit` takes besides panel and results."""
 
-    def accumulators(self, shape: Geometry) -> Any:
+    def accumulators(self, shape: Geometry) -> list[Buffer]:
         """Allocate what `emit` keeps sums in."""
 
     def emit(self, product: "Product", first: Expr) -> None:
@@ -78,7 +78,7 @@ class Product:
     results: Buffer
     """[rows, pitch] int16, in steps of the curves' arguments."""
     spare: Buffer
-    accumulators: Any
+    accumulators: list[Buffer]
     """What `emit` keeps sums in."""
 
     @property
@@ -133,7 +133,7 @@ class Tiles:
         del shape
         return 0
 
-    def accumulators(self, shape: Geometry) -> Any:
+    def accumulators(self, shape: Geometry) -> list[Buffer]:
         """Return those of a register tile."""
         return tile.allocate(self.isa, shape.register_tile)
 
@@ -202,14 +202,14 @@ class Dsp:
         """Return those of a row as pairs."""
         return _length(shape) // 2
 
-    def accumulators(self, shape: Geometry) -> Any:
-        """Return one of each output."""
+    def accumulators(self, shape: Geometry) -> list[Buffer]:
+        """Return one buffer, of one sum for each output."""
         del shape
-        return T.alloc_buffer((self.lanes,), "int32", scope="global")
+        return [T.alloc_buffer((self.lanes,), "int32", scope="global")]
 
     def emit(self, product: Product, first: Expr) -> None:
         """Write the loops over rows and outputs."""
-        (stream,), length = product.constants, _length(product.shape)
+        (stream,), (sums,), length = product.constants, product.accumulators, _length(product.shape)
         words, shape = 2 * self.lanes + length, product.shape
         count: Expr = shape.tile_columns
         if shape.columns % shape.tile_columns:
@@ -220,13 +220,13 @@ class Dsp:
             with T.serial(0, product.pitch // self.lanes) as block:
                 start = block * words
                 for i in range(self.lanes):
-                    tir.store(product.accumulators, i, stream[start + i])
+                    tir.store(sums, i, stream[start + i])
                 weights = address(stream, start + self.lanes)
                 panel, steps = address(product.spare, 0), T.int32(length // 8)
-                dsp.DOT_1X4.call(product.accumulators, panel, weights, steps)
+                dsp.DOT_1X4.call(sums, panel, weights, steps)
                 for i in range(self.lanes):
                     multiplier = T.reinterpret("float32", stream[start + self.lanes + length + i])
-                    value = self.rounded(product.accumulators[i], multiplier, T.int32(0), 16, 1)
+                    value = self.rounded(sums[i], multiplier, T.int32(0), 16, 1)
                     place = row * product.pitch + block * self.lanes + i
                     tir.store(product.results, place, T.cast(value, "int16"))
 

@@ -6,7 +6,7 @@ puts both sums through the gates' curves.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -74,12 +74,12 @@ class _Scratch:
     """First bytes of what lies in the scratch, in whole words."""
 
     panels: tuple[int, ...]
-    """Of each product."""
+    """Each product's."""
     results: tuple[int, ...]
-    """Of each product."""
+    """Each product's."""
     state: int
     spare: int
-    """Of all products."""
+    """All products'."""
     bytes: int
 
 
@@ -379,7 +379,7 @@ class _Layer:
         return self.by.rounded(value, factor, zero_point, bits, lanes)
 
 
-_UPDATES: dict[RecurrentKind, Any] = {
+_UPDATES: dict[RecurrentKind, Callable[..., None]] = {
     "lstm": _Layer.lstm, "gru": _Layer.gru, "gru-linear-before-reset": _Layer.gru, "rnn": _Layer.rnn,
 }  # fmt: skip
 """What a step computes."""

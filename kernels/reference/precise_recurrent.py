@@ -8,8 +8,8 @@ import numpy as np
 from onnx import NodeProto, helper
 from onnx.reference.op_run import OpRun
 
-Array = Any
-"""An array, as in `precise_operators`."""
+from edgec.kernels.reference.precise_operators import Array
+
 Function = Callable[[Array], Array]
 
 CELL_DOMAIN = "edgec"
@@ -106,7 +106,7 @@ def activations(
 class _Recurrent(OpRun):
     """What the three have in common; ONNX's own evaluators know no activations but the first."""
 
-    def _run(self, *inputs: Array | None, **_attributes: Any) -> tuple[Array, ...]:
+    def _run(self, *inputs: Array | None, **_attributes: object) -> tuple[Array, ...]:
         states, _, ends = _evaluated(self.onnx_node, type(self).__name__, inputs)
         results = (states, *ends)
         return results[: 3 if isinstance(self, LSTM) else 2]
@@ -129,7 +129,7 @@ class Cell(OpRun):
 
     op_domain = CELL_DOMAIN
 
-    def _run(self, *inputs: Array | None, **_attributes: Any) -> tuple[Array]:
+    def _run(self, *inputs: Array | None, **_attributes: object) -> tuple[Array]:
         _, cells, _ = _evaluated(self.onnx_node, "LSTM", inputs)
         return (cells,)
 
