@@ -30,6 +30,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     FloatNormalize,
+    Interpolate,
     Lookup,
     MaxPool,
     Mean,
@@ -78,6 +79,12 @@ def float_conv2d(size: int, inputs: int, outputs: int, window: int, groups: int 
     weights = rng.normal(size=(outputs, window, window, inputs // groups)).astype(np.float32)
     bias, pads = rng.normal(size=outputs).astype(np.float32), (window // 2,) * 4
     return FloatConv2d((1, size, size, inputs), weights, bias, 0.0, pads=pads, groups=groups)
+
+
+def _between(extent: int) -> NDArray[np.int32]:
+    """The two neighbours of every element of twice as many."""
+    first = np.arange(2 * extent) // 2
+    return np.stack([first, np.minimum(first + 1, extent - 1)], axis=1).astype(np.int32)
 
 
 def _table() -> NDArray[np.int8]:
@@ -131,6 +138,9 @@ OPERATIONS: dict[str, Operation] = {
     "softmax": Softmax(128, 128, np.arange(256, dtype=np.int32)[::-1].copy() * 1000, 256.0, -128),
     "transpose": Rearrange((128, 784), (1, 128), 0, "int8", PIXELS),
     "concat": Concat(784, (64, 64), (None, None)),
+    "resize_linear": Interpolate(
+        (1, 28, 28, 64), _between(28), np.full(56, 256, np.int32), _between(28), np.full(56, 256, np.int32)
+    ),
     "pad": Pad((28, 28, 128), ((1, 1), (1, 1), (0, 0)), -3),
 }  # fmt: skip
 """Layers as networks have them."""
@@ -155,7 +165,7 @@ def inputs_of(operation: Operation) -> list[Array]:
             return [float32(operation.outer, operation.length)]
         case FloatMean():
             return [float32(operation.outer, operation.reduced, operation.inner)]
-        case Conv2d() | Chain() | MaxPool() | AveragePool():
+        case Conv2d() | Chain() | MaxPool() | AveragePool() | Interpolate():
             return [int8(*operation.input_shape)]
         case Binary():
             return [int8(*operation.shape), int8(*operation.shape)]

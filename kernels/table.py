@@ -24,7 +24,7 @@ from edgec.kernels.isa.base import DepthwiseSet, InstructionSet
 from edgec.kernels.isa.generic import Generic, GenericDepthwise
 from edgec.kernels.isa.tables import TableSet
 from edgec.kernels.kernel import Kernel, KernelCode
-from edgec.kernels.movement import concat, pad, rearrange
+from edgec.kernels.movement import concat, interpolate, pad, rearrange
 from edgec.kernels.operations import (
     FREE,
     Attention,
@@ -40,6 +40,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     FloatNormalize,
+    Interpolate,
     Lookup,
     MaxPool,
     Mean,
@@ -250,6 +251,7 @@ KERNELS: tuple[Kernel, ...] = (
     _mapped("concat", Concat, concat.codes, tables.NEON),
     _portable("concat", Concat, concat.concat),
     _portable("pad", Pad, pad.pad),
+    _portable("interpolate", Interpolate, interpolate.interpolate, dtypes=INT8 | FLOAT),
 )
 
 

@@ -37,6 +37,7 @@ from edgec.compiler.frontend.qdq.quantize_between import quantize_between
 from edgec.compiler.frontend.qdq.standard_qdq import standard_qdq
 from edgec.compiler.frontend.qdq.write_as_qdq import write_as_qdq
 from edgec.compiler.frontend.widen_half import holds_half, widen_half
+from edgec.compiler.frontend.write_conv_transpose import write_conv_transpose
 from edgec.compiler.frontend.write_matmul import write_matmul
 from edgec.compiler.frontend.write_recurrent import write_recurrent
 from edgec.compiler.model import Model
@@ -69,6 +70,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(one_scale, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_affine, before=(ONE_GEMM,), after=(ONE_GEMM,)),
     Pass(fold_pad),
+    Pass(write_conv_transpose),
     Pass(fold_constants),
     Pass(merge_duplicates),
     Pass(positive_scales),

@@ -76,10 +76,3 @@ def repeated(builder: Builder, source: Seen, shape: tuple[int, ...]) -> Rearrang
     tensor = builder.tensors[source.tensor]
     sizes, strides = (n, h, height // h, w, width // w, c), (sn, sh, 0, sw, 0, sc)
     return Rearrange(sizes, strides, source.view.offset, tensor.dtype, math.prod(tensor.shape))
-
-
-def resize(builder: Builder, request: Request) -> Codes:
-    """Nearest-neighbour Resize at its input's own scale."""
-    source = request.inputs[0]
-    operation = repeated(builder, source, request.shape)
-    return emit(builder, request, operation, (source.tensor,), view.natural(request.shape))

@@ -133,10 +133,3 @@ def pad(builder: Builder, request: FloatRequest) -> Seen:
     order = view.natural_order(len(shape))
     operation = Pad(tuple(shape[axis] for axis in order), pads, filling, "float32")
     return emit(builder, request, operation, (source.tensor,), view.natural(request.shape))
-
-
-def resize(builder: Builder, request: FloatRequest) -> Seen:
-    """Repeat pixels."""
-    source = request.inputs[0]
-    operation = arrangement.repeated(builder, source, request.shape)
-    return emit(builder, request, operation, (source.tensor,), view.natural(request.shape))

@@ -26,6 +26,7 @@ from edgec.kernels.operations.reduction import (
     NormKind,
     Softmax,
 )
+from edgec.kernels.operations.resizing import WEIGHT_BITS, Interpolate
 from edgec.kernels.operations.tensors import (
     Place,
     Quantization,
@@ -45,6 +46,7 @@ __all__ = [
     "LONGEST_NORMALIZED",
     "PARTIAL_SUMS",
     "STEP",
+    "WEIGHT_BITS",
     "Attention",
     "AveragePool",
     "Binary",
@@ -59,6 +61,7 @@ __all__ = [
     "FloatConv2d",
     "FloatMean",
     "FloatNormalize",
+    "Interpolate",
     "Island",
     "Lookup",
     "Matrices",

@@ -22,20 +22,22 @@ from edgec.kernels.operations.reduction import (
     Normalize,
     Softmax,
 )
+from edgec.kernels.operations.resizing import Interpolate
 from edgec.kernels.operations.tensors import Tensor
 
 Operation = (
     Conv2d | Chain | FloatConv2d | Product | Binary | FloatBinary | Lookup | Quantize | Dequantize | Rearrange
     | Concat | Pad | MaxPool | AveragePool | FloatAveragePool | Mean | FloatMean | Normalize | FloatNormalize
-    | Softmax | Attention | Recurrent | Island
+    | Softmax | Attention | Recurrent | Interpolate | Island
 )  # fmt: skip
 
 
 ARGUMENTS = frozenset(
     {
-        "bias", "curves", "epsilon", "factors", "high", "input_zero_point", "inverse_scale", "low",
-        "mask_steps", "multiplier", "output_zero_point", "residual", "scale", "score_multiplier",
-        "state_multiplier", "state_zero_point", "table", "tables", "value", "weights", "zero_point",
+        "bias", "column_places", "column_weights", "curves", "epsilon", "factors", "high",
+        "input_zero_point", "inverse_scale", "low", "mask_steps", "multiplier", "output_zero_point",
+        "residual", "row_places", "row_weights", "scale", "score_multiplier", "state_multiplier",
+        "state_zero_point", "table", "tables", "value", "weights", "zero_point",
         "zero_points",
     }
 )  # fmt: skip

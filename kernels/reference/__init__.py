@@ -7,7 +7,7 @@ cores without an FPU (`requantization="fixed-point"`), integers of 32 and 64 bit
 """
 
 from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
-from edgec.kernels.reference.movement import concat, pad, rearrange
+from edgec.kernels.reference.movement import concat, interpolate, pad, rearrange
 from edgec.kernels.reference.network import REQUANTIZING, SEMANTICS, Evaluator, compute, evaluate, run_onnx
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
 from edgec.kernels.reference.product import attention, product
@@ -46,6 +46,7 @@ __all__ = [
     "float_conv2d",
     "float_mean",
     "float_normalize",
+    "interpolate",
     "lookup",
     "max_pool",
     "mean",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from edgec.arrays import Array
-from edgec.kernels.operations import Concat, Pad, Rearrange
+from edgec.kernels.operations import WEIGHT_BITS, Concat, Interpolate, Pad, Rearrange
 
 
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Array:
@@ -31,3 +31,17 @@ def concat(op: Concat, *inputs: Array) -> Array:
 def pad(op: Pad, x: Array) -> Array:
     """Surround the input with a value."""
     return np.pad(x.reshape(op.shape), op.pads, constant_values=op.value)
+
+
+def interpolate(op: Interpolate, x: Array) -> Array:
+    """Interpolate between columns, then between rows."""
+    whole, wide = (1, np.float32) if op.dtype == "float32" else (1 << WEIGHT_BITS, np.int32)
+    image, one = x.reshape(op.input_shape).astype(wide), wide(whole)
+    across, down = op.column_weights[:, np.newaxis], op.row_weights[:, np.newaxis, np.newaxis]
+    left, right = (image[:, :, op.column_places[:, which]] for which in (0, 1))
+    lines = left * (one - across) + right * across
+    upper, lower = (lines[:, op.row_places[:, which]] for which in (0, 1))
+    found = upper * (one - down) + lower * down
+    if op.dtype == "float32":
+        return np.asarray(found)
+    return ((found + (1 << (2 * WEIGHT_BITS - 1))) >> (2 * WEIGHT_BITS)).astype(op.dtype)

@@ -19,6 +19,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     FloatNormalize,
+    Interpolate,
     Island,
     Lookup,
     MaxPool,
@@ -35,7 +36,7 @@ from edgec.kernels.operations import (
 )
 from edgec.kernels.reference import oracle
 from edgec.kernels.reference.conv import chain, conv2d, float_conv2d
-from edgec.kernels.reference.movement import concat, pad, rearrange
+from edgec.kernels.reference.movement import concat, interpolate, pad, rearrange
 from edgec.kernels.reference.pointwise import binary, dequantize, float_binary, lookup, quantize
 from edgec.kernels.reference.product import attention, product
 from edgec.kernels.reference.recurrent import recurrent
@@ -65,6 +66,7 @@ SEMANTICS: dict[type[Operation], Callable[..., Array]] = {
     FloatConv2d: float_conv2d,
     FloatMean: float_mean,
     FloatNormalize: float_normalize,
+    Interpolate: interpolate,
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,

@@ -33,6 +33,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     FloatNormalize,
+    Interpolate,
     Lookup,
     Matrices,
     MaxPool,
@@ -531,6 +532,21 @@ def _float_normalize(draw: DrawFn) -> Case:
 
 
 @st.composite
+def _interpolate(draw: DrawFn) -> Case:
+    rng, dtype = _generator(draw), draw(st.sampled_from(("int8", "float32")))
+    n, h, w = (draw(st.integers(1, 5)) for _ in range(3))
+    shape = n, h, w, draw(st.sampled_from(CHANNELS))
+    tables = []
+    for old in (h, w):
+        new = draw(st.integers(1, 9))
+        whole = rng.integers(0, 1025, new)
+        weights = whole.astype(np.int32) if dtype == "int8" else (whole / 1024 + 1e-5).astype(np.float32)
+        tables += [rng.integers(0, old, (new, 2)).astype(np.int32), weights]
+    operation = Interpolate(shape, *tables, dtype)
+    return Case(operation, (_int8(draw, rng, shape) if dtype == "int8" else _floats(rng, shape),))
+
+
+@st.composite
 def _mean(draw: DrawFn) -> Case:
     outer, rng = draw(st.integers(1, 4)), _generator(draw)
     reduced, inner = draw(st.sampled_from((1, 2, 3, 49, 2000))), draw(st.sampled_from(CHANNELS))
@@ -705,6 +721,7 @@ CASES: dict[type[Operation], SearchStrategy[Case]] = {
     FloatConv2d: _lying(st.sampled_from(FAMILIES[:-1]).flatmap(_float_conv2d), _pixels),
     FloatMean: _float_mean(),
     FloatNormalize: _float_normalize(),
+    Interpolate: _interpolate(),
     Lookup: _lying(_lookup(), lambda operation: [n for n in (1, 5, 17, 100) if operation.size % n == 0]),
     MaxPool: _lying(_max_pool(), _pixels),
     Mean: _mean(),

@@ -29,6 +29,7 @@ from edgec.kernels.operations import (
     FloatConv2d,
     FloatMean,
     FloatNormalize,
+    Interpolate,
     Lookup,
     Matrices,
     MaxPool,
@@ -190,6 +191,19 @@ def dequantize(op: Dequantize, inputs: Sequence[Array], index: Index) -> float:
 
 def rearrange(op: Rearrange, inputs: Sequence[Array], index: Index) -> float:
     return float(inputs[0][op.offset + _flat(index, op.strides)])
+
+
+def interpolate(op: Interpolate, inputs: Sequence[Array], index: Index) -> float:
+    image, row, column, channel = index
+    pixels = [
+        [inputs[0][image, y, x, channel].item() for x in op.column_places[column]] for y in op.row_places[row]
+    ]
+    down, across = op.row_weights[row].item(), op.column_weights[column].item()
+    if op.dtype == "float32":
+        lines = [f32(f32(one * f32(1 - across)) + f32(two * across)) for one, two in pixels]
+        return f32(f32(lines[0] * f32(1 - down)) + f32(lines[1] * down))
+    upper, lower = (one * (1024 - across) + two * across for one, two in pixels)
+    return int((upper * (1024 - down) + lower * down + 2**19) // 2**20)
 
 
 def concat(op: Concat, inputs: Sequence[Array], index: Index) -> float:
@@ -397,6 +411,7 @@ DEFINITIONS: dict[type[Operation], Callable[[Any, Sequence[Array], Index], float
     FloatConv2d: float_conv2d,
     FloatMean: float_mean,
     FloatNormalize: float_normalize,
+    Interpolate: interpolate,
     Lookup: lookup,
     MaxPool: max_pool,
     Mean: mean,
