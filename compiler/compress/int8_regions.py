@@ -43,7 +43,8 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
 
     Products always; every other operator where its inputs come in int8 anyway (from a
     unit or from outside): a conversion in front of cheap float arithmetic would only cost time and accuracy.
-    What a front end takes the logarithm of stays in float, see `_before_logarithms`.
+    What a front end takes the logarithm of stays in float, see `_before_logarithms`, and what decodes the
+    results, see `_decodes`.
     """
     in_float = _before_logarithms(graph)
     available = {value for value in graph.inputs if value.dtype == onnx_ir.DataType.FLOAT}
@@ -51,7 +52,7 @@ def units(graph: onnx_ir.Graph) -> tuple[Unit, ...]:
     functions = _Functions()
     taken = inner_nodes(graph)
     for node in graph:
-        row = None if node in taken or node in in_float else rule(node)
+        row = None if node in taken or node in in_float or _decodes(node) else rule(node)
         inputs = None if row is None else activations(node, row)
         if row is None or inputs is None:
             continue
@@ -123,6 +124,14 @@ def _before_logarithms(graph: onnx_ir.Graph) -> set[onnx_ir.Node]:
                     before.add(found)
                     front += [value.producer() for value in found.inputs if value is not None]
     return before
+
+
+def _decodes(node: onnx_ir.Node) -> bool:
+    """Whether a node makes results of what the network says: a difference or quotient behind all products.
+
+    Boxes are differences of corners, in pixels of an image: its edge would have 255 places.
+    """
+    return node.op_type in ("Sub", "Div") and not node.domain and not _read_by_product(node)
 
 
 def _read_by_product(node: onnx_ir.Node) -> bool:

@@ -12,6 +12,7 @@ from edgec.compiler.operators.product_form import bias_of, output_axis
 from edgec.compiler.operators.row import FloatRequest
 from edgec.compiler.operators.row import emit_float as emit
 from edgec.kernels.operations import (
+    BinaryKind,
     Concat,
     FloatAveragePool,
     FloatBinary,
@@ -68,8 +69,8 @@ def gemm(builder: Builder, request: FloatRequest) -> Seen:
     return emit(builder, request, operation, (source.tensor,), view.row_major(request.shape))
 
 
-def arithmetic(kind: str, builder: Builder, request: FloatRequest) -> Seen:
-    """Add or multiply (`add`, `mul`) two tensors."""
+def arithmetic(kind: BinaryKind, builder: Builder, request: FloatRequest) -> Seen:
+    """Combine two tensors."""
     shape = request.shape
     order = binary.result_order(request.inputs, shape)
     whole = view.ordered(shape, order)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx_ir
 
 from edgec.compiler.graph import attribute
 from edgec.compiler.operators import (
@@ -26,7 +27,7 @@ from edgec.compiler.operators import (
     unary,
 )
 from edgec.compiler.operators.row import FloatForm, IntegerForm, OnnxOperator, Real, every_input
-from edgec.kernels.operations import LONGEST, Quantization
+from edgec.kernels.operations import LONGEST, BinaryKind, Quantization
 
 _UNIT_INTERVAL = Quantization(1 / 256, -128)
 """Covers [0, 1) whatever the calibration samples show."""
@@ -45,6 +46,22 @@ def _normalization(
 _NORMALIZED_ROWS = FloatForm(normalization.float_normalize, clips=False)
 
 
+def _arithmetic(
+    kind: BinaryKind,
+    of_two: Callable[[Real, Real], Any],
+    refuses: Callable[[onnx_ir.Node], str | None] = lambda node: None,
+) -> OnnxOperator:
+    """Return the row of what is computed of two tensors."""
+    return OnnxOperator(
+        "binary",
+        refuses,
+        inputs=every_input,
+        integer=IntegerForm(partial(binary.arithmetic, kind)),
+        floating=FloatForm(partial(float_layers.arithmetic, kind)),
+        of_two=of_two,
+    )
+
+
 _RECURRENT = OnnxOperator(
     "recurrent",
     recurrent.refuses,
@@ -60,7 +77,6 @@ def _curve(function: Callable[[Real], Any], **keywords: Any) -> OnnxOperator:
 
 
 _left_alone = partial(_curve, quantized=False)
-_of_two = partial(OnnxOperator, "unary", quantized=False)
 
 OPERATORS: dict[str, OnnxOperator] = {
     # Products by constant weights.
@@ -89,26 +105,14 @@ OPERATORS: dict[str, OnnxOperator] = {
     "LSTM": _RECURRENT,
     "RNN": _RECURRENT,
     # Two tensors, or one and a constant.
-    "Add": OnnxOperator(
-        "binary",
-        inputs=every_input,
-        integer=IntegerForm(partial(binary.arithmetic, "add")),
-        floating=FloatForm(partial(float_layers.arithmetic, "add")),
-        of_two=np.add,
-    ),
-    "Mul": OnnxOperator(
-        "binary",
-        inputs=every_input,
-        integer=IntegerForm(partial(binary.arithmetic, "mul")),
-        floating=FloatForm(partial(float_layers.arithmetic, "mul")),
-        of_two=np.multiply,
-    ),
-    "Div": _of_two(of_two=np.divide),
-    "Max": _of_two(of_two=np.maximum),
-    "Min": _of_two(of_two=np.minimum),
-    "PRelu": _of_two(unary.refuses_prelu, of_two=lambda x, slope: np.where(x < 0, slope * x, x)),
-    "Pow": _of_two(of_two=np.power),
-    "Sub": _of_two(of_two=np.subtract),
+    "Add": _arithmetic("add", np.add),
+    "Mul": _arithmetic("mul", np.multiply),
+    "Div": _arithmetic("div", np.divide),
+    "Max": _arithmetic("max", np.maximum, binary.refuses),
+    "Min": _arithmetic("min", np.minimum, binary.refuses),
+    "PRelu": _arithmetic("prelu", lambda x, slope: np.where(x < 0, slope * x, x)),
+    "Pow": OnnxOperator("unary", quantized=False, of_two=np.power),
+    "Sub": _arithmetic("sub", np.subtract),
     # Means, normalizations and softmax.
     "AveragePool": OnnxOperator(
         "reduction",

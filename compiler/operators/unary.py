@@ -71,9 +71,3 @@ def refuses_clip(node: onnx_ir.Node) -> str | None:
     limits = [constant(value) for value in node.inputs[1:] if value is not None]
     single = all(limit is not None and limit.size == 1 for limit in limits)
     return None if single else "its limits aren't known at compile time"
-
-
-def refuses_prelu(node: onnx_ir.Node) -> str | None:
-    """Return why a PRelu is no function of one element, or None."""
-    slope = constant(node.inputs[1])
-    return None if slope is not None and slope.size == 1 else "its slope is no single constant"

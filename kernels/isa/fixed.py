@@ -31,25 +31,48 @@ def fixed_point(bits: Expr, lanes: int) -> tuple[Expr, Expr]:
 
 
 def combine(kind: str, one: Expr, two: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:
-    """Add or multiply as `generic.combine` does, in fixed point."""
+    """Combine as `generic.combine` does, in fixed point."""
     left, right = (
         tir.cast(value, "int32", lanes) - tir.broadcast(parameters[which], lanes)
         for which, value in enumerate((one, two))
     )
     (first, first_shift), (second, second_shift) = (fixed_point(bits, 1) for bits in parameters[2:4])
-    if kind == "mul":
+    bounds = parameters[4:7]
+
+    def scaled(value: Expr, factor: Expr, shift: Expr) -> Expr:
+        product = tir.cast(value, "int64", lanes) * tir.broadcast(T.cast(factor, "int64"), lanes)
+        return tir.cast(shift_and_clamp(product, tir.broadcast(shift, lanes), bounds, lanes), "int8", lanes)
+
+    zero = tir.constant(0, "int32", lanes)
+    if kind in ("mul", "prelu"):
         factor = T.cast(first, "int64") * T.cast(second, "int64") >> T.int64(17)
-        product = tir.cast(left * right, "int64", lanes) * tir.broadcast(factor, lanes)
-        shift = tir.broadcast(first_shift + second_shift - 17, lanes)
-        return tir.cast(shift_and_clamp(product, shift, parameters[4:7], lanes), "int8", lanes)
+        product = scaled(left * right, factor, first_shift + second_shift - 17)
+        return product if kind == "mul" else T.Select(left < zero, product, scaled(left, first, first_shift))
+    if kind == "div":
+        value = shift_and_clamp(
+            _quotient(left, right, first, lanes), tir.broadcast(first_shift, lanes), bounds, lanes
+        )
+        low, high, _ = (tir.broadcast(bound, lanes) for bound in bounds)
+        value = T.Select(right == zero, T.Select(left > zero, high, low), value)
+        return tir.cast(value, "int8", lanes)
     least = T.min(first_shift, second_shift)
     products = []
     for value, mantissa, shift in ((left, first, first_shift), (right, second, second_shift)):
         factor = (mantissa << 7) >> T.min(shift - least, 31)
         products.append(tir.cast(value, "int64", lanes) * tir.broadcast(T.cast(factor, "int64"), lanes))
-    total = products[0] + products[1]
-    result = shift_and_clamp(total, tir.broadcast(least + 7, lanes), parameters[4:7], lanes)
+    total = generic.COMBINED[kind](*products)
+    result = shift_and_clamp(total, tir.broadcast(least + 7, lanes), bounds, lanes)
     return tir.cast(result, "int8", lanes)
+
+
+def _quotient(left: Expr, right: Expr, mantissa: Expr, lanes: int) -> Expr:
+    """Return left * mantissa / right as int64, cut to an integer by a division of 32 bits."""
+    dividend = tir.cast(T.max(left, -left), "uint32", lanes) * tir.broadcast(
+        T.cast(mantissa, "uint32"), lanes
+    )
+    divisor = tir.cast(T.max(T.max(right, -right), tir.constant(1, "int32", lanes)), "uint32", lanes)
+    quotient = tir.cast(T.truncdiv(dividend, divisor), "int64", lanes)
+    return T.Select((left ^ right) < tir.constant(0, "int32", lanes), -quotient, quotient)
 
 
 def shift_and_clamp(product: Expr, shift: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:

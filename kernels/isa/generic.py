@@ -1,6 +1,6 @@
 """Plain vector arithmetic that LLVM lowers for any processor; also the parts that instruction sets share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def requantize(
 
 
 def combine(kind: str, one: Expr, two: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:
-    """Add or multiply (`kind`: add, mul) two int8 vectors into one; see `operators.Binary`.
+    """Combine two int8 vectors into one; `kind` is that of `operators.Binary`.
 
     `parameters` are int32 scalars: both zero points, both factors' bits, low, high, zero point.
     """
@@ -32,8 +32,26 @@ def combine(kind: str, one: Expr, two: Expr, parameters: Sequence[Expr], lanes: 
         integer = tir.cast(value, "int32", lanes) - tir.broadcast(parameters[which], lanes)
         factor = tir.broadcast(T.reinterpret("float32", parameters[2 + which]), lanes)
         terms.append(tir.cast(integer, "float32", lanes) * factor)
-    result = terms[0] + terms[1] if kind == "add" else terms[0] * terms[1]
+    result = COMBINED[kind](*terms)
+    if kind == "div":
+        lowest = tir.constant(FAR_BELOW, "float32", lanes)
+        result = T.Select(result > lowest, result, lowest)  # NaN is greater than nothing
     return tir.cast(round_and_clamp(result, parameters[4:7], lanes), "int8", lanes)
+
+
+COMBINED: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": T.Div,
+    "max": lambda a, b: T.Select(a >= b, a, b),
+    "min": lambda a, b: T.Select(a <= b, a, b),
+    "prelu": lambda a, b: T.Select(a < tir.constant(0.0, "float32", tir.lanes_of(a)), a * b, a),
+}
+"""What is computed of two vectors of numbers, by the kind of `operators.Binary`."""
+
+FAR_BELOW = -(2.0**22)
+"""Below every int8, whatever its zero point, and still rounded exactly by `round_and_clamp`."""
 
 
 def round_and_clamp(value: Expr, parameters: Sequence[Expr], lanes: int) -> Expr:

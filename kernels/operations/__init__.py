@@ -10,7 +10,7 @@ from edgec.kernels.operations.demands import FREE, Demands
 from edgec.kernels.operations.island import Island
 from edgec.kernels.operations.movement import Concat, Pad, Rearrange
 from edgec.kernels.operations.network import ARGUMENTS, INEXACT, Network, Operation, Operator
-from edgec.kernels.operations.pointwise import Binary, Dequantize, FloatBinary, Lookup, Quantize
+from edgec.kernels.operations.pointwise import Binary, BinaryKind, Dequantize, FloatBinary, Lookup, Quantize
 from edgec.kernels.operations.product import LONGEST, STEP, Attention, Matrices, Product
 from edgec.kernels.operations.recurrent import Recurrent, RecurrentKind
 from edgec.kernels.operations.reduction import (
@@ -50,6 +50,7 @@ __all__ = [
     "Attention",
     "AveragePool",
     "Binary",
+    "BinaryKind",
     "Chain",
     "Concat",
     "Conv2d",

@@ -1,9 +1,13 @@
 """Operations on elements: sums and products with broadcasting, tables, quantization."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+BinaryKind = Literal["add", "sub", "mul", "div", "max", "min", "prelu"]
+"""What is computed of two numbers; `prelu` multiplies negative ones by the second operand, a slope."""
 
 
 def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> bool:
@@ -18,21 +22,24 @@ def _elementwise(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -
 
 @dataclass(frozen=True)
 class Binary:
-    """Add or multiply two tensors of codes, with broadcasting.
+    """Combine two tensors of codes, element by element, with broadcasting.
 
-    add: clamp(rne(float32(a - z_a) * f_a + float32(b - z_b) * f_b) + z_y); two products, then one sum.
-    mul: clamp(rne((float32(a - z_a) * f_a) * (float32(b - z_b) * f_b)) + z_y).
+    clamp(rne(r) + z_y) where, of p = float32(a - z_a) * f_a and q = float32(b - z_b) * f_b, r is
+
+    add, sub, mul, div   p + q, p - q, p * q, p / q; 0 / 0 is clamped to `low`
+    max, min             the larger or the smaller of them
+    prelu                p * q where p < 0, else p
     """
 
-    kind: str
-    """`add` or `mul`."""
+    kind: BinaryKind
     shape: tuple[int, ...]
     """Shape of the result."""
     strides: tuple[tuple[int, ...], tuple[int, ...]]
     """Elements to step in each operand per dimension of `shape`; 0 broadcasts."""
     zero_points: tuple[int, int]
     factors: tuple[float, float]
-    """float32 values: add s_a / s_y and s_b / s_y; mul s_a and s_b / s_y."""
+    """float32 values: s_a / s_y and s_b / s_y of sums, differences, maxima and minima; s_a and s_b / s_y of
+    products; s_a / (s_b * s_y) and 1 of quotients; s_a / s_y and s_b of `prelu`."""
     output_zero_point: int
     low: int
     high: int
@@ -47,9 +54,12 @@ class Binary:
 
 @dataclass(frozen=True)
 class FloatBinary:
-    """Add or multiply (`add`, `mul`) two float32 tensors with broadcasting, and clip to [low, high]."""
+    """Combine two float32 tensors with broadcasting, as `Binary` does numbers, and clip to [low, high].
 
-    kind: str
+    A maximum or minimum of NaN and a number is NaN.
+    """
+
+    kind: BinaryKind
     shape: tuple[int, ...]
     """Shape of the result."""
     strides: tuple[tuple[int, ...], tuple[int, ...]]

@@ -1,4 +1,4 @@
-"""Element by element: add and multiply with broadcasting, quantize, dequantize."""
+"""Element by element: sums, products and the like with broadcasting, quantize, dequantize."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,10 @@ from edgec.targets.descriptor import Target
 CHUNK = 8192
 # Vector that LLVM splits into what the target has.
 _LANES = 16
-# Below every int8, whatever its zero point, and still rounded exactly by `generic.round_and_clamp`.
-_FAR_BELOW = -(2.0**22)
 
 
 PARAMETERS = 7
-"""int32 parameters of an addition or multiplication."""
+"""int32 parameters of what combines two tensors of codes."""
 _Strides = tuple[list[int], list[int], list[int]]
 """Strides of both operands and of the result."""
 
@@ -38,7 +36,7 @@ def parameters(operation: Binary) -> NDArray[np.int32]:
 
 
 def binary(operation: Binary, target: Target, demands: Demands = FREE) -> KernelCode:
-    """Add or multiply; operands that broadcast are read by strides."""
+    """Combine two tensors of codes; operands that broadcast are read by strides."""
     del target
     own = laid(operation.shape, demands.runs)
     shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
@@ -72,7 +70,7 @@ def _binary(kind: str, shape: list[int], strides: _Strides, sizes: list[int]) ->
 
 
 def float_binary(operation: FloatBinary, target: Target, demands: Demands = FREE) -> KernelCode:
-    """Add or multiply; operands that broadcast are read by strides."""
+    """Combine two tensors of floats; operands that broadcast are read by strides."""
     del target
     own = laid(operation.shape, demands.runs)
     shape, (left, right, result) = tir.merge_dimensions(operation.shape, (*operation.strides, own))
@@ -94,7 +92,10 @@ def _float_binary(
     kind: str, shape: list[int], strides: _Strides, sizes: list[int], limits: tuple[float, float]
 ) -> object:
     def combine(one: Expr, two: Expr, lanes: int) -> Expr:
-        return tir.clipped(one + two if kind == "add" else one * two, *limits, lanes)
+        result = generic.COMBINED[kind](one, two)
+        if kind in ("max", "min"):  # NaN is in no order; where `two` is, it is what is chosen
+            result = T.Select(one <= tir.constant(math.inf, "float32", lanes), result, one)
+        return tir.clipped(result, *limits, lanes)
 
     def body(a: Buffer, b: Buffer, y: Buffer, scratch: Buffer, begin: Expr, end: Expr) -> None:
         del scratch
@@ -141,7 +142,7 @@ def quantize(operation: Quantize, target: Target, demands: Demands = FREE) -> Ke
 
 
 def _quantized(value: Expr, scale: Expr, zero_point: Expr, lanes: int) -> Expr:
-    quotient, lowest = value / scale, tir.constant(_FAR_BELOW, "float32", lanes)
+    quotient, lowest = value / scale, tir.constant(generic.FAR_BELOW, "float32", lanes)
     quotient = T.Select(quotient > lowest, quotient, lowest)  # NaN is greater than nothing
     integer = generic.round_and_clamp(quotient, (T.int32(-128), T.int32(127), zero_point), lanes)
     return tir.cast(integer, "int8", lanes)

@@ -213,6 +213,19 @@ _STEPS = {"start": integers(-1), "end": integers(-1000), "axes": integers(1), "s
 BINARIES = {
     "add": Case("float[1,4,9,7] a, float[1,4,9,7] b", "y = Add(a, b)", operations="Binary"),
     "mul": Case("float[1,4,9,7] a, float[1,4,9,7] b", "y = Mul(a, b)", operations="Binary"),
+    "sub": Case("float[1,4,9,7] a, float[1,4,9,7] b", "y = Sub(a, b)", operations="Binary"),
+    "sub from a channel": Case("float[4,1,1] a, float[1,4,9,7] b", "y = Sub(a, b)", operations="Binary"),
+    "max": Case("float[1,4,9,7] a, float[4,1,1] b", "y = Max(a, b)", operations="Binary"),
+    "min of a constant": Case("float[4,9] x", "y = Min(c, x)", {"c": weights(4, 1)}, "Binary"),
+    "div": Case(
+        "float[4,9] a, float[4,1] b", "e = Exp(b) y = Div(a, e)", operations="Lookup Binary", inner=("e",)
+    ),
+    # A divisor's code of zero is an infinite quotient.
+    "div by what may be nothing": Case(
+        "float[4,9] a, float[4,9] b", "y = Div(a, b)", operations="Binary", sqnr=-5
+    ),
+    "prelu by channel": Case("float[2,4,9,7] x", "y = PRelu(x, s)", {"s": weights(4, 1, 1)}, "Binary"),
+    "prelu by an activation": Case("float[4,9] x, float[4,9] s", "y = PRelu(x, s)", operations="Binary"),
     "add and relu": Case("float[4,9] a, float[4,9] b", "s = Add(a, b) y = Relu(s)", operations="Binary"),
     "add a channel": Case("float[1,4,9,7] a, float[4,1,1] b", "y = Add(a, b)", operations="Binary"),
     "mul by a pixel": Case("float[1,1,9,7] a, float[2,4,9,7] b", "y = Mul(a, b)", operations="Binary"),

@@ -190,7 +190,7 @@ def quantized(
         copy.CopyFrom(node)
         if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in constants:
             _quantize_weights(graph, copy, constants, scales.get(renamed.get(node.input[0], "")), form, add)
-        elif node.op_type in ("Add", "Mul", "Concat"):
+        elif node.op_type in ("Add", "Concat", "Div", "Max", "Min", "Mul", "PRelu", "Sub", "Where"):
             for index, name in enumerate(node.input):
                 if name in constants and constants[name].size > 1:
                     copy.input[index] = _dequantized(

@@ -7,7 +7,7 @@ int32 or the normal floats, products that lie exactly between two integers.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
@@ -22,6 +22,7 @@ from edgec.kernels.operations import (
     Attention,
     AveragePool,
     Binary,
+    BinaryKind,
     Chain,
     Concat,
     Conv2d,
@@ -336,7 +337,7 @@ def _float_conv2d(draw: DrawFn, family: str) -> Case:
 def _float_binary(draw: DrawFn) -> Case:
     shape, strides, sizes = draw(_broadcasts())
     rng = _generator(draw)
-    operation = FloatBinary(draw(st.sampled_from(("add", "mul"))), shape, strides, *_limits(draw))
+    operation = FloatBinary(draw(st.sampled_from(get_args(BinaryKind))), shape, strides, *_limits(draw))
     return Case(operation, tuple(_floats(rng, size) for size in sizes))
 
 
@@ -361,8 +362,10 @@ def _binary(draw: DrawFn) -> Case:
     rng = _generator(draw)
     factors = np.choose(rng.choice(2, 2), [2.0 ** -rng.integers(0, 4, 2), 10.0 ** rng.uniform(-4, 3, 2)])
     first, second = (float(np.float32(f)) for f in factors)
+    kind = draw(st.sampled_from(get_args(BinaryKind)))
+    second = 1.0 if kind == "div" else second
     operation = Binary(
-        draw(st.sampled_from(("add", "mul"))), shape, strides,
+        kind, shape, strides,
         (_zero_point(draw), _zero_point(draw)), (first, second), _zero_point(draw), *_bounds(draw),
     )  # fmt: skip
     return Case(operation, tuple(_int8(draw, rng, size) for size in sizes))

@@ -1,12 +1,13 @@
 """What kernels make of infinities and NaNs: the same as the reference, on every processor that has floats."""
 
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from edgec.kernels import reference
-from edgec.kernels.operations import FloatBinary, FloatMean, MaxPool, Operation, Quantize
+from edgec.kernels.operations import BinaryKind, FloatBinary, FloatMean, MaxPool, Operation, Quantize
 from edgec.kernels.table import KERNELS
 from edgec.targets import loader
 from tests.kernels.harness import Machines
@@ -22,6 +23,7 @@ CASES = (
     (MaxPool((2, 3, 5, 37), (2, 3, 5, 37), (3, 3), (1, 1), (1, 1), "float32"), 1),
     (FloatBinary("add", (VALUES.size,), FLAT, 0.0, np.inf), 2),
     (FloatBinary("mul", (VALUES.size,), FLAT, -1.5, 2.5), 2),
+    *((FloatBinary(kind, (VALUES.size,), FLAT), 2) for kind in get_args(BinaryKind)),
     (FloatMean(1, 2, VALUES.size // 2, 0.0, 6.0), 1),
 )
 """Operations, and how many operands each has."""

@@ -100,8 +100,15 @@ def _combined(op: Binary, values: Sequence[int]) -> int:
         f32((value - zero_point) * factor)
         for value, zero_point, factor in zip(values, op.zero_points, op.factors, strict=True)
     ]
-    result = terms[0] + terms[1] if op.kind == "add" else terms[0] * terms[1]
-    return int8(f32(result), op.output_zero_point, op.low, op.high)
+    if op.kind == "div" and terms[1] == 0:
+        return op.high if terms[0] > 0 else op.low
+    return int8(combine(op.kind, *terms), op.output_zero_point, op.low, op.high)
+
+
+def combine(kind: str, one: float, two: float) -> float:
+    results = {"add": one + two, "sub": one - two, "mul": one * two, "prelu": one * two if one < 0 else one}
+    results |= {"div": one / two if two else one * math.inf, "max": max(one, two), "min": min(one, two)}
+    return f32(results[kind])
 
 
 def clip(value: float, op: Any) -> float:
@@ -125,7 +132,7 @@ def float_conv2d(op: FloatConv2d, inputs: Sequence[Array], index: Index) -> Any:
 
 def float_binary(op: FloatBinary, inputs: Sequence[Array], index: Index) -> float:
     a, b = (x[_flat(index, strides)].item() for x, strides in zip(inputs, op.strides, strict=True))
-    return clip(f32(a + b if op.kind == "add" else a * b), op)
+    return clip(combine(op.kind, a, b), op)
 
 
 def float_average_pool(op: FloatAveragePool, inputs: Sequence[Array], index: Index) -> float:
