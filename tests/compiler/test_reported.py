@@ -92,11 +92,11 @@ def test_reported_networks_compute_what_onnx_says(name: str, tmp_path: Path) -> 
 
 def test_what_firmware_lacks_is_named_with_node_and_operator(tmp_path: Path) -> None:
     model = onnx_models.model(
-        """(float[1,3,8,8] x) => (float[1,2,8,8] y) {
+        """(float[1,3,8,8] x, float[8,8,2,2] w, float[1,8,8,8] p) => (float[1,2,8,8] y) {
             a = Conv<pads=[1,1,1,1]>(x, v) b = Relu(a) c = MaxPool<kernel_shape=[2,2], strides=[2,2]>(b)
-            d = ConvTranspose<strides=[2,2]>(c, w) s = Sigmoid(d) e = Pow(s, s) y = Conv(e, u)
+            d = ConvTranspose<strides=[2,2]>(c, w) s = Sigmoid(d) e = Pow(s, p) y = Conv(e, u)
         }""",
-        {"v": weights(8, 3, 3, 3), "w": weights(8, 8, 2, 2), "u": weights(2, 8, 1, 1)},
+        {"v": weights(8, 3, 3, 3), "u": weights(2, 8, 1, 1)},
     )
     with pytest.raises(UnsupportedError) as error:
         build(model, tmp_path, "cortex-m4-int8")
