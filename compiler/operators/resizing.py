@@ -27,6 +27,10 @@ class _Places:
 
 def refuses(node: onnx_ir.Node) -> str | None:
     """Return why no kernel resizes so, or None."""
+    if any(
+        value is not None and value.shape != (0,) and constant(value) is None for value in node.inputs[1:]
+    ):
+        return "its factors or extents aren't constant"
     return _no_interpolation(node) if attribute(node, "mode", "nearest") == "linear" else no_repetition(node)
 
 

@@ -63,6 +63,16 @@ def test_given_factors_are_taken(scales: list[float], attributes: str, tmp_path:
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_factors_that_are_an_input_are_no_constants(mode: str, tmp_path: Path) -> None:
+    """Four rows may be two by a factor of 2.3, too."""
+    text = f"""(float[1,1,2,2] x, float[4] scales) => (float[1,1,4,4] y) {{
+        y = Resize<mode="{mode}", coordinate_transformation_mode="half_pixel">(x, , scales)
+    }}"""
+    network = floating(onnx_models.loaded(onnx_models.model(text, {}, 19), tmp_path))
+    assert onnx_models.operations(network) == ["Island"]
+
+
 @pytest.mark.parametrize("target", [HOST, "rpi4-int8", "cortex-m4-int8", "cortex-m0plus-int8"])
 def test_edgec_quantizes_it(target: str, tmp_path: Path) -> None:
     text = """(float[2,3,5,6] x) => (float y) {
