@@ -27,10 +27,9 @@ class _Places:
 
 def refuses(node: onnx_ir.Node) -> str | None:
     """Return why no kernel resizes so, or None."""
-    if any(
-        value is not None and value.shape != (0,) and constant(value) is None for value in node.inputs[1:]
-    ):
-        return "its factors or extents aren't constant"
+    scales = node.inputs[2] if len(node.inputs) > 2 else None
+    if scales is not None and scales.shape != (0,) and constant(scales) is None:
+        return "its factors aren't constant, and those of its shapes may be others"
     return _no_interpolation(node) if attribute(node, "mode", "nearest") == "linear" else no_repetition(node)
 
 
