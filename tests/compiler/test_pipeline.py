@@ -155,7 +155,7 @@ def test_progress_tells_every_stage_and_dump_writes_it(tmp_path: Path) -> None:
         stage: sorted(path.name for path in (folder / stage).iterdir()) for stage in ("frontend", "compress")
     }
     assert passes["frontend"][0] == "01_name_nodes.onnx"
-    assert "02_insert_qdq.onnx" in passes["compress"]
+    assert any(name.endswith("_insert_qdq.onnx") for name in passes["compress"])
     assert (folder / "frontend" / passes["frontend"][-1]).read_bytes() == (
         folder / "imported.onnx"
     ).read_bytes()
