@@ -19,6 +19,7 @@ from edgec.kernels.codegen import native
 from edgec.kernels.kernel import Kernel
 from edgec.kernels.operations import (
     INEXACT,
+    Attention,
     AveragePool,
     Binary,
     Chain,
@@ -32,15 +33,19 @@ from edgec.kernels.operations import (
     FloatNormalize,
     Interpolate,
     Lookup,
+    Matrices,
     MaxPool,
     Mean,
     Normalize,
     Operation,
     Pad,
+    Product,
     Quantize,
     Rearrange,
+    Recurrent,
     Softmax,
 )
+from edgec.kernels.operations.recurrent import curve
 from edgec.kernels.table import KERNELS
 from edgec.targets import loader
 
@@ -98,7 +103,50 @@ def normalize(rows: int, groups: int, length: int, outer: int = 1) -> Normalize:
     return Normalize("variance", outer, rows, groups, length, 10.0, 30 * scale, bias, -3, 5, -128, 127)
 
 
+def _heads(rows: int, columns: int) -> Matrices:
+    """Three matrices, one after another, row by row."""
+    return Matrices(3 * rows * columns, 0, (rows * columns,), columns, 1)
+
+
+def _transposed(rows: int, columns: int) -> Matrices:
+    """Three matrices, one after another, column by column."""
+    return Matrices(3 * rows * columns, 0, (rows * columns,), 1, rows)
+
+
+def attention(length: int, inner: int) -> Attention:
+    """Three heads, without a mask."""
+    table = np.rint(255 * np.exp(-np.arange(256) / 40)).astype(np.uint8)
+    rows = _heads(length, inner)
+    return Attention(
+        (3,), length, inner, length, inner, rows, _transposed(inner, length), rows, rows, None,
+        np.zeros(256, np.int32), 1e-3, table, 1.0, (3, -4, 5), 0, -128, 127,
+    )  # fmt: skip
+
+
+def lstm(steps: int, inputs: int, hidden: int) -> Recurrent:
+    """One direction, from zero."""
+    rng = np.random.default_rng(0)
+
+    def product(rows: int, inner: int) -> Conv2d:
+        weights = rng.integers(-127, 128, (4 * hidden, 1, 1, inner)).astype(np.int8)
+        bias, multiplier = np.zeros(4 * hidden, np.int32), np.full(4 * hidden, 0.05, np.float32)
+        return Conv2d((1, 1, rows, inner), weights, bias, multiplier, 3, 0, -128, 127)
+
+    x = np.arange(-128, 129) / 128
+    curves = np.stack(
+        [curve(values) for values in (1 / (1 + np.exp(-16 * x)), np.tanh(8 * x), np.tanh(8 * x))]
+    )
+    products = product(steps, inputs), product(1, hidden)
+    return Recurrent("lstm", steps, 1, False, products, curves, 12, 0, False, False, 1.0, 0, 2.0**-22, 3)
+
+
 OPERATIONS: dict[str, Operation] = {
+    "product-197-64": Product(
+        (3,), 197, 64, 197, _heads(197, 64), _transposed(64, 197), _heads(197, 197), 1e-3, (3, -4), 0,
+        -128, 127,
+    ),
+    "attention-197-64": attention(197, 64),
+    "lstm-49-40-64": lstm(49, 40, 64),
     "conv1x1-14-256-256": conv2d(14, 256, 256, 1),
     "conv1x1-56-64-64": conv2d(56, 64, 64, 1),
     "conv3x3-14-256-256": conv2d(14, 256, 256, 3),
@@ -161,6 +209,12 @@ def inputs_of(operation: Operation) -> list[Array]:
             return [float32(*operation.input_shape)]
         case FloatBinary():
             return [float32(*operation.shape), float32(*operation.shape)]
+        case Product():
+            return [int8(operation.left.size), int8(operation.right.size)]
+        case Attention():
+            return [int8(lie.size) for lie in (operation.queries, operation.keys, operation.values)]
+        case Recurrent():
+            return [int8(operation.steps, operation.batch, operation.inputs)]
         case FloatNormalize():
             return [float32(operation.outer, operation.length)]
         case FloatMean():
