@@ -17,8 +17,8 @@ from edgec.compiler.operators.row import Request, emit
 from edgec.kernels.operations import Conv2d, Quantization
 
 _DTYPES = ("int8", "uint8", "int4", "uint4")
-_LARGEST_SUM = 2**31 - 1
-_REACH = 255 + 256
+LARGEST_SUM = 2**31 - 1
+REACH = 255 + 256
 """The largest factor that an activation is: less its zero point at most 255, and kernels that multiply
 unsigned bytes add 128 to both before they fold the zero point into the bias."""
 
@@ -33,9 +33,8 @@ class Weights:
     """[output channels]."""
 
 
-def _weights(node: onnx_ir.Node) -> Weights | None:
-    """Return the weights of a product: DequantizeLinear(constant), scaled per output channel; else None."""
-    value = node.inputs[1]
+def quantized(value: onnx_ir.Value | None, axis: int) -> Weights | None:
+    """Return what DequantizeLinear(constant) is, scaled per output channel, those of `axis`; else None."""
     dequantize = value.producer() if value is not None else None
     if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.domain:
         return None
@@ -46,7 +45,6 @@ def _weights(node: onnx_ir.Node) -> Weights | None:
         if len(dequantize.inputs) > 2 and dequantize.inputs[2] is not None:
             return None
         zero_points = np.zeros(1, np.int8)
-    axis = output_axis(node)
     if scales.size > 1 and attribute(dequantize, "axis", 1) % integers.ndim != axis:
         return None
     channels = integers.shape[axis]
@@ -57,6 +55,11 @@ def _weights(node: onnx_ir.Node) -> Weights | None:
     fits = np.abs(wide).max(initial=0) <= 127
     steps = np.broadcast_to(scales.astype(np.float64).reshape(-1), channels)
     return Weights(wide.astype(np.int8) if fits else wide, steps)
+
+
+def _weights(node: onnx_ir.Node) -> Weights | None:
+    """Return the weights of a product, None where they have another form."""
+    return quantized(node.inputs[1], output_axis(node))
 
 
 def _steps(weights: Weights, source: Quantization, bias: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,8 +83,8 @@ def refuses(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None
     bias = bias_of(node, len(weights.integers))
     assert bias is not None, "the row's refuses() saw it"
     rows = np.abs(weights.integers.reshape(len(weights.integers), -1).astype(np.int64))
-    largest = np.abs(np.rint(bias / _steps(weights, sources[0], bias))) + _REACH * rows.sum(axis=1)
-    return "its sums may leave int32" if largest.max(initial=0) > _LARGEST_SUM else None
+    largest = np.abs(np.rint(bias / _steps(weights, sources[0], bias))) + REACH * rows.sum(axis=1)
+    return "its sums may leave int32" if largest.max(initial=0) > LARGEST_SUM else None
 
 
 def _product(request: Request, weights: Weights, kernel: Array, **geometry: Any) -> Conv2d:

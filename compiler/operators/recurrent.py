@@ -8,10 +8,11 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgec.arrays import Array
-from edgec.compiler.graph import OWN_METADATA, attribute, constant, shape_of
+from edgec.compiler.graph import OWN_METADATA, attribute, shape_of
 from edgec.compiler.operators import view
 from edgec.compiler.operators.builder import Builder, Codes
 from edgec.compiler.operators.constants import is_known, known
+from edgec.compiler.operators.products import LARGEST_SUM, REACH, Weights, quantized
 from edgec.compiler.operators.row import Operand, Request, emit
 from edgec.kernels.operations import Conv2d, Quantization, Recurrent, RecurrentKind
 from edgec.kernels.operations.recurrent import CURVE_BITS, CURVE_STEPS, CURVES, GATES, curve
@@ -34,9 +35,6 @@ _REACHES = {"Sigmoid": 16.0, "Tanh": 8.0}
 """Arguments beyond which a curve is as good as level."""
 _GATES, _VALUES = ("Sigmoid", "HardSigmoid"), ("Tanh", "Sigmoid", "HardSigmoid")
 """Activations in [0, 1], and those in [-1, 1], that have an integer form."""
-
-_LARGEST_SUM, _REACH = 2**31 - 1, 255 + 256
-"""As of other products (`products.py`)."""
 
 
 @dataclass(frozen=True)
@@ -117,44 +115,22 @@ def _refuses_activations(node: onnx_ir.Node) -> str | None:
 
 def refuses_quantized(node: onnx_ir.Node, sources: tuple[Quantization, ...]) -> str | None:
     """Return why a node has no integer form where its inputs are quantized so."""
-    found = [_scaled(node, index) for index in (_WEIGHTS, _RECURRENT)]
+    found = [_weights(node, index) for index in (_WEIGHTS, _RECURRENT)]
     if any(one is None for one in found):
         return "its weights aren't int8 constants with one scale, or one per output channel"
     products = _products(node, sources[0], sources[0], 1, 1)
     largest = [
         np.abs(one.bias.astype(np.float64)).max(initial=0)
-        + _REACH * np.abs(one.weights.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=0)
+        + REACH * np.abs(one.weights.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=0)
         for one in products
     ]
-    return "its sums may leave int32" if max(largest) > _LARGEST_SUM else None
+    return "its sums may leave int32" if max(largest) > LARGEST_SUM else None
 
 
-@dataclass(frozen=True, eq=False)
-class _Scaled:
-    integers: NDArray[np.int8]
-    """[gates * hidden, inputs], in [-127, 127]."""
-    scales: NDArray[np.float64]
-    """[gates * hidden]."""
-
-
-def _scaled(node: onnx_ir.Node, index: int) -> _Scaled | None:
-    """Return weights behind DequantizeLinear, scaled per output; None where they have another form."""
-    value = node.inputs[index]
-    dequantize = value.producer() if value is not None else None
-    if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.domain:
-        return None
-    integers, scales, zero_points = (constant(part) for part in (*dequantize.inputs, None)[:3])
-    if integers is None or scales is None or scales.ndim > 1 or integers.dtype.kind not in "iu":
-        return None
-    if scales.size > 1 and attribute(dequantize, "axis", 1) % 3 != 1:
-        return None
-    outputs = integers.shape[1]
-    zero = np.zeros(1) if zero_points is None else zero_points.astype(np.int64)
-    wide = integers[0].astype(np.int64) - np.broadcast_to(zero.reshape(-1), outputs).reshape(-1, 1)
-    if np.abs(wide).max(initial=0) > 127:
-        return None
-    spread = np.broadcast_to(scales.astype(np.float64).reshape(-1), outputs)
-    return _Scaled(wide.astype(np.int8), spread)
+def _weights(node: onnx_ir.Node, index: int) -> Weights | None:
+    """Return weights scaled per output, as [gates * hidden, 1, inputs]; None where they have another form."""
+    found = quantized(node.inputs[index], 1)
+    return None if found is None or found.integers.dtype != np.int8 else found
 
 
 def biases(node: onnx_ir.Node) -> tuple[Array, Array]:
@@ -188,14 +164,15 @@ def _products(
     found = []
     shares = zip((_WEIGHTS, _RECURRENT), (source, output), biases(node), (steps * batch, batch), strict=True)
     for index, quantization, bias, rows in shares:
-        weights = _scaled(node, index)
+        weights = _weights(node, index)
         assert weights is not None, "refuses() saw them"
-        outputs, inner = weights.integers.shape
+        kernel: Array = weights.integers[:, None]
+        outputs, *_, inner = kernel.shape
         per_gate = np.repeat([of_curve[number] for number in CURVES[which]], outputs // GATES[which])
         unit = quantization.scale * weights.scales
-        limit = float(_LARGEST_SUM)
+        limit = float(LARGEST_SUM)
         product = Conv2d(
-            (1, 1, rows, inner), np.ascontiguousarray(weights.integers[:, None, None]),
+            (1, 1, rows, inner), np.ascontiguousarray(kernel),
             np.clip(np.rint(bias / unit), -limit, limit).astype(np.int32),
             (unit / per_gate).astype(np.float32), quantization.zero_point, 0, -128, 127,
         )  # fmt: skip
