@@ -100,10 +100,8 @@ def _constant(node: onnx_ir.Node, index: int) -> NDArray[np.float64] | None:
 def normalize(builder: Builder, request: Request) -> Codes:
     """Normalize, with what is normalized together innermost."""
     found, shape = normalization(request.node), request.inputs[0].view.shape
-    codes, order = _arranged(builder, request.inputs[0], found, request.name)
-    inner = order[len(order) - len(found.axes) :]
-    places = tuple(found.axes.index(axis) for axis in inner)
-    rows, channels = (math.prod(shape[axis] for axis in axes) for axes in (found.rows, inner))
+    codes, order, places = _arranged(builder, request.inputs[0], found, request.name)
+    rows, channels = (math.prod(shape[axis] for axis in axes) for axes in (found.rows, found.axes))
     count = rows * channels // found.groups
     source, output = request.sources[0].scale, request.output.scale
     per_mean = {"variance": count**2, "squares": count, "magnitudes": 1}[found.kind]
@@ -124,8 +122,7 @@ def float_normalize(builder: Builder, request: FloatRequest) -> Seen:
     """Normalize rows of floats; of their constants the order is that of the axes."""
     found, shape = normalization(request.node), request.inputs[0].view.shape
     assert found.kind != "magnitudes", "rows of the table with a float form have none"
-    source, order = _arranged(builder, request.inputs[0], found, request.name)
-    places = tuple(found.axes.index(axis) for axis in order[len(order) - len(found.axes) :])
+    source, order, places = _arranged(builder, request.inputs[0], found, request.name)
     scale, bias = (
         array.transpose(places).reshape(-1).astype(np.float32) for array in (found.scale, found.bias)
     )
@@ -134,13 +131,16 @@ def float_normalize(builder: Builder, request: FloatRequest) -> Seen:
     return emit_float(builder, request, operation, (source.tensor,), view.ordered(shape, order))
 
 
-def _arranged(builder: Builder, value: S, found: Normalization, name: str) -> tuple[S, tuple[int, ...]]:
-    """Return an input as it is to lie, and that order of its axes."""
+def _arranged(
+    builder: Builder, value: S, found: Normalization, name: str
+) -> tuple[S, tuple[int, ...], tuple[int, ...]]:
+    """Return an input as it is to lie, that order of its axes, and of its constants' axes likewise."""
     value = builder.dense(value, name)
     lies = view.dense_order(value.view)
     assert lies is not None, "dense() said so"
     order = _order(lies, found)
-    return builder.arranged(value, view.ordered(value.view.shape, order), name), order
+    places = tuple(found.axes.index(axis) for axis in order[len(order) - len(found.axes) :])
+    return builder.arranged(value, view.ordered(value.view.shape, order), name), order, places
 
 
 def _steps(values: NDArray[np.float64], step: float) -> NDArray[np.float32]:
