@@ -71,6 +71,13 @@ def run_network(lowered: Network, inputs: Mapping[str, Array]) -> list[Array]:
     return [values[name] for name in lowered.outputs]
 
 
+def assert_floats_are_onnx_runtime_s(lowered: Network, proto: onnx.ModelProto) -> None:
+    """Float kernels add up in another order than ONNX Runtime."""
+    inputs = samples(proto)
+    for ours, theirs in zip(run_network(lowered, inputs), run_onnx(proto, inputs), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def output_scale(lowered: Network, name: str) -> float:
     """What one step of an output stands for: 1 for integers."""
     made = next(operator for operator in lowered.operators if name in operator.outputs)

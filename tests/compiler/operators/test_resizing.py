@@ -28,9 +28,7 @@ def test_floats_are_onnx_runtime_s(mode: str, size: str, tmp_path: Path) -> None
     model = _by_size(mode, SIZES[size])
     network = floating(onnx_models.loaded(model, tmp_path))
     assert "Interpolate" in onnx_models.operations(network)
-    inputs = onnx_models.samples(model)
-    (ours,), (theirs,) = onnx_models.run_network(network, inputs), onnx_models.run_onnx(model, inputs)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    onnx_models.assert_floats_are_onnx_runtime_s(network, model)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -58,9 +56,7 @@ def test_given_factors_are_taken(scales: list[float], attributes: str, tmp_path:
     model = onnx_models.model(text, {"scales": np.array(scales, np.float32)}, 19)
     network = floating(onnx_models.loaded(model, tmp_path))
     assert onnx_models.operations(network).count("Interpolate") == 1
-    inputs = onnx_models.samples(model)
-    (ours,), (theirs,) = onnx_models.run_network(network, inputs), onnx_models.run_onnx(model, inputs)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    onnx_models.assert_floats_are_onnx_runtime_s(network, model)
 
 
 @pytest.mark.parametrize("mode", ["linear", "nearest"])
