@@ -82,6 +82,28 @@ def add_node(
     return output
 
 
+def transposed(node: onnx_ir.Node, value: onnx_ir.Value, order: list[int], name: str) -> onnx_ir.Value:
+    """Return a value of known shape with its axes in another order, as a Transpose in front of `node`."""
+    shape = shape_of(value)
+    assert shape is not None, "the caller asked"
+    if order == sorted(order):
+        return value
+    result = tuple(shape[axis] for axis in order)
+    return add_node(
+        node, "Transpose", [value], {"perm": order}, f"{node.name}_{name}_transpose", result, value.dtype
+    )
+
+
+def reshaped(node: onnx_ir.Node, value: onnx_ir.Value, shape: tuple[int, ...], name: str) -> onnx_ir.Value:
+    """Return a value in another shape, as a Reshape in front of `node`."""
+    graph = node.graph
+    assert isinstance(graph, onnx_ir.Graph), "nodes of a graph are rewritten"
+    if shape_of(value) == shape:
+        return value
+    wanted = add_initializer(graph, f"{node.name}_{name}_shape", np.array(shape, np.int64))
+    return add_node(node, "Reshape", [value, wanted], {}, f"{node.name}_{name}_reshape", shape, value.dtype)
+
+
 def replace_value(old: onnx_ir.Value, new: onnx_ir.Value) -> None:
     """Let every reader of `old` read `new`; a graph output keeps its name."""
     if old.is_graph_output():

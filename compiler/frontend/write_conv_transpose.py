@@ -5,16 +5,26 @@ Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arX
 
 import math
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import product, starmap
 
 import numpy as np
 import onnx_ir
 
 from edgec.arrays import Array
-from edgec.compiler.graph import add_initializer, add_node, attribute, constant, replace_value, shape_of
+from edgec.compiler.graph import (
+    add_initializer,
+    add_node,
+    attribute,
+    constant,
+    replace_value,
+    reshaped,
+    shape_of,
+    transposed,
+)
 from edgec.compiler.operators.constants import known
 from edgec.compiler.operators.nodes import tail
 from edgec.compiler.operators.product_form import ScaledWeights, scaled_weights
+from edgec.compiler.operators.window import transposed_pads
 
 _RANKS = (3, 4)
 """Dimensions of signals and images, for which there are kernels."""
@@ -136,23 +146,20 @@ def _rewrite(node: onnx_ir.Node) -> None:
 def _axes(
     node: onnx_ir.Node, source: tuple[int, ...], weights: tuple[int, ...], result: tuple[int, ...]
 ) -> list[_Axis]:
-    """Return the spatial dimensions; pads are ONNX's, or half of what output_shape or auto_pad leaves."""
+    """Return the spatial dimensions of a node, aligned with its results or with its input."""
     count = len(source) - 2
     strides, dilations = (attribute(node, name, [1] * count) for name in ("strides", "dilations"))
     more = attribute(node, "output_padding", [0] * count)
-    pads, automatic = attribute(node, "pads", [0] * 2 * count), attribute(node, "auto_pad", "NOTSET")
-    axes = []
-    for i in range(count):
-        full = strides[i] * (source[i + 2] - 1) + (weights[i + 2] - 1) * dilations[i] + 1
-        total = max(0, full + more[i] - result[i + 2])
-        begin = total // 2 if automatic == "SAME_UPPER" else total - total // 2
-        if automatic == "VALID":
-            begin = 0
-        elif automatic == "NOTSET" and "output_shape" not in node.attributes:
-            begin = pads[i]
-        axis = _Axis(result[i + 2], strides[i], begin, dilations[i], weights[i + 2])
-        axes.append(min(axis, axis.aligned, key=lambda one: one.taps))
-    return axes
+    totals = [
+        max(0, stride * (extent - 1) + (window - 1) * dilation + 1 + added - wanted)
+        for stride, extent, window, dilation, added, wanted in zip(
+            strides, source[2:], weights[2:], dilations, more, result[2:], strict=True
+        )
+    ]
+    given = None if "output_shape" in node.attributes else attribute(node, "pads", [0] * 2 * count)
+    pads = transposed_pads(attribute(node, "auto_pad", "NOTSET"), given, totals)
+    parts = zip(result[2:], strides, pads, dilations, weights[2:], strict=True)
+    return [min(axis, axis.aligned, key=lambda one: one.taps) for axis in starmap(_Axis, parts)]
 
 
 def _arranged(weights: Array, filling: Array, groups: int, axes: list[_Axis]) -> Array:
@@ -216,12 +223,10 @@ def _between(
         order = [0, channels]
         for i in range(count):
             order += [2 + count + i, phase + i]
-        value = _shaped(node, value, split, f"{name}_phases")
-        turned = [split[axis] for axis in order]
-        attributes = {"perm": order}
-        value = add_node(node, "Transpose", [value], attributes, f"{name}_between", turned, value.dtype)
+        value = reshaped(node, value, split, "phases")
+        value = transposed(node, value, order, "between")
         whole = (shape[0], wanted[1], *(e * s for e, s in zip(extents, strides, strict=True)))
-        value = _shaped(node, value, whole, f"{name}_whole")
+        value = reshaped(node, value, whole, "whole")
         extents = whole[2:]
     if extents == wanted[2:]:
         return value
@@ -234,10 +239,3 @@ def _between(
         for what, array in zip(("starts", "ends", "axes"), numbers, strict=True)
     ]
     return add_node(node, "Slice", [value, *given], {}, f"{name}_cut", wanted, value.dtype)
-
-
-def _shaped(node: onnx_ir.Node, value: onnx_ir.Value, shape: tuple[int, ...], name: str) -> onnx_ir.Value:
-    graph = node.graph
-    assert isinstance(graph, onnx_ir.Graph)
-    extents = add_initializer(graph, f"{name}_shape", np.array(shape, np.int64))
-    return add_node(node, "Reshape", [value, extents], {}, name, shape, value.dtype)

@@ -11,7 +11,9 @@ from edgec.compiler.graph import (
     attribute,
     constant,
     replace_value,
+    reshaped,
     shape_of,
+    transposed,
 )
 
 
@@ -40,9 +42,9 @@ def _from_gemm(node: onnx_ir.Node) -> None:
     if shape_of(a) is None or shape_of(b) is None:
         return
     if attribute(node, "transA", 0):
-        a = _transposed(node, a, [1, 0], "left")
+        a = transposed(node, a, [1, 0], "left")
     if attribute(node, "transB", 0):
-        b = _transposed(node, b, [1, 0], "right")
+        b = transposed(node, b, [1, 0], "right")
     result = _matmul(node, a, b)
     result = _scaled(node, result, attribute(node, "alpha", 1.0), "alpha")
     if c is not None:
@@ -97,8 +99,8 @@ def _from_einsum(node: onnx_ir.Node) -> None:
     two = _gathered(node, b, right, [batch, inner, columns], extents, "right")
     result = _matmul(node, one, two)
     letters = [*batch, *rows, *columns]
-    result = _reshaped(node, result, tuple(extents[letter] for letter in letters), "result")
-    result = _transposed(node, result, [letters.index(letter) for letter in wanted], "result")
+    result = reshaped(node, result, tuple(extents[letter] for letter in letters), "result")
+    result = transposed(node, result, [letters.index(letter) for letter in wanted], "result")
     _replace(node, result)
 
 
@@ -125,31 +127,11 @@ def _gathered(
 ) -> onnx_ir.Value:  # fmt: skip
     """Return an operand with its letters in the groups' order; the last two groups are one axis each."""
     order = [letter for group in groups for letter in group]
-    value = _transposed(node, value, [letters.index(letter) for letter in order], name)
+    value = transposed(node, value, [letters.index(letter) for letter in order], name)
     batch, *others = groups
     shape = [extents[letter] for letter in batch]
     shape += [math.prod(extents[letter] for letter in group) for group in others]
-    return _reshaped(node, value, tuple(shape), name)
-
-
-def _transposed(node: onnx_ir.Node, value: onnx_ir.Value, order: list[int], name: str) -> onnx_ir.Value:
-    shape = shape_of(value)
-    assert shape is not None, "the caller asked"
-    if order == sorted(order):
-        return value
-    result = tuple(shape[axis] for axis in order)
-    return add_node(
-        node, "Transpose", [value], {"perm": order}, f"{node.name}_{name}_transpose", result, value.dtype
-    )
-
-
-def _reshaped(node: onnx_ir.Node, value: onnx_ir.Value, shape: tuple[int, ...], name: str) -> onnx_ir.Value:
-    graph = node.graph
-    assert isinstance(graph, onnx_ir.Graph), "nodes of a graph are rewritten"
-    if shape_of(value) == shape:
-        return value
-    wanted = add_initializer(graph, f"{node.name}_{name}_shape", np.array(shape, np.int64))
-    return add_node(node, "Reshape", [value, wanted], {}, f"{node.name}_{name}_reshape", shape, value.dtype)
+    return reshaped(node, value, tuple(shape), name)
 
 
 def _matmul(node: onnx_ir.Node, a: onnx_ir.Value, b: onnx_ir.Value) -> onnx_ir.Value:

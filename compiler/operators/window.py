@@ -1,5 +1,6 @@
 """Windows of convolutions and pooling, one-dimensional ones as images of one row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir
@@ -47,6 +48,19 @@ def window(node: onnx_ir.Node, kernel: tuple[int, ...]) -> Window:
         (kernel[0], kernel[1]), (strides[0], strides[1]), (dilations[0], dilations[1]),
         (pads[0], pads[1], pads[2], pads[3]),
     )  # fmt: skip
+
+
+def transposed_pads(automatic: str, given: Sequence[int] | None, totals: Sequence[int]) -> list[int]:
+    """Return the pads in front of the spatial dimensions of a ConvTranspose.
+
+    `automatic` is its auto_pad, `given` its pads, None where it has an output_shape instead; `totals` is by
+    how much it is to be cut in all then, of which the half that ONNX says is in front.
+    """
+    if automatic == "VALID":
+        return [0] * len(totals)
+    if automatic == "NOTSET" and given is not None:
+        return list(given[: len(totals)])
+    return [total // 2 if automatic == "SAME_UPPER" else total - total // 2 for total in totals]
 
 
 def image(builder: Builder, value: S, name: str) -> S:

@@ -8,6 +8,7 @@ from tvm.ir import Expr
 from tvm.te import Tensor
 
 from edgec.compiler.lower.islands.converters.given import Converter, Given, Result, shape_of
+from edgec.compiler.operators.window import transposed_pads
 
 _LAYOUTS = {
     3: (relax.op.nn.conv1d_transpose, "NCW", "IOW"),
@@ -24,14 +25,14 @@ def _conv_transpose(given: Given) -> Expr:
     strides = given.attributes.get("strides", [1] * count)
     dilations = given.attributes.get("dilations", [1] * count)
     adjustments = given.attributes.get("output_padding", [0] * count)
-    begins, ends, more = [], [], []
-    for i in range(count):
-        full = strides[i] * (source[i + 2] - 1) + (weights[i + 2] - 1) * dilations[i] + 1
-        begin = _begin(given, i, count, max(0, full + adjustments[i] - result[i + 2]))
-        end = max(0, full - begin - result[i + 2])
-        begins.append(begin)
-        ends.append(end)
-        more.append(result[i + 2] - (full - begin - end))
+    full = [strides[i] * (source[i + 2] - 1) + (weights[i + 2] - 1) * dilations[i] + 1 for i in range(count)]
+    begins = transposed_pads(
+        given.attributes.get("auto_pad", "NOTSET"),
+        None if "output_shape" in given.attributes else given.attributes.get("pads", [0] * 2 * count),
+        [max(0, whole + adjustments[i] - result[i + 2]) for i, whole in enumerate(full)],
+    )
+    ends = [max(0, whole - begins[i] - result[i + 2]) for i, whole in enumerate(full)]
+    more = [result[i + 2] - (whole - begins[i] - ends[i]) for i, whole in enumerate(full)]
     made = given.emit(
         operation(
             given.data, given.inputs[1], strides=strides, padding=begins + ends, output_padding=more,
@@ -43,16 +44,6 @@ def _conv_transpose(given: Given) -> Expr:
     if bias is None:
         return made
     return relax.op.add(made, given.emit(relax.op.reshape(bias, (1, -1, *[1] * count))))
-
-
-def _begin(given: Given, i: int, count: int, total: int) -> int:
-    """Return the pad in front of a dimension."""
-    automatic = given.attributes.get("auto_pad", "NOTSET")
-    if automatic == "VALID":
-        return 0
-    if automatic == "NOTSET" and "output_shape" not in given.attributes:
-        return int(given.attributes.get("pads", [0] * 2 * count)[i])
-    return total // 2 if automatic == "SAME_UPPER" else total - total // 2
 
 
 def _max_pool(given: Given) -> Result:
