@@ -9,6 +9,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
 from tvm.tirx import IntImm
 
+from edgec.targets.descriptor import Target
+
 T = builder
 """The builder of TIR, by TVM's own name for it."""
 Expr = tirx.Expr | int
@@ -22,6 +24,9 @@ ROUNDING_MAGIC_BITS = 0x4B400000
 
 VECTOR_BYTES = 32
 """Bytes of the vectors that copies move data by; LLVM splits them where registers are smaller."""
+
+_REGISTER_BITS = 128
+"""A core without registers of so many takes one element at a time."""
 
 
 def kernel(
@@ -181,6 +186,11 @@ def part(value: Expr, number: int, lanes: int) -> Expr:
 def concatenate(values: Sequence[Expr], lanes: int) -> Expr:
     """One vector from several of `lanes` lanes each."""
     return values[0] if len(values) == 1 else T.Shuffle(list(values), list(range(lanes * len(values))))
+
+
+def lanes_on(target: Target, lanes: int) -> int:
+    """Return how many elements a loop takes at a time on a target: `lanes`, or 1 where it has no vectors."""
+    return lanes if target.vector_bits >= _REGISTER_BITS else 1
 
 
 def pieces(count: int, widest: int) -> list[tuple[int, int]]:

@@ -11,14 +11,12 @@ from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
 _LANES = 16
-_VECTOR_BITS = 128
-"""A core without such registers takes one channel at a time."""
 
 
 def interpolate(operation: Interpolate, target: Target, demands: Demands = FREE) -> KernelCode:
     """Go row by row of the result."""
     del demands
-    lanes = _LANES if target.vector_bits >= _VECTOR_BITS else 1
+    lanes = tir.lanes_on(target, _LANES)
     weights = operation.row_weights, operation.column_weights
     rows, columns = (places.reshape(-1) for places in (operation.row_places, operation.column_places))
     return KernelCode(

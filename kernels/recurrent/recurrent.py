@@ -26,7 +26,7 @@ from edgec.targets.descriptor import Target
 
 _BATCH = 16
 """Most elements of a batch that a tile computes."""
-_VECTOR_BITS, _LANES = 128, 8
+_LANES = 8
 """Numbers of a state that are computed at once where there are such registers; LLVM splits them."""
 
 _ZERO_POINT, _STATE_ZERO_POINT, _MULTIPLIER, _STATE_MULTIPLIER, _RESET, _PARAMETERS = range(6)
@@ -111,7 +111,7 @@ def codes(
 def _plans(by: Multiplier, operation: Recurrent, target: Target) -> Iterator[Plan]:
     """Yield the ways to tile a layer, the one expected to be fastest first and of the least scratch last."""
     rows = next(rows for rows in range(min(_BATCH, operation.batch), 0, -1) if operation.batch % rows == 0)
-    lanes = _LANES if target.vector_bits >= _VECTOR_BITS and by.lanes_of_states else 1
+    lanes = tir.lanes_on(target, _LANES) if by.lanes_of_states else 1
     of_input, *of_hidden = operation.products
     for wanted in by.rows:
         register_tile = by.register_tile(of_input, min(wanted, rows * operation.steps))

@@ -11,14 +11,11 @@ from edgec.kernels.operations import FREE, PARTIAL_SUMS, Demands, FloatNormalize
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-_VECTOR_BITS = 128
-"""A core without such registers takes one element at a time."""
-
 
 def codes(operation: FloatNormalize, target: Target, demands: Demands = FREE) -> KernelCode:
     """Go row by row."""
     del demands
-    lanes = PARTIAL_SUMS if target.vector_bits >= _VECTOR_BITS else 1
+    lanes = tir.lanes_on(target, PARTIAL_SUMS)
     extents = operation.outer, operation.length
     return KernelCode(
         key=f"float_normalize {operation.kind} {extents} {lanes}",

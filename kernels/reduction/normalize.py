@@ -13,9 +13,8 @@ from edgec.kernels.operations import FREE, Demands, Normalize
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# One 128-bit register of int8, several of int32; a core without such registers takes one element at a time.
+# One 128-bit register of int8, several of int32.
 _LANES = 16
-_VECTOR_BITS = 128
 # Channels of an image that a tile normalizes, over all pixels: two cache lines of each.
 _BLOCK = 128
 
@@ -40,7 +39,7 @@ def shape_of(operation: Normalize) -> str:
 def normalize(operation: Normalize, target: Target, demands: Demands = FREE) -> KernelCode:
     """Go row by row where a group lies in one, else by blocks of channels over all rows."""
     del demands
-    lanes = _LANES if target.vector_bits >= _VECTOR_BITS else 1
+    lanes = tir.lanes_on(target, _LANES)
     one_row = operation.rows == 1
     block = 0 if one_row else _block(operation)
     tiles = operation.groups if one_row else operation.channels // block

@@ -11,15 +11,14 @@ from edgec.kernels.operations import FREE, Demands, Softmax
 from edgec.kernels.tir import Buffer, Expr, T
 from edgec.targets.descriptor import Target
 
-# One 128-bit register of int8, several of int32; a core without such registers takes one element at a time.
+# One 128-bit register of int8, several of int32.
 _LANES = 16
-_VECTOR_BITS = 128
 
 
 def softmax(operation: Softmax, target: Target, demands: Demands = FREE) -> KernelCode:
     """Three passes over a row: maximum, sum, quotients; with vectors the second keeps the exponentials."""
     inverse = np.array([operation.inverse_scale], np.float32).view(np.int32)[0]
-    lanes = _LANES if target.vector_bits >= _VECTOR_BITS else 1
+    lanes = tir.lanes_on(target, _LANES)
     kept = lanes > 1 and demands.allow(4 * operation.length)
     return KernelCode(
         key=f"softmax {operation.outer} {operation.length} {lanes} {kept}",
